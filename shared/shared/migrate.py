@@ -1,0 +1,71 @@
+"""Brings a service's schema to the shape its code expects: numbered SQL, in order, each once, one runner at a time."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import asyncpg
+
+LOCK_TIMEOUT_S = 60.0
+
+
+class MigrationError(Exception):
+    """The schema and the files disagree; the message says where."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def migrations_of(package: str) -> Iterator[Migration]:
+    """The street's migrations first, then the service's own, each by number."""
+    for origin in ("shared", package):
+        folder = resources.files(origin).joinpath("migrations")
+        for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if file.name.endswith(".sql"):
+                yield Migration(f"{origin}/{file.name}", file.read_text(encoding="utf-8"))
+
+
+ENSURE_TABLE = """
+create table if not exists migrations (
+  name text primary key,
+  checksum text not null,
+  applied_at timestamptz not null default now()
+)
+"""
+
+
+async def migrate(owner_dsn: str, package: str) -> list[str]:
+    """Apply what is missing, as the schema's owner; answers the names applied.
+
+    Raises MigrationError when a file was changed after it had been applied.
+    """
+    connection = await asyncpg.connect(owner_dsn, timeout=10)
+    try:
+        await connection.execute("select pg_advisory_lock(hashtext('turnpike migrations'), hashtext(current_schema()))")
+        await connection.execute(ENSURE_TABLE)
+        known = {
+            row["name"]: row["checksum"] for row in await connection.fetch("select name, checksum from migrations")
+        }
+        applied = []
+        for migration in migrations_of(package):
+            if migration.name in known:
+                if known[migration.name] != migration.checksum:
+                    raise MigrationError(f"{migration.name} was changed after it had been applied")
+                continue
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "insert into migrations (name, checksum) values ($1, $2)", migration.name, migration.checksum
+                )
+            applied.append(migration.name)
+        return applied
+    finally:
+        await connection.close()

@@ -1,0 +1,361 @@
+"""Facts leave the database here: written with the truth they tell, relayed until the broker has acknowledged them."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import structlog
+from nats.aio.client import Client
+from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from shared import telemetry
+from shared.contract import Fact
+from shared.db import Database, Row, Tx, columns
+from shared.streams import KEPT_FOR, stream_config, stream_of
+
+log = structlog.get_logger()
+
+MOST_PER_ROUND = 500
+ATOMIC_ABOVE = 16
+ROUND_TIMEOUT_S = 5.0
+POLL_S = 0.5
+FROM_ZERO_EVERY_S = 1.0
+WATCH_EVERY_S = 60.0
+REMEMBER_EVERY_S = 0.2
+PAUSE_AFTER_FAILURE_S = 0.25
+
+DUPLICATE_IN_BATCH = 10201  # JetStream's code: one id of the atomic batch was published before.
+
+TELL = """
+with wanted as (
+  select * from unnest($1::uuid[], $2::text[], $3::int[], $4::text[], $5::bigint[], $6::text[])
+    with ordinality as w (id, topic, version, body, digest, trace, place)
+), told as (
+  insert into facts (id, topic, version, body, digest, trace)
+  select id, topic, version, body::json, digest, trace
+  from wanted
+  order by place
+  on conflict (id) do nothing
+  returning seq, id
+), waiting as (
+  insert into untold (seq)
+  select seq from told
+)
+select w.id, f.digest as known, w.digest as heard
+from wanted w
+join facts f on f.id = w.id
+where f.digest <> w.digest
+"""
+
+NOTE_CONTRADICTIONS = """
+insert into contradictions (where_seen, fact_id, digest_known, digest_heard)
+select 'outbox', * from unnest($1::uuid[], $2::bigint[], $3::bigint[])
+on conflict do nothing
+"""
+
+
+async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
+    """Write facts beside the rows that make them true. A fact told before is left as it was.
+
+    The same id with other business fields is noted as a contradiction: the audit counts it (I12).
+    """
+    if not facts:
+        return
+    rows = [
+        (
+            fact.id,
+            fact.topic,
+            fact.version,
+            fact.model_dump_json(),
+            fact.digest(),
+            fact.trace or telemetry.current_trace(),
+        )
+        for fact in facts
+    ]
+    differing = await tx.fetch(TELL, *columns(rows, 6))
+    if differing:
+        log.error("a fact was told again with other fields", facts=[str(row["id"]) for row in differing])
+        await tx.execute(NOTE_CONTRADICTIONS, *columns([tuple(row) for row in differing], 3))
+    tx.after_commit(Relay.wake_all)
+
+
+TAKE = """
+with taken as (
+  select retold, seq
+  from untold
+  where retold = $1 and seq > $2
+  order by seq
+  for update skip locked
+  limit $3
+)
+select t.retold, f.seq, f.id, f.topic, f.version, f.body::text as body, f.digest, f.trace, f.told_at
+from taken t
+join facts f using (seq)
+order by f.seq
+"""
+
+FORGET = """
+delete from untold u
+using unnest($1::boolean[], $2::bigint[]) as t (retold, seq)
+where u.retold = t.retold and u.seq = t.seq
+"""
+
+TELL_AGAIN = """
+insert into untold (retold, seq)
+select true, seq from facts where told_at > now() - $1::interval
+on conflict do nothing
+"""
+
+KNOWN_STREAM = "select incarnation, sequence from streams where name = $1 for update"
+
+RECORD_STREAM = """
+insert into streams (name, incarnation, sequence) values ($1, $2, $3)
+on conflict (name) do update set incarnation = excluded.incarnation, sequence = excluded.sequence
+"""
+
+REMEMBER_SEQUENCE = "update streams set sequence = greatest(sequence, $2) where name = $1"
+
+STATE_OF_UNTOLD = """
+select count(*) as untold, coalesce(extract(epoch from now() - min(f.told_at)), 0)::float8 as oldest_s
+from untold u
+join facts f using (seq)
+"""
+
+DROP_OLD_FACTS = """
+delete from facts f
+where told_at < now() - interval '30 days' and not exists (select from untold u where u.seq = f.seq)
+"""
+
+
+class BrokerError(Exception):
+    """JetStream refused or did not answer in time; what was not acknowledged stays untold."""
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    sequence: int
+    duplicate: bool
+
+
+class Relay:
+    """Takes untold facts, publishes them, deletes those that were acknowledged: one transaction of at most 5 s.
+
+    It is the one outside call inside a transaction: it touches no other table, and its role's idle time-out ends it.
+    Any number may run; each has one connection of its own.
+    """
+
+    # Every relay of this process wakes when any transaction told something.
+    _all: ClassVar["set[Relay]"] = set()
+
+    def __init__(self, database: Database, client: Client, owner: str, *, replicas: int = 1) -> None:
+        self.database = database
+        self.client = client
+        self.jetstream = client.jetstream(timeout=ROUND_TIMEOUT_S)
+        self.owner = owner
+        self.stream = stream_of(owner)
+        self.replicas = replicas
+        self._woken = asyncio.Event()
+        self._look_at_stream = asyncio.Event()
+        self._floor = 0
+        self._floor_set_at = 0.0
+        self._acknowledged = 0
+
+    @classmethod
+    def wake_all(cls) -> None:
+        for relay in cls._all:
+            relay._woken.set()
+
+    def reconnected(self) -> None:
+        """The broker may be another one now: compare before anything else."""
+        self._look_at_stream.set()
+        self._woken.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Relay until `stopping`; a failure is recorded and tried again, for as long as it takes."""
+        self._all.add(self)
+        self._look_at_stream.set()
+        try:
+            while not stopping.is_set():
+                try:
+                    async with self.database.held() as connection:
+                        await self._relay_over(connection, stopping)
+                except Exception as error:  # The loop lives on: untold facts stay untold.
+                    telemetry.RELAY_FAILURES.labels(self.owner).inc()
+                    log.warning("relay failed", owner=self.owner, error=repr(error))
+                    await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+        finally:
+            self._all.discard(self)
+
+    async def _relay_over(self, connection: Any, stopping: asyncio.Event) -> None:
+        watched_at = remembered_at = 0.0
+        while not stopping.is_set():
+            self._woken.clear()
+            if self._look_at_stream.is_set() or time.monotonic() - watched_at > WATCH_EVERY_S:
+                self._look_at_stream.clear()
+                await self.compare_stream(connection)
+                watched_at = time.monotonic()
+            told = await self.tell_some(connection)
+            if self._acknowledged and time.monotonic() - remembered_at > REMEMBER_EVERY_S:
+                await connection.execute(REMEMBER_SEQUENCE, self.stream, self._acknowledged)
+                self._acknowledged, remembered_at = 0, time.monotonic()
+            if told == 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), POLL_S)
+
+    async def tell_some(self, connection: Any) -> int:
+        """One round: at most 500 facts, the oldest live ones first. Answers how many were acknowledged."""
+        if time.monotonic() - self._floor_set_at > FROM_ZERO_EVERY_S:
+            self._floor, self._floor_set_at = 0, time.monotonic()
+        async with asyncio.timeout(ROUND_TIMEOUT_S), connection.transaction():
+            rows = await connection.fetch(TAKE, False, self._floor, MOST_PER_ROUND)
+            if not rows:
+                rows = await connection.fetch(TAKE, True, 0, MOST_PER_ROUND)
+            if not rows:
+                return 0
+            acknowledged = await self._publish(rows)
+            done = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is not None]
+            await connection.execute(FORGET, [row["retold"] for row in done], [row["seq"] for row in done])
+        if len(done) < len(rows):
+            raise BrokerError(f"{len(rows) - len(done)} of {len(rows)} facts were not acknowledged")
+        if not rows[-1]["retold"]:
+            self._floor = rows[-1]["seq"]
+        fresh = [answer.sequence for answer in acknowledged if answer is not None and not answer.duplicate]
+        self._acknowledged = max([self._acknowledged, *fresh])
+        telemetry.FACTS_TOLD.labels(self.owner).inc(len(done))
+        return len(done)
+
+    async def _publish(self, rows: Sequence[Row]) -> list[Acknowledged | None]:
+        try:
+            if len(rows) > ATOMIC_ABOVE:
+                whole = await self._publish_as_one(rows)
+                if whole is not None:
+                    return whole
+            return await self._publish_each(rows)
+        except NoRespondersError:
+            await self.ensure_stream()
+            self._look_at_stream.set()
+            raise BrokerError("the stream was missing and has been made again") from None
+
+    async def _publish_each(self, rows: Sequence[Row]) -> list[Acknowledged | None]:
+        """Pipelined: all are sent before the first acknowledgement is awaited."""
+        answers = await asyncio.gather(
+            *(
+                self.client.request(subject_of(row), body_of(row), ROUND_TIMEOUT_S - 1, headers=headers_of(row))
+                for row in rows
+            ),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if isinstance(answer, NoRespondersError):
+                raise answer
+        return [None if isinstance(answer, BaseException) else acknowledgement(answer.data) for answer in answers]
+
+    async def _publish_as_one(self, rows: Sequence[Row]) -> list[Acknowledged | None] | None:
+        """An atomic batch: one fsync for all. None when one of them was published before, which rejects the whole."""
+        batch = uuid4().hex
+        first, *middle = rows[:-1]
+        await self._batched(first, batch, 1, await_answer=True)
+        for place, row in enumerate(middle, start=2):
+            await self._batched(row, batch, place)
+        answer = await self._batched(rows[-1], batch, len(rows), await_answer=True, commit=True)
+        if answer.get("error", {}).get("err_code") == DUPLICATE_IN_BATCH:
+            return None
+        if "error" in answer or "seq" not in answer:
+            raise BrokerError(f"the batch was refused: {answer.get('error', answer)}")
+        return [Acknowledged(answer["seq"] - len(rows) + place, duplicate=False) for place in range(1, len(rows) + 1)]
+
+    async def _batched(
+        self, row: Row, batch: str, place: int, *, await_answer: bool = False, commit: bool = False
+    ) -> dict[str, Any]:
+        headers = headers_of(row) | {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(place)}
+        if commit:
+            headers["Nats-Batch-Commit"] = "1"
+        if not await_answer:
+            await self.client.publish(subject_of(row), body_of(row), headers=headers)
+            return {}
+        answer = await self.client.request(subject_of(row), body_of(row), ROUND_TIMEOUT_S - 1, headers=headers)
+        decoded: dict[str, Any] = json.loads(answer.data) if answer.data else {}
+        if not commit and "error" in decoded:
+            raise BrokerError(f"the batch was refused: {decoded['error']}")
+        return decoded
+
+    async def ensure_stream(self) -> dict[str, Any]:
+        """The stream's info; created from the one declaration when it is missing, never changed."""
+        info = await self._api(f"STREAM.INFO.{self.stream}")
+        if "error" not in info:
+            return info
+        config = stream_config(self.owner, replicas=self.replicas)
+        config["metadata"] = {"turnpike-incarnation": uuid4().hex}
+        created = await self._api(f"STREAM.CREATE.{self.stream}", config)
+        if "error" in created:  # Another relay was quicker.
+            return await self._api(f"STREAM.INFO.{self.stream}")
+        log.warning("stream created", stream=self.stream)
+        return created
+
+    async def compare_stream(self, connection: Any) -> None:
+        """An unknown incarnation, or a last sequence below what was acknowledged: tell the last three days again."""
+        info = await self.ensure_stream()
+        if "error" in info:
+            raise BrokerError(f"the stream cannot be read: {info['error']}")
+        incarnation = info["config"].get("metadata", {}).get("turnpike-incarnation", "none")
+        last = info["state"]["last_seq"]
+        async with connection.transaction():
+            known = await connection.fetchrow(KNOWN_STREAM, self.stream)
+            if known is not None and known["incarnation"] == incarnation and known["sequence"] <= last:
+                return
+            tag = await connection.execute(TELL_AGAIN, KEPT_FOR)
+            await connection.execute(RECORD_STREAM, self.stream, incarnation, last)
+        again = int(tag.split()[-1])
+        if known is not None or again:
+            telemetry.FACTS_RETOLD.labels(self.owner).inc(again)
+            log.warning("stream is another one, facts are told again", stream=self.stream, facts=again)
+
+    async def _api(self, call: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            answer = await self.client.request(
+                f"$JS.API.{call}", json.dumps(request).encode() if request else b"", ROUND_TIMEOUT_S
+            )
+        except (NoRespondersError, NatsTimeoutError) as error:
+            raise BrokerError("JetStream does not answer") from error
+        decoded: dict[str, Any] = json.loads(answer.data)
+        return decoded
+
+
+def subject_of(row: Row) -> str:
+    return f"evt.{row['topic']}.v{row['version']}"
+
+
+def body_of(row: Row) -> bytes:
+    body: str = row["body"]
+    return body.encode()
+
+
+def headers_of(row: Row) -> dict[str, str]:
+    headers = {
+        "Nats-Msg-Id": str(row["id"]),
+        "Turnpike-Digest": str(row["digest"]),
+        "Turnpike-Hour": hour_of(row["told_at"]),
+    }
+    if row["trace"]:
+        headers["traceparent"] = row["trace"]
+    return headers
+
+
+def hour_of(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0).isoformat()
+
+
+def acknowledgement(data: bytes) -> Acknowledged | None:
+    """JetStream's answer to a publish; None when it refused."""
+    decoded = json.loads(data)
+    if "error" in decoded:
+        log.warning("publish refused", error=decoded["error"])
+        return None
+    return Acknowledged(decoded["seq"], duplicate=bool(decoded.get("duplicate")))

@@ -1,0 +1,210 @@
+"""Every question that a service answers; asking changes nothing."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from shared.contract import Question, Value
+
+
+class Recipient(Value):
+    chat_id: int
+    language: Literal["ru", "en"]
+    reachable: bool
+
+
+class AskRecipient(Question[Recipient]):
+    """Where and in which language a person is written to. Refused: `person_unknown`."""
+
+    topic = "bot.recipient"
+    answer = Recipient
+
+    person: UUID
+
+
+class Price(Value):
+    months: int
+    price_minor: int
+    stars: int
+
+
+class Plan(Value):
+    plan: str
+    devices: int
+    traffic_bytes: int | None
+    prices: tuple[Price, ...]
+
+
+class Plans(Value):
+    plans: tuple[Plan, ...]
+    ways: tuple[Literal["stars"], ...]
+
+
+class AskPlans(Question[Plans]):
+    """What can be bought today, in the order in which it is shown."""
+
+    topic = "payments.plans"
+    answer = Plans
+
+
+class Checkout(Value):
+    ok: bool
+    reason: (
+        Literal[
+            "payload_unknown",
+            "not_yours",
+            "order_closed",
+            "invoice_superseded",
+            "invoice_expired",
+            "amount_differs",
+            "currency_differs",
+        ]
+        | None
+    )
+
+
+class AskCheckout(Question[Checkout]):
+    """May this charge be taken? Yes only for the open, unexpired, newest invoice of an open order of that person."""
+
+    topic = "payments.checkout"
+    answer = Checkout
+
+    payer: UUID | None
+    payload: str
+    currency: str
+    amount_minor: int
+
+
+class BalanceLine(Value):
+    at: datetime
+    reason: str
+    amount_minor: int
+
+
+class Balance(Value):
+    wallet_minor: int
+    earned_minor: int
+    owed_minor: int
+    withdrawable_minor: int
+    lines: tuple[BalanceLine, ...]
+    """The newest first, at most 10."""
+
+
+class AskBalance(Question[Balance]):
+    """What the book holds for a person, in kopecks; zeros for somebody it never saw."""
+
+    topic = "payments.balance"
+    answer = Balance
+
+    person: UUID
+
+
+class Invitations(Value):
+    invited: int
+    paying: int
+    earned_minor: int
+    percent: int
+    next_level_at: int | None
+    next_percent: int | None
+
+
+class AskInvitations(Question[Invitations]):
+    """How a person's invitations stand; zeros at the first level for somebody not known yet."""
+
+    topic = "referrals.invitations"
+    answer = Invitations
+
+    person: UUID
+
+
+class Access(Value):
+    state: Literal["none", "issuing", "up", "ended"]
+    plan: str | None = None
+    devices: int | None = None
+    ends_at: datetime | None = None
+    used_bytes: int | None = None
+
+
+class AskAccess(Question[Access]):
+    """What a person may use and until when; `issuing` while the panel does not agree yet."""
+
+    topic = "vpn.access"
+    answer = Access
+
+    person: UUID
+
+
+class Key(Value):
+    link: str
+    ends_at: datetime
+
+
+class AskKey(Question[Key]):
+    """The key itself, asked for at the moment it is shown or sent. Refused: `no_access`, `issuing`."""
+
+    topic = "vpn.key"
+    answer = Key
+
+    person: UUID
+
+
+class Finding(Value):
+    """One invariant as its owner sees it."""
+
+    invariant: str
+    truth: str
+    violations: int
+    examples: tuple[str, ...] = ()
+
+
+class Audit(Value):
+    findings: tuple[Finding, ...]
+    counts: dict[str, int]
+    """What other owners must agree with, for instance how many receipts are booked."""
+
+
+class AskAudit(Question[Audit]):
+    """The owner's invariants, asked of its tables now. One type, one topic per owner: see `audit_of`."""
+
+    topic = "payments.audit"
+    answer = Audit
+
+    @classmethod
+    def of(cls, owner: str) -> "type[AskAudit]":
+        return AUDITS[owner]
+
+
+class AskBotAudit(AskAudit):
+    topic = "bot.audit"
+
+
+class AskReferralsAudit(AskAudit):
+    topic = "referrals.audit"
+
+
+class AskVpnAudit(AskAudit):
+    topic = "vpn.audit"
+
+
+class AskNotifierAudit(AskAudit):
+    topic = "notifier.audit"
+
+
+AUDITS: dict[str, type[AskAudit]] = {
+    "bot": AskBotAudit,
+    "payments": AskAudit,
+    "referrals": AskReferralsAudit,
+    "vpn": AskVpnAudit,
+    "notifier": AskNotifierAudit,
+}
+
+QUESTIONS: tuple[type[Question[Any]], ...] = (
+    AskRecipient,
+    AskPlans,
+    AskCheckout,
+    AskBalance,
+    AskInvitations,
+    AskAccess,
+    AskKey,
+    *AUDITS.values(),
+)

@@ -1,0 +1,266 @@
+"""Start-up, supervision and drain: the same for every service, on the only path there is.
+
+    health listens ─▶ database opens (as long as it takes) ─▶ bus opens ─▶ loops run ─▶ SIGTERM ─▶ drain ─▶ end
+
+A loop that dies takes the process down with a reason; what restarts processes restarts this one.
+"""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+import structlog
+import uvicorn
+from faststream.asgi import AsgiFastStream
+from prometheus_client import make_asgi_app
+
+from shared import outbox, telemetry
+from shared.bus import Bus
+from shared.commands import ReplayDead, Replayed
+from shared.contract import Command, Question, Refused, Value
+from shared.db import Database, Tx
+from shared.health import Health
+from shared.inbox import Handle, Handler
+from shared.obey import Act, obey
+from shared.settings import ServiceSettings
+from shared.streams import LISTENING
+
+log = structlog.get_logger()
+
+DRAIN_S = 20.0
+OPEN_RETRY_S = 0.3
+LOOP_BEAT_S = 0.5
+GAUGES_EVERY_S = 5.0
+HOUSEKEEPING_EVERY_S = 3600.0
+
+Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+DROP_OLD_INBOX = "delete from inbox where heard_at < now() - interval '45 days'"
+
+
+class _Server(uvicorn.Server):
+    """Signals are the service's to handle."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Service:
+    """One service in this process: what it hears, answers, obeys and does by time."""
+
+    def __init__(self, owner: str, settings: ServiceSettings) -> None:
+        self.owner = owner
+        self.settings = settings
+        self.stopping = asyncio.Event()
+        self.database = Database(settings.dsn.get_secret_value(), name=f"turnpike-{owner}")
+        self.bus = Bus(settings.nats_url.get_secret_value(), name=f"turnpike-{owner}")
+        self.health = Health(self.database, self.bus, self.stopping)
+        self.handlers: dict[str, Handler] = {}
+        self._loops: list[tuple[str, Loop]] = []
+        self._on_open: list[Callable[[], Awaitable[None]]] = []
+        self._on_close: list[Callable[[], Awaitable[None]]] = []
+        self.routes: list[tuple[str, Any]] = [
+            ("/livez", self.health.livez),
+            ("/readyz", self.health.readyz),
+            ("/metrics", make_asgi_app()),
+        ]
+
+    # What a service's app.py lists: its table of contents.
+
+    def hears(self, name: str, handle: Handle) -> None:
+        """Absorb batches of one kind of fact; `name` stands in the committed list of `shared.streams`."""
+        listening = next(entry for entry in LISTENING if entry.handler == name)
+        assert listening.service == self.owner, f"{name} belongs to {listening.service}"
+        self.handlers[name] = Handler(listening, handle, self.database)
+
+    def answers(self, question: type[Question[Any]], respond: Callable[[Any, Database], Awaitable[Value]]) -> None:
+        async def answer(asked: Any) -> Value:
+            return await respond(asked, self.database)
+
+        self.bus.answers(question, answer)
+
+    def obeys(self, command: type[Command[Any]], act: Act) -> None:
+        async def answer(wanted: Any) -> Value:
+            return await obey(self.database, wanted, act)
+
+        self.bus.answers(command, answer)
+
+    def ticks(self, name: str, every_s: float, tick: Callable[[], Awaitable[object]]) -> None:
+        """Do something by time. A round that fails is recorded and the next one comes."""
+
+        async def loop(stopping: asyncio.Event) -> None:
+            while not stopping.is_set():
+                try:
+                    await tick()
+                except Exception as error:  # The clock goes on.
+                    telemetry.TICK_FAILURES.labels(name).inc()
+                    log.warning("tick failed", tick=name, error=repr(error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stopping.wait(), every_s)
+
+        self.loops(name, loop)
+
+    def loops(self, name: str, loop: Loop) -> None:
+        """Run until `stopping`; when it ends before that, the process ends."""
+        self._loops.append((name, loop))
+
+    def opens(self, call: Callable[[], Awaitable[None]]) -> None:
+        self._on_open.append(call)
+
+    def closes(self, call: Callable[[], Awaitable[None]]) -> None:
+        self._on_close.append(call)
+
+    # Life
+
+    async def run(self) -> int:
+        """Serve until a signal or a loop's death. Answers the process's exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        server = self._http()
+        http = asyncio.create_task(server.serve())
+        living = asyncio.create_task(self._live())
+        await asyncio.wait([http, living], return_when=asyncio.FIRST_COMPLETED)
+        if http.done() and not self.stopping.is_set():
+            log.critical("health door closed", reason=repr(http.exception()))
+            living.cancel()
+        status = 1
+        with suppress(asyncio.CancelledError):
+            status = await living
+        server.should_exit = True
+        with suppress(Exception, asyncio.CancelledError):
+            await asyncio.wait_for(http, 3)
+        return status
+
+    def _http(self) -> uvicorn.Server:
+        app = AsgiFastStream(asgi_routes=self.routes, logger=None)
+        config = uvicorn.Config(
+            app,
+            host=self.settings.http_host,
+            port=self.settings.http_port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=5,
+        )
+        return _Server(config)
+
+    async def _live(self) -> int:
+        status = 0
+        try:
+            await self._until_stopping(self._open_database)
+            await self._until_stopping(self._open_bus)
+            if not self.stopping.is_set():
+                status = await self._run_loops()
+        finally:
+            self.stopping.set()
+            await self._close()
+        return status
+
+    async def _until_stopping(self, step: Callable[[], Awaitable[None]]) -> None:
+        task = asyncio.ensure_future(step())
+        stop = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        elif task.exception() is not None:
+            raise task.exception() or AssertionError
+
+    async def _open_database(self) -> None:
+        while True:
+            try:
+                return await self.database.open()
+            except Exception as error:  # It comes back, or the probe restarts us; both are the same path.
+                log.warning("database does not open", error=repr(error))
+                await asyncio.sleep(OPEN_RETRY_S)
+
+    async def _open_bus(self) -> None:
+        self._answer_replays()
+        for call in self._on_open:
+            await call()
+        await self.bus.open()
+        self._add_own_loops()
+        self.health.opened = True
+
+    def _add_own_loops(self) -> None:
+        relay = outbox.Relay(self.database, self.bus.client, self.owner, replicas=self.settings.nats_replicas)
+        self.bus.on_reconnect(relay.reconnected)
+        self.loops("relay", relay.run)
+        self.loops("beat", self.health.beat)
+        self.ticks("gauges", GAUGES_EVERY_S, self._set_gauges)
+        self.ticks("housekeeping", HOUSEKEEPING_EVERY_S, self._drop_old_rows)
+        for name, handler in self.handlers.items():
+            self.loops(name, partial(self.bus.listen, handler, replicas=self.settings.nats_replicas))
+
+    async def _run_loops(self) -> int:
+        tasks = {asyncio.create_task(loop(self.stopping), name=name) for name, loop in self._loops}
+        stop = asyncio.create_task(self.stopping.wait(), name="stopping")
+        log.info("service up", owner=self.owner, loops=sorted(task.get_name() for task in tasks))
+        done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+        status = 0
+        for task in done - {stop}:
+            if not self.stopping.is_set():
+                reason = repr(task.exception()) if task.exception() else "it ended"
+                log.critical("loop died", loop=task.get_name(), reason=reason)
+                status = 1
+        self.stopping.set()
+        _, late = await asyncio.wait([*tasks, stop], timeout=DRAIN_S)
+        for task in late:
+            log.warning("loop did not drain in time", loop=task.get_name())
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        return status
+
+    async def _close(self) -> None:
+        for call in self._on_close:
+            await call()
+        with suppress(Exception, asyncio.TimeoutError):
+            await asyncio.wait_for(self.bus.close(), 5)
+        await self.database.close()
+        log.info("service down", owner=self.owner)
+
+    # What every service does by time, and the one command that every service obeys
+
+    async def _set_gauges(self) -> None:
+        row = await self.database.fetchrow(outbox.STATE_OF_UNTOLD)
+        assert row is not None
+        telemetry.FACTS_UNTOLD.labels(self.owner).set(row["untold"])
+        telemetry.FACTS_UNTOLD_AGE.labels(self.owner).set(row["oldest_s"])
+
+    async def _drop_old_rows(self) -> None:
+        await self.database.execute(outbox.DROP_OLD_FACTS)
+        await self.database.execute(DROP_OLD_INBOX)
+
+    def _answer_replays(self) -> None:
+        self.obeys(ReplayDead.of(self.owner), self._replay)
+
+    async def _replay(self, command: ReplayDead, tx: Tx) -> Value:
+        for handler in self.handlers.values():
+            try:
+                async with tx.connection.transaction():
+                    if await handler.replay(command.letter, tx):
+                        return Replayed(replayed=1)
+            except Exception as error:  # A letter that still fails stays where it was, and the operator is told why.
+                return Refused(reason="still_failing", detail=f"{type(error).__name__}: {error}"[:500])
+        return Refused(reason="letter_unknown")
+
+
+def run(build: Callable[[], Service]) -> None:
+    """The whole of a service's `__main__`: build it, serve, and end with its status."""
+
+    async def main() -> int:
+        service = build()
+        telemetry.start(f"turnpike-{service.owner}")
+        try:
+            return await service.run()
+        finally:
+            telemetry.stop()
+
+    sys.exit(asyncio.run(main()))

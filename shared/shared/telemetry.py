@@ -1,0 +1,173 @@
+"""Traces, metrics and logs: one story is one trace, and every name here is the name in the code."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+from uuid import UUID
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
+from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from prometheus_client import Counter, Gauge, Histogram
+from structlog.typing import EventDict
+
+EXPORT_EVERY_MS = 500
+
+tracer = trace.get_tracer("turnpike")
+_propagator = TraceContextTextMapPropagator()
+_story: ContextVar[UUID | None] = ContextVar("story", default=None)
+
+FACTS_TOLD = Counter("turnpike_facts_told", "Facts acknowledged by the broker", ["owner"])
+FACTS_RETOLD = Counter("turnpike_facts_retold", "Facts put back because the stream was another one", ["owner"])
+FACTS_UNTOLD = Gauge("turnpike_facts_untold", "Facts waiting for the broker", ["owner"])
+FACTS_UNTOLD_AGE = Gauge("turnpike_facts_untold_age_seconds", "Age of the oldest waiting fact", ["owner"])
+RELAY_FAILURES = Counter("turnpike_relay_failures", "Rounds of the relay that failed", ["owner"])
+HANDLED = Counter(
+    "turnpike_handled", "Facts by handler and outcome: done, repeated, retried, buried", ["handler", "outcome"]
+)
+HANDLER_STOPPED = Gauge("turnpike_handler_stopped", "1 when a handler buried too much and stands still", ["handler"])
+HANDLER_SECONDS = Histogram("turnpike_handler_seconds", "Time of one batch's transaction", ["handler"])
+CONTRADICTIONS = Counter("turnpike_contradictions", "The same id with other business fields", ["where"])
+TICK_FAILURES = Counter("turnpike_tick_failures", "Rounds of a tick that failed", ["tick"])
+COMMANDS_REFUSED = Counter("turnpike_commands_refused", "Commands refused, by topic and reason", ["topic", "reason"])
+OUTSIDE_SECONDS = Histogram("turnpike_outside_seconds", "Latency of calls to other organisations", ["window", "call"])
+
+
+class StoryIds(IdGenerator):
+    """Random ids, but a story's first span takes its trace id from the order: one search finds all of it."""
+
+    def __init__(self) -> None:
+        self._random = RandomIdGenerator()
+
+    def generate_span_id(self) -> int:
+        return self._random.generate_span_id()
+
+    def generate_trace_id(self) -> int:
+        story = _story.get()
+        return story.int if story is not None else self._random.generate_trace_id()
+
+
+def start(service: str) -> None:
+    """Structured logs always; traces when an OTLP endpoint is set (the standard `OTEL_*` variables)."""
+    start_logs(service)
+    if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+        return
+    provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=StoryIds())
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_EVERY_MS))
+    trace.set_tracer_provider(provider)
+    AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # Its constructor has no annotations.
+    AioHttpClientInstrumentor().instrument()
+
+
+def stop() -> None:
+    """Hand over what is still buffered."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.shutdown()
+
+
+def start_logs(service: str) -> None:
+    """One JSON object a line on stderr: constant text in `event`, fields beside it, the trace id with it."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _add_service(service),
+            _add_trace,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
+def _add_service(service: str) -> Any:
+    def add(_: Any, __: str, fields: EventDict) -> EventDict:
+        fields["service"] = service
+        return fields
+
+    return add
+
+
+def _add_trace(_: Any, __: str, fields: EventDict) -> EventDict:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        fields["trace_id"] = f"{context.trace_id:032x}"
+    return fields
+
+
+def current_trace() -> str | None:
+    """The current span as a W3C `traceparent`."""
+    return trace_of(trace.get_current_span())
+
+
+def trace_of(span: Span) -> str | None:
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier, context=trace.set_span_in_context(span))
+    return carrier.get("traceparent")
+
+
+def context_of(traceparent: str | None) -> Context:
+    """The context that a `traceparent` names; an empty one (never the current) when there is none."""
+    return _propagator.extract({"traceparent": traceparent} if traceparent else {}, context=Context())
+
+
+def span_context_of(traceparent: str) -> SpanContext:
+    return trace.get_current_span(context_of(traceparent)).get_span_context()
+
+
+def event_span(name: str, story: str | None, batch: Span) -> Span:
+    """One event's short span in its own trace, linked to the batch that holds the SQL. The caller ends it."""
+    links = [Link(batch.get_span_context())]
+    return tracer.start_span(name, context=context_of(story), kind=SpanKind.CONSUMER, links=links)
+
+
+def trace_id_of(traceparent: str | None) -> str | None:
+    return traceparent.split("-")[1] if traceparent else None
+
+
+@contextmanager
+def span(
+    name: str,
+    *,
+    following: str | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    **attributes: str | int | bool,
+) -> Iterator[Span]:
+    """A span as a child of the current one, or of `following` where that is given. A failure marks it."""
+    context = context_of(following) if following else None
+    with tracer.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes)) as current:
+        yield current
+
+
+@contextmanager
+def story(order: UUID, name: str, **attributes: str | int | bool) -> Iterator[Span]:
+    """The first span of an order's story: its trace id is the order's id, so sampling is by the order's hash."""
+    token = _story.set(order)
+    try:
+        with tracer.start_as_current_span(name, context=Context(), attributes=dict(attributes)) as current:
+            yield current
+    finally:
+        _story.reset(token)
+
+
+def failed(current: Span, error: BaseException) -> None:
+    current.record_exception(error)
+    current.set_status(Status(StatusCode.ERROR, type(error).__name__))
