@@ -202,7 +202,7 @@ class Relay:
                 await self.compare_stream(connection)
                 watched_at = time.monotonic()
             told = await self.tell_some(connection)
-            if self._acknowledged and time.monotonic() - remembered_at > REMEMBER_EVERY_S:
+            if self._acknowledged and (told == 0 or time.monotonic() - remembered_at > REMEMBER_EVERY_S):
                 await connection.execute(REMEMBER_SEQUENCE, self.stream, self._acknowledged)
                 self._acknowledged, remembered_at = 0, time.monotonic()
             if told == 0:

@@ -1,0 +1,93 @@
+"""Doors for questions and commands: what is sold, may it be charged, what is held, and placing an order."""
+
+from itertools import groupby
+
+from shared.commands import Invoice, PlaceOrder
+from shared.contract import Refused, derived_id
+from shared.db import Database, Row, Tx
+from shared.questions import (
+    AskBalance,
+    AskCheckout,
+    AskPlans,
+    Balance,
+    BalanceLine,
+    Checkout,
+    Plan,
+    Plans,
+    Price,
+)
+
+from payments import store
+from payments.confirmation import ids_in, payload_of
+from shared import telemetry
+
+
+async def answer_plans(_: AskPlans, database: Database) -> Plans:
+    rows = await store.plans(database)
+    plans = [plan_from(list(group)) for _, group in groupby(rows, key=lambda row: row["plan"])]
+    return Plans(plans=tuple(plans), ways=("stars",))
+
+
+def plan_from(rows: list[Row]) -> Plan:
+    prices = tuple(Price(months=row["months"], price_minor=row["price_minor"], stars=row["stars"]) for row in rows)
+    first = rows[0]
+    return Plan(plan=first["plan"], devices=first["devices"], traffic_bytes=first["traffic_bytes"], prices=prices)
+
+
+async def place_order(command: PlaceOrder, tx: Tx) -> Invoice | Refused:
+    """Freeze today's price and open an invoice for it. The order takes the command's id, and its story's trace."""
+    price = await store.price_of(command.plan, command.months, tx)
+    if price is None:
+        return Refused(reason="plan_unknown", detail=f"{command.plan} for {command.months} months is not on sale")
+    order, invoice, trace = command.id, derived_id("invoice", command.id), telemetry.current_trace()
+    await store.insert_order(order, command.person, price, trace, tx)
+    expires_at = await store.insert_invoice(invoice, order, command.way, price["stars"], "XTR", tx)
+    return Invoice(
+        order=order,
+        invoice=invoice,
+        payload=payload_of(order, invoice, trace),
+        plan=price["plan"],
+        months=price["months"],
+        price_minor=price["price_minor"],
+        asked_minor=price["stars"],
+        currency="XTR",
+        expires_at=expires_at,
+    )
+
+
+async def answer_checkout(question: AskCheckout, database: Database) -> Checkout:
+    """Yes only for the open, unexpired, newest invoice of an open order of that person, at its amount and currency."""
+    order, invoice = ids_in(question.payload)
+    row = await store.invoice_for_checkout(invoice, order, database) if order and invoice else None
+    if row is None:
+        return Checkout(ok=False, reason="payload_unknown")
+    if question.payer is None or row["person"] != question.payer:
+        return Checkout(ok=False, reason="not_yours")
+    if row["state"] != "open":
+        return Checkout(ok=False, reason="order_closed")
+    if row["superseded"]:
+        return Checkout(ok=False, reason="invoice_superseded")
+    if row["expired"]:
+        return Checkout(ok=False, reason="invoice_expired")
+    if row["asked_currency"] != question.currency:
+        return Checkout(ok=False, reason="currency_differs")
+    if row["asked_minor"] != question.amount_minor:
+        return Checkout(ok=False, reason="amount_differs")
+    return Checkout(ok=True, reason=None)
+
+
+async def answer_balance(question: AskBalance, database: Database) -> Balance:
+    held = await store.balances_of(question.person, database)
+    earned_minor = held.get("earned", 0)
+    young_minor = await store.young_rewards_of(question.person, database)
+    lines = [
+        BalanceLine(at=row["at"], reason=row["reason"], amount_minor=row["amount_minor"])
+        for row in await store.lines_of(question.person, database)
+    ]
+    return Balance(
+        wallet_minor=held.get("wallet", 0),
+        earned_minor=earned_minor,
+        owed_minor=-held.get("owed", 0),
+        withdrawable_minor=max(0, earned_minor - young_minor),
+        lines=tuple(lines),
+    )

@@ -1,0 +1,227 @@
+"""What a payment becomes. Money that arrived is always booked; the order only decides what it buys.
+
+              ┌─ payer or rate unknown ─▶ suspense, told to the operators
+    receipt ──┤                       ┌─ no order of this payer, or it is not open ─▶ wallet
+              └─ its value in RUB ────┼─ too little, or an earlier part was spent ──▶ wallet, the order stays open
+                                      └─ enough ─▶ wallet, and the order spends its price in the same transaction
+
+A batch is a fold: each decision takes the state that the one before it left.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from fractions import Fraction
+from typing import Literal
+from uuid import UUID
+
+from shared.contract import derived_id
+from shared.facts import Bought, Terms
+from shared.money import converted
+
+from payments import ledger
+from payments.ledger import Holdings, Transfer
+
+Because = Literal[
+    "paid",
+    "too_little",
+    "part_spent",
+    "order_closed",
+    "order_too_old",
+    "not_yours",
+    "no_order",
+    "payer_unknown",
+    "no_rate",
+]
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Money that an acquirer says it took. The charge is its key: never the payload, never the notice."""
+
+    acquirer: str
+    charge: str
+    payer: UUID | None
+    currency: str
+    amount_minor: int
+    payload: str
+    paid_at: datetime
+    trace: str | None = field(default=None, compare=False)
+
+    @property
+    def cause(self) -> str:
+        return f"{self.acquirer}:{self.charge}"
+
+    @property
+    def id(self) -> UUID:
+        return derived_id("receipt", self.acquirer, self.charge)
+
+
+@dataclass(frozen=True)
+class Invoice:
+    id: UUID
+    order: UUID
+    asked_minor: int
+    asked_currency: str
+
+
+@dataclass(frozen=True)
+class Order:
+    id: UUID
+    person: UUID
+    price_minor: int
+    received_minor: int
+    state: str
+    terms: Terms
+    placed_at: datetime
+    honoured_until: datetime
+    trace: str | None
+
+    @property
+    def bought(self) -> Bought:
+        return Bought(order=self.id, what="subscription", terms=self.terms, price_minor=self.price_minor)
+
+
+@dataclass(frozen=True)
+class Booking:
+    """What became of one receipt."""
+
+    receipt: Receipt
+    outcome: Literal["bought", "wallet", "suspense"]
+    because: Because
+    order: UUID | None = None
+    invoice: UUID | None = None
+    value_minor: int | None = None
+    missing_minor: int = 0
+    wallet_minor: int = 0
+    bought: Bought | None = None
+
+
+@dataclass
+class Book:
+    """The locked state that a batch folds over, and what it has added so far."""
+
+    now: datetime
+    rates: Mapping[str, Fraction]
+    orders: dict[UUID, Order]
+    invoices: Mapping[UUID, Invoice]
+    holdings: dict[UUID, Holdings]
+    transfers: list[Transfer] = field(default_factory=list)
+    bookings: list[Booking] = field(default_factory=list)
+    changed: set[UUID] = field(default_factory=set)
+    """Orders whose row is another now."""
+
+    def held_by(self, person: UUID) -> Holdings:
+        return self.holdings.get(person, Holdings(person))
+
+    def write(self, holdings: Holdings, transfer: Transfer) -> Holdings:
+        self.transfers.append(transfer)
+        self.holdings[holdings.person] = holdings.after(transfer)
+        return self.holdings[holdings.person]
+
+    def set_order(self, order: Order) -> None:
+        self.orders[order.id] = order
+        self.changed.add(order.id)
+        waiting_minor = order.received_minor if order.state == "open" else 0
+        self.holdings[order.person] = self.held_by(order.person).waits_for(order.id, waiting_minor)
+
+
+def confirm(receipts: Sequence[Receipt], book: Book) -> None:
+    """Book every receipt, in the order in which they were paid."""
+    for receipt in sorted(receipts, key=lambda receipt: (receipt.paid_at, receipt.id)):
+        book.bookings.append(confirm_one(receipt, book))
+
+
+def confirm_one(receipt: Receipt, book: Book) -> Booking:
+    order_id, invoice_id = ids_in(receipt.payload)
+    order = book.orders.get(order_id) if order_id else None
+    invoice = book.invoices.get(invoice_id) if invoice_id else None
+    value_minor = value_of(receipt, order, invoice, book.rates)
+    if receipt.payer is None:
+        return park(receipt, "payer_unknown", book)
+    if value_minor is None:
+        return park(receipt, "no_rate", book)
+
+    holdings = book.held_by(receipt.payer)
+    book.write(
+        holdings,
+        ledger.receipt(holdings, receipt.cause, receipt.acquirer, receipt.currency, receipt.amount_minor, value_minor),
+    )
+    booking = Booking(receipt, "wallet", "paid", value_minor=value_minor, invoice=invoice.id if invoice else None)
+    booking = settle_order(booking, value_minor, order, book)
+    settle_owed(receipt.payer, receipt.cause, book)
+    return replace(booking, wallet_minor=book.held_by(receipt.payer).wallet_minor)
+
+
+def settle_order(booking: Booking, value_minor: int, order: Order | None, book: Book) -> Booking:
+    """Let the order that this money came for spend it, if there is enough."""
+    if order is None:
+        return replace(booking, because="no_order")
+    if order.person != booking.receipt.payer:
+        return replace(booking, because="not_yours")
+    booking = replace(booking, order=order.id)
+    if order.state != "open":
+        return replace(booking, because="order_closed")
+    if book.now > order.honoured_until:
+        return replace(booking, because="order_too_old")
+    order = replace(order, received_minor=order.received_minor + value_minor)
+    holdings = book.held_by(order.person)
+    if order.received_minor < order.price_minor:
+        book.set_order(order)
+        return replace(booking, because="too_little", missing_minor=order.price_minor - order.received_minor)
+    if holdings.wallet_minor < order.price_minor:
+        book.set_order(order)
+        return replace(booking, because="part_spent", missing_minor=order.price_minor - holdings.wallet_minor)
+    book.write(holdings, ledger.purchase(holdings, f"order:{order.id}", order.price_minor))
+    close_older(order, book)
+    book.set_order(replace(order, state="paid"))
+    return replace(booking, outcome="bought", bought=order.bought)
+
+
+def close_older(paid: Order, book: Book) -> None:
+    """That person's older open orders for the same subscription want nothing any more."""
+    for order in list(book.orders.values()):
+        older = (order.placed_at, order.id) < (paid.placed_at, paid.id)
+        if order.person == paid.person and order.state == "open" and older:
+            book.set_order(replace(order, state="closed"))
+
+
+def settle_owed(person: UUID, cause: str, book: Book) -> None:
+    """A credit pays what is owed, in the same transaction."""
+    holdings = book.held_by(person)
+    settled = ledger.owed_settled(holdings, cause)
+    if settled is not None:
+        book.write(holdings, settled)
+
+
+def park(receipt: Receipt, because: Literal["payer_unknown", "no_rate"], book: Book) -> Booking:
+    book.transfers.append(ledger.parked(receipt.cause, receipt.acquirer, receipt.currency, receipt.amount_minor))
+    return Booking(receipt, "suspense", because)
+
+
+def value_of(
+    receipt: Receipt, order: Order | None, invoice: Invoice | None, rates: Mapping[str, Fraction]
+) -> int | None:
+    """What it is worth in kopecks: by the invoice's own ratio, else by the rate of the day, else nobody knows."""
+    if receipt.currency == "RUB":
+        return receipt.amount_minor
+    if order and invoice and invoice.order == order.id and invoice.asked_currency == receipt.currency:
+        return converted(receipt.amount_minor, Fraction(order.price_minor, invoice.asked_minor))
+    rate = rates.get(receipt.currency)
+    return None if rate is None else converted(receipt.amount_minor, rate)
+
+
+def payload_of(order: UUID, invoice: UUID, trace: str | None) -> str:
+    """What the provider carries back: order, invoice, and the span that the story continues from (82 characters)."""
+    span = trace.split("-")[2] if trace else "0" * 16
+    return f"{order.hex}.{invoice.hex}.{span}"
+
+
+def ids_in(payload: str) -> tuple[UUID | None, UUID | None]:
+    """The order and the invoice that a payload names; anything that is not of our form names neither."""
+    parts = payload.split(".")
+    try:
+        order, invoice, _ = parts
+        return UUID(hex=order), UUID(hex=invoice)
+    except ValueError:
+        return None, None

@@ -1,0 +1,373 @@
+"""The SQL of the book: what is locked, in one order everywhere, and what is written, once.
+
+Locks are taken in one order, receipts, orders, accounts, each by id: two batches wait for each other, never in a ring.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from fractions import Fraction
+from uuid import UUID
+
+import structlog
+from shared.contract import Fact, derived_id
+from shared.db import Database, Row, Tx, columns
+from shared.facts import Terms
+
+from payments import ledger
+from payments.confirmation import Book, Invoice, Order, Receipt, ids_in
+from payments.ledger import Holdings, Transfer
+
+log = structlog.get_logger()
+
+ORDER_HONOURED_FOR = timedelta(days=30)
+INVOICE_LIVES_FOR = timedelta(minutes=30)
+REWARDS_MATURE_AFTER = timedelta(days=21)
+
+
+# Receipts: once per charge, whoever reports it.
+
+CLAIM_RECEIPTS = """
+with reported as (
+  select *
+  from unnest(
+    $1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::bigint[],
+    $9::timestamptz[]
+  ) as r (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
+), fresh as (
+  insert into receipts (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
+  select * from reported order by id
+  on conflict do nothing
+  returning id
+)
+select r.id, f.id is not null as fresh, k.digest as known, r.digest as heard
+from reported r
+left join fresh f using (id)
+left join receipts k on k.id = r.id
+"""
+
+NOTE_CONTRADICTION = """
+insert into contradictions (where_seen, fact_id, digest_known, digest_heard)
+values ('receipts', $1, $2, $3)
+on conflict do nothing
+"""
+
+
+async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> list[Receipt]:
+    """The receipts that nobody booked before; a known charge with other fields is noted as a contradiction (I12)."""
+    distinct = {receipt.id: receipt for receipt in receipts}
+    rows = [
+        (r.id, r.acquirer, r.charge, r.payer, r.currency, r.amount_minor, r.payload, digest_of(r), r.paid_at)
+        for r in distinct.values()
+    ]
+    fresh = []
+    for row in await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9)):
+        if row["fresh"]:
+            fresh.append(distinct[row["id"]])
+        elif row["known"] is not None and row["known"] != row["heard"]:
+            log.error("a charge was reported again with other fields", receipt=str(row["id"]))
+            await tx.execute(NOTE_CONTRADICTION, row["id"], row["known"], row["heard"])
+    return fresh
+
+
+def digest_of(receipt: Receipt) -> int:
+    """64 signed bits over who paid what; when it was paid may be told differently by a listing."""
+    return derived_id(receipt.payer, receipt.currency, receipt.amount_minor, receipt.payload).int % 2**63
+
+
+# The locked state that a batch folds over.
+
+LOCK_ORDERS = """
+select *
+from orders
+where id in (
+  select unnest($1::uuid[])
+  union
+  select id from orders where person = any($2::uuid[]) and state = 'open'
+)
+order by id
+for update
+"""
+
+INVOICES = "select id, order_id, asked_minor, asked_currency from invoices where id = any($1::uuid[])"
+
+LOCK_HOLDINGS = """
+select owner, kind, balance_minor
+from accounts
+where owner = any($1::uuid[]) and kind in ('wallet', 'earned', 'owed') and currency = 'RUB'
+order by id
+for update
+"""
+
+RATES = """
+select distinct on (currency) currency, kopecks, per_minor
+from rates
+where from_at <= now()
+order by currency, from_at desc
+"""
+
+
+async def open_book(receipts: Sequence[Receipt], tx: Tx) -> Book:
+    """Lock and read everything that these receipts touch."""
+    named = [ids_in(receipt.payload) for receipt in receipts]
+    payers = sorted({receipt.payer for receipt in receipts if receipt.payer})
+    orders = {
+        row["id"]: order_from(row)
+        for row in await tx.fetch(LOCK_ORDERS, [order for order, _ in named if order], payers)
+    }
+    invoices = {
+        row["id"]: Invoice(row["id"], row["order_id"], row["asked_minor"], row["asked_currency"])
+        for row in await tx.fetch(INVOICES, [invoice for _, invoice in named if invoice])
+    }
+    holdings = await lock_holdings(payers, tx)
+    for order in orders.values():
+        if order.state == "open" and order.received_minor and order.person in holdings:
+            holdings[order.person] = holdings[order.person].waits_for(order.id, order.received_minor)
+    rates = {row["currency"]: Fraction(row["kopecks"], row["per_minor"]) for row in await tx.fetch(RATES)}
+    return Book(await tx.now(), rates, orders, invoices, holdings)
+
+
+async def lock_holdings(people: Sequence[UUID], tx: Tx) -> dict[UUID, Holdings]:
+    """What the book holds for each of these people, locked; zeros for who has no account yet."""
+    balances: dict[UUID, dict[str, int]] = {person: {} for person in people}
+    for row in await tx.fetch(LOCK_HOLDINGS, list(people)):
+        balances[row["owner"]][row["kind"]] = row["balance_minor"]
+    return {
+        person: Holdings(person, held.get("wallet", 0), held.get("earned", 0), -held.get("owed", 0))
+        for person, held in balances.items()
+    }
+
+
+def order_from(row: Row) -> Order:
+    terms = Terms(
+        plan=row["plan"],
+        months=row["months"],
+        devices=row["devices"],
+        traffic_bytes=row["traffic_bytes"],
+        node_group=row["node_group"],
+        list_month_minor=row["list_month_minor"],
+    )
+    return Order(
+        row["id"],
+        row["person"],
+        row["price_minor"],
+        row["received_minor"],
+        row["state"],
+        terms,
+        row["placed_at"],
+        row["honoured_until"],
+        row["trace"],
+    )
+
+
+# What a batch writes, each table once.
+
+INSERT_BOOKINGS = """
+insert into bookings (receipt, outcome, because, order_id, invoice, value_minor, told_as)
+select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[], $7::uuid[])
+"""
+
+CHANGE_ORDERS = """
+update orders o
+set received_minor = c.received_minor,
+    state = c.state,
+    paid_at = case when c.state = 'paid' then now() end
+from unnest($1::uuid[], $2::bigint[], $3::text[]) as c (id, received_minor, state)
+where o.id = c.id
+"""
+
+CLOSE_INVOICES = """
+update invoices
+set state = case when id = any($2::uuid[]) then 'paid' else 'superseded' end
+where order_id = any($1::uuid[]) and (state = 'open' or id = any($2::uuid[]))
+"""
+
+
+async def write_book(book: Book, facts: Sequence[Fact], tx: Tx) -> None:
+    """Write what the fold decided: bookings with the fact that tells each, transfers, balances, orders, invoices."""
+    await write_transfers(book.transfers, tx)
+    bookings = [
+        (b.receipt.id, b.outcome, b.because, b.order, b.invoice, b.value_minor, fact.id)
+        for b, fact in zip(book.bookings, facts, strict=True)
+    ]
+    await tx.execute(INSERT_BOOKINGS, *columns(bookings, 7))
+    changed = [book.orders[order] for order in sorted(book.changed)]
+    if changed:
+        rows = [(order.id, order.received_minor, order.state) for order in changed]
+        await tx.execute(CHANGE_ORDERS, *columns(rows, 3))
+    done = [order.id for order in changed if order.state != "open"]
+    if done:
+        paid = [booking.invoice for booking in book.bookings if booking.outcome == "bought" and booking.invoice]
+        await tx.execute(CLOSE_INVOICES, done, paid)
+
+
+OPEN_ACCOUNTS = """
+insert into accounts (id, owner, kind, currency, balance_minor)
+select id, owner, kind, currency, case when owner is not null then 0 end
+from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as a (id, owner, kind, currency)
+order by id
+on conflict do nothing
+"""
+
+INSERT_TRANSFERS = """
+insert into transfers (id, cause, reason, person)
+select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
+"""
+
+INSERT_ENTRIES = """
+insert into entries (transfer, account, amount_minor, currency)
+select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[])
+"""
+
+MOVE_BALANCES = """
+update accounts a
+set balance_minor = a.balance_minor + c.amount_minor
+from unnest($1::uuid[], $2::bigint[]) as c (id, amount_minor)
+where a.id = c.id
+"""
+
+
+async def write_transfers(transfers: Sequence[Transfer], tx: Tx) -> None:
+    """Insert transfers and entries, and move the balances that they change. A cause booked before is refused."""
+    if not transfers:
+        return
+    await open_accounts({entry.account for transfer in transfers for entry in transfer.entries}, tx)
+    await tx.execute(INSERT_TRANSFERS, *columns([(t.id, t.cause, t.reason, t.person) for t in transfers], 4))
+    entries = [(t.id, e.account.id, e.amount_minor, e.account.currency) for t in transfers for e in t.entries]
+    await tx.execute(INSERT_ENTRIES, *columns(entries, 4))
+    moved = [(account.id, amount_minor) for account, amount_minor in ledger.changes(transfers) if amount_minor]
+    if moved:
+        await tx.execute(MOVE_BALANCES, *columns(moved, 2))
+
+
+async def open_accounts(accounts: Iterable[ledger.Account], tx: Tx) -> None:
+    rows = [(account.id, account.owner, account.kind, account.currency) for account in accounts]
+    await tx.execute(OPEN_ACCOUNTS, *columns(rows, 4))
+
+
+KNOWN_CAUSES = "select cause from transfers where reason = $1 and cause = any($2::text[])"
+
+
+async def already_booked(reason: str, causes: Sequence[str], tx: Tx) -> set[str]:
+    """Which of these causes have their transfer. Asked under the lock of the accounts that they would move."""
+    return {row["cause"] for row in await tx.fetch(KNOWN_CAUSES, reason, list(causes))}
+
+
+# Placing an order.
+
+PRICE = """
+select p.plan, p.devices, p.traffic_bytes, p.node_group, r.months, r.price_minor, r.stars,
+  m.price_minor as list_month_minor
+from plans p
+join prices r using (plan)
+join prices m on m.plan = p.plan and m.months = 1
+where p.plan = $1 and r.months = $2 and p.on_sale
+"""
+
+INSERT_ORDER = """
+insert into orders (
+  id, person, what, plan, months, devices, traffic_bytes, node_group, list_month_minor, price_minor,
+  placed_at, honoured_until, trace
+)
+values ($1, $2, 'subscription', $3, $4, $5, $6, $7, $8, $9, now(), now() + $10::interval, $11)
+"""
+
+INSERT_INVOICE = """
+insert into invoices (id, order_id, way, asked_minor, asked_currency, opened_at, expires_at)
+values ($1, $2, $3, $4, $5, now(), now() + $6::interval)
+returning expires_at
+"""
+
+
+async def price_of(plan: str, months: int, tx: Tx) -> Row | None:
+    return await tx.fetchrow(PRICE, plan, months)
+
+
+async def insert_order(order: UUID, person: UUID, price: Row, trace: str | None, tx: Tx) -> None:
+    await tx.execute(
+        INSERT_ORDER,
+        order,
+        person,
+        price["plan"],
+        price["months"],
+        price["devices"],
+        price["traffic_bytes"],
+        price["node_group"],
+        price["list_month_minor"],
+        price["price_minor"],
+        ORDER_HONOURED_FOR,
+        trace,
+    )
+
+
+async def insert_invoice(invoice: UUID, order: UUID, way: str, asked_minor: int, currency: str, tx: Tx) -> datetime:
+    """Open an invoice; answers when it expires."""
+    expires_at: datetime = await tx.fetchval(
+        INSERT_INVOICE, invoice, order, way, asked_minor, currency, INVOICE_LIVES_FOR
+    )
+    return expires_at
+
+
+# Answers.
+
+PLANS = """
+select p.plan, p.devices, p.traffic_bytes, r.months, r.price_minor, r.stars
+from plans p
+join prices r using (plan)
+where p.on_sale
+order by p.place, r.months
+"""
+
+INVOICE_FOR_CHECKOUT = """
+select o.person, o.state, i.asked_minor, i.asked_currency,
+  now() > i.expires_at as expired,
+  exists (select from invoices n where n.order_id = o.id and n.opened_at > i.opened_at) as superseded
+from invoices i
+join orders o on o.id = i.order_id
+where i.id = $1 and o.id = $2
+"""
+
+HOLDINGS = """
+select kind, balance_minor
+from accounts
+where owner = $1 and kind in ('wallet', 'earned', 'owed') and currency = 'RUB'
+"""
+
+YOUNG_REWARDS = """
+select coalesce(sum(e.amount_minor), 0)::bigint
+from transfers t
+join entries e on e.transfer = t.id
+join accounts a on a.id = e.account
+where t.person = $1 and t.reason = 'reward' and t.at > now() - $2::interval and a.owner = $1 and a.kind = 'earned'
+"""
+
+LINES = """
+select t.at, t.reason, sum(e.amount_minor)::bigint as amount_minor
+from transfers t
+join entries e on e.transfer = t.id
+join accounts a on a.id = e.account
+where t.person = $1 and a.owner = $1 and a.kind in ('wallet', 'earned')
+group by t.id, t.at, t.reason
+order by t.at desc, t.reason
+limit 10
+"""
+
+
+async def plans(database: Database) -> list[Row]:
+    return await database.fetch(PLANS)
+
+
+async def invoice_for_checkout(invoice: UUID, order: UUID, database: Database) -> Row | None:
+    return await database.fetchrow(INVOICE_FOR_CHECKOUT, invoice, order)
+
+
+async def balances_of(person: UUID, database: Database) -> dict[str, int]:
+    return {row["kind"]: row["balance_minor"] for row in await database.fetch(HOLDINGS, person)}
+
+
+async def young_rewards_of(person: UUID, database: Database) -> int:
+    amount_minor: int = await database.fetchval(YOUNG_REWARDS, person, REWARDS_MATURE_AFTER)
+    return amount_minor
+
+
+async def lines_of(person: UUID, database: Database) -> list[Row]:
+    return await database.fetch(LINES, person)

@@ -1,0 +1,408 @@
+"""The bus on a real NATS and PostgreSQL: heard once, poison buried alone, a stranger's stream told everything again."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from shared.bus import Bus, UnansweredError
+from shared.commands import Invoice, PlaceOrder
+from shared.contract import Refused, Value
+from shared.db import Database, Tx
+from shared.facts import PersonStarted
+from shared.inbox import Handler, Letter
+from shared.obey import obey
+from shared.questions import AskPlans, Plans
+from shared.streams import LISTENING
+from turnpike_local.broker import Broker
+
+from shared import inbox, outbox
+from tests.kit.servers import MakeDatabase
+
+HANG_S = 30.0
+STARTED = next(entry for entry in LISTENING if entry.handler == "referrals_registers_started")
+
+
+@pytest.fixture(scope="module")
+async def teller(fresh_database: MakeDatabase) -> AsyncIterator[Database]:
+    database = Database((await fresh_database("bot")).dsn("bot_app"), name="teller")
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="module")
+async def listener(fresh_database: MakeDatabase) -> AsyncIterator[Database]:
+    database = Database((await fresh_database("referrals")).dsn("referrals_app"), name="listener")
+    await database.open()
+    yield database
+    await database.close()
+
+
+class House:
+    """A teller with a relay and a listener with one handler, each with a bus of its own."""
+
+    def __init__(self, teller: Database, listener: Database, url: str) -> None:
+        self.teller = teller
+        self.listener = listener
+        self.url = url
+        self.heard: list[UUID] = []
+        self.batches: list[int] = []
+        self.calls = 0
+        self.fails: Callable[[PersonStarted], Exception | None] = lambda _: None
+
+    async def handle(self, events: Sequence[PersonStarted], tx: Tx) -> None:
+        self.calls += 1
+        for event in events:
+            if error := self.fails(event):
+                raise error
+        ids = [event.id for event in events]
+        self.batches.append(len(ids))
+        tx.after_commit(lambda: self.heard.extend(ids))
+
+    async def tell(self, count: int = 1, *, code: str | None = None) -> list[PersonStarted]:
+        async with self.teller.transaction() as tx:
+            now = await tx.now()
+            people = [uuid4() for _ in range(count)]
+            facts = [PersonStarted.because(p, about=p, at=now, code=code, invited_by=None) for p in people]
+            await outbox.tell(tx, facts)
+        return facts
+
+    async def until_heard(self, facts: Sequence[PersonStarted]) -> None:
+        wanted = {fact.id for fact in facts}
+        await until(lambda: wanted <= set(self.heard))
+
+    @asynccontextmanager
+    async def open(self, *, listening: bool = True) -> AsyncIterator["House"]:
+        stopping = asyncio.Event()
+        told, hears = Bus(self.url, "teller"), Bus(self.url, "listener")
+        await told.open()
+        await hears.open()
+        relay = outbox.Relay(self.teller, told.client, "bot")
+        told.on_reconnect(relay.reconnected)
+        tasks = [asyncio.create_task(relay.run(stopping))]
+        if listening:
+            handler = Handler(STARTED, self.handle, self.listener)
+            tasks.append(asyncio.create_task(hears.listen(handler, stopping)))
+        self.bus = hears
+        try:
+            yield self
+        finally:
+            stopping.set()
+            await asyncio.wait_for(asyncio.gather(*tasks), HANG_S)
+            await told.close()
+            await hears.close()
+
+
+@pytest.fixture
+async def house(teller: Database, listener: Database, broker: Broker) -> House:
+    if not broker.child.alive:
+        await broker.restart()
+    return House(teller, listener, broker.url)
+
+
+async def until(true: Callable[[], bool | Awaitable[bool]]) -> None:
+    give_up_at = time.monotonic() + HANG_S
+    while time.monotonic() < give_up_at:
+        answer = true()
+        if answer if isinstance(answer, bool) else await answer:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"did not happen within {HANG_S} s")
+
+
+def letter(fact: PersonStarted, **headers: str) -> Letter:
+    known = {"Nats-Msg-Id": str(fact.id), "Turnpike-Digest": str(fact.digest())}
+    known["Turnpike-Hour"] = outbox.hour_of(fact.at)
+    return Letter(fact.subject(), known | headers, fact.model_dump_json().encode())
+
+
+async def test_what_is_told_is_heard_once_in_natural_batches(house: House) -> None:
+    async with house.open():
+        await house.until_heard(await house.tell())
+        many = [fact for _ in range(4) for fact in await house.tell(250)]
+        await house.until_heard(many)
+        assert len(house.heard) == len(set(house.heard)) == 1001
+        assert max(house.batches) > 1, "under load a batch takes what has arrived"
+        await until(lambda: _untold_is(house, 0))
+
+
+async def _untold_is(house: House, count: int) -> bool:
+    return bool(await house.teller.fetchval("select count(*) from untold") == count)
+
+
+async def test_the_same_letter_ten_times_acts_once(house: House) -> None:
+    """M-02: redelivery is the ordinary case; the inbox makes it nothing."""
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        handler = Handler(STARTED, house.handle, house.listener)
+        outcomes = await asyncio.gather(*(handler.absorb([letter(fact)] * 3) for _ in range(10)))
+        assert (sum(o.done for o in outcomes), sum(o.repeated for o in outcomes)) == (1, 29)
+        assert house.heard == [fact.id]
+
+
+async def test_the_same_id_with_other_fields_is_an_alarm(house: House) -> None:
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        handler = Handler(STARTED, house.handle, house.listener)
+        await handler.absorb([letter(fact)])
+        other = fact.model_copy(update={"code": "r_other"})
+        await handler.absorb([letter(other)])
+        assert house.heard == [fact.id]
+        noted = await house.listener.fetchrow("select * from contradictions where fact_id = $1", fact.id)
+        assert noted is not None
+        assert noted["digest_known"] != noted["digest_heard"]
+
+
+async def test_a_fact_told_twice_with_other_fields_is_an_alarm_at_its_owner(house: House) -> None:
+    person = uuid4()
+    for code in ("r_one", "r_two"):
+        async with house.teller.transaction() as tx:
+            fact = PersonStarted.because(person, about=person, at=await tx.now(), code=code, invited_by=None)
+            await outbox.tell(tx, [fact])
+    told = await house.teller.fetch("select body from facts where id = $1", fact.id)
+    assert [json.loads(row["body"])["code"] for row in told] == ["r_one"]
+    assert await house.teller.fetchval("select count(*) from contradictions where fact_id = $1", fact.id) == 1
+
+
+async def test_one_poison_among_five_hundred_is_buried_alone(house: House) -> None:
+    """M-08, P-10: a data error halves the batch until it stands alone; 499 are applied, few calls, one letter."""
+    async with house.open(listening=False):
+        facts = await house.tell(500)
+        poison = facts[137]
+
+        async def handle(events: Sequence[PersonStarted], tx: Tx) -> None:
+            house.calls += 1
+            for event in events:
+                await tx.execute("select 1 / $1::int", 0 if event.id == poison.id else 1)
+
+        handler = Handler(STARTED, handle, house.listener)
+        outcome = await handler.absorb([letter(fact) for fact in facts])
+        assert (outcome.done, outcome.buried, outcome.again) == (499, 1, {})
+        assert house.calls <= 20
+        buried = await house.listener.fetchrow("select * from dead_letters where fact_id = $1", poison.id)
+        assert buried is not None
+        assert "division by zero" in buried["reason"]
+        assert bytes(buried["body"]) == poison.model_dump_json().encode()
+        assert (await handler.absorb([letter(poison)])).repeated == 1, "a buried letter is not called again"
+
+
+@pytest.mark.parametrize(
+    ("body", "subject"),
+    [
+        (b"not json", None),
+        (b'{"id": 5}', None),
+        (b"\xff\xfe", None),
+        (b"x" * 1_000_000, None),
+        (None, "evt.bot.person.started.v9"),
+    ],
+    ids=["no json", "wrong types", "bad utf-8", "one megabyte", "unknown version"],
+)
+async def test_what_nobody_can_read_is_buried_and_the_rest_goes_on(
+    house: House, body: bytes | None, subject: str | None
+) -> None:
+    async with house.open(listening=False):
+        (good,) = await house.tell()
+        (other,) = await house.tell()
+        bad = Letter(subject or good.subject(), letter(other).headers, body or other.model_dump_json().encode())
+        handler = Handler(STARTED, house.handle, house.listener)
+        outcome = await handler.absorb([bad, letter(good)])
+        assert (outcome.done, outcome.buried) == (1, 1)
+        kept = await house.listener.fetchval("select body from dead_letters where fact_id = $1", other.id)
+        assert bytes(kept) == bad.body
+
+
+async def test_our_own_fault_is_tried_again_later_and_buried_when_its_tries_are_used_up(house: House) -> None:
+    """M-17: an error of ours is not mistaken for the letter's; its tries are counted across restarts."""
+    async with house.open(listening=False):
+        facts = await house.tell(3)
+        house.fails = lambda event: RuntimeError("ours") if event.id == facts[1].id else None
+        waits = []
+        for _ in inbox.OUR_FAULT_RETRY_S:
+            handler = Handler(STARTED, house.handle, house.listener)  # A new one each time, as after a restart.
+            outcome = await handler.absorb([letter(fact) for fact in facts])
+            waits.append(outcome.again[facts[1].id])
+        assert waits == list(inbox.OUR_FAULT_RETRY_S)
+        assert set(house.heard) == {facts[0].id, facts[2].id}
+        outcome = await Handler(STARTED, house.handle, house.listener).absorb([letter(facts[1])])
+        assert (outcome.buried, outcome.again) == (1, {})
+
+
+async def test_a_buried_letter_is_replayed_in_one_transaction(house: House) -> None:
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        house.fails = lambda _: ValueError("bad")
+        handler = Handler(STARTED, house.handle, house.listener)
+        for _ in range(len(inbox.OUR_FAULT_RETRY_S) + 1):
+            await handler.absorb([letter(fact)])
+        number = await house.listener.fetchval("select id from dead_letters where fact_id = $1", fact.id)
+        house.fails = lambda _: None
+        async with house.listener.transaction() as tx:
+            assert await handler.replay(number, tx)
+        async with house.listener.transaction() as tx:
+            assert not await handler.replay(number, tx), "a second replay finds nothing to do"
+        assert house.heard == [fact.id]
+
+
+async def test_a_handler_that_buries_everything_stops(house: House) -> None:
+    async with house.open(listening=False):
+        facts = await house.tell(inbox.BURIALS_A_MINUTE + 5)
+        handler = Handler(STARTED, house.handle, house.listener)
+        unreadable = [Letter(f.subject(), letter(f).headers, b"?") for f in facts]
+        with pytest.raises(inbox.TooManyBurialsError):
+            await handler.absorb(unreadable)
+
+
+async def test_a_lost_database_is_waited_for_and_costs_no_letter(house: House) -> None:
+    async with house.open():
+        await house.until_heard(await house.tell())
+        for _ in range(5):
+            facts = await house.tell(40)
+            await house.listener.fetch(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name = 'listener' and pid <> pg_backend_pid() and usename = current_user"
+            )
+            await house.until_heard(facts)
+        assert len(house.heard) == len(set(house.heard))
+        assert await house.listener.fetchval("select count(*) from dead_letters where reason like '%connection%'") == 0
+
+
+async def test_a_wiped_broker_is_told_everything_again_and_nothing_acts_twice(house: House, broker: Broker) -> None:
+    async with house.open():
+        before = await house.tell(300)
+        await house.until_heard(before)
+        await broker.wipe()
+        after = await house.tell(3)
+        await house.until_heard(after)
+        await until(lambda: _untold_is(house, 0))
+        assert (await _stream(house))["state"]["messages"] >= 303, "the stream was made again and holds the horizon"
+        assert len(house.heard) == len(set(house.heard))
+
+
+async def test_a_deleted_durable_is_made_again_from_the_start(house: House) -> None:
+    async with house.open():
+        await house.until_heard(await house.tell())
+        await house.bus.client.request(f"$JS.API.CONSUMER.DELETE.{STARTED.stream}.{STARTED.handler}", b"", 2)
+        await house.until_heard(await house.tell())
+        assert len(house.heard) == len(set(house.heard))
+
+
+async def test_a_killed_broker_is_found_again(house: House, broker: Broker) -> None:
+    async with house.open():
+        await house.until_heard(await house.tell())
+        broker.kill()
+        await broker.child.wait()
+        facts = await house.tell(5)
+        await broker.restart()
+        await house.until_heard(facts)
+        assert len(house.heard) == len(set(house.heard))
+
+
+async def test_a_stream_whose_sequence_went_back_is_told_again(house: House) -> None:
+    """The broker's disk was replaced by an older copy: the same incarnation, fewer messages than it acknowledged."""
+    async with house.open(listening=False):
+        await house.tell(5)
+        await until(lambda: _untold_is(house, 0))
+        config, state = (await _stream(house))["config"], (await _stream(house))["state"]
+
+        async def remembered() -> bool:
+            known = await house.teller.fetchval("select sequence from streams where name = 'EVT_BOT'")
+            return bool(known == state["last_seq"])
+
+        await until(remembered)
+        await _api(house, f"STREAM.DELETE.{STARTED.stream}")
+        await _api(house, f"STREAM.CREATE.{STARTED.stream}", config)
+        assert (await _stream(house))["config"]["metadata"] == config["metadata"], "the same incarnation"
+    async with house.open(listening=False):
+        facts = await house.teller.fetchval("select count(*) from facts")
+
+        async def told_again() -> bool:
+            return bool((await _stream(house))["state"]["messages"] == facts)
+
+        await until(told_again)
+
+
+async def _stream(house: House) -> dict[str, Any]:
+    return await _api(house, f"STREAM.INFO.{STARTED.stream}")
+
+
+async def _api(house: House, call: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+    body = json.dumps(request).encode() if request else b""
+    answer: dict[str, Any] = json.loads((await house.bus.client.request(f"$JS.API.{call}", body, 5)).data)
+    assert "error" not in answer, answer
+    return answer
+
+
+async def test_a_question_nobody_answers_says_so_in_time(house: House) -> None:
+    async with house.open(listening=False):
+        with pytest.raises(UnansweredError):
+            await house.bus.ask(AskPlans(), timeout_s=0.3)
+
+
+async def test_a_command_is_repeated_until_somebody_answers_and_obeyed_once(house: House) -> None:
+    """R-12: the first answer is lost on its way; the repeat gets the stored one and nothing is done twice."""
+    acted = 0
+
+    async def act(command: PlaceOrder, _: Tx) -> Value:
+        nonlocal acted
+        acted += 1
+        return Invoice(
+            order=command.id,
+            invoice=uuid4(),
+            payload="p",
+            plan="basic",
+            months=1,
+            price_minor=1,
+            asked_minor=1,
+            currency="XTR",
+            expires_at=datetime.now(UTC),
+        )
+
+    lost = 0
+
+    async def answer(command: PlaceOrder) -> Value:
+        nonlocal lost
+        done = await obey(house.teller, command, act)
+        if lost == 0:
+            lost += 1
+            raise ConnectionError("the answer is lost")
+        return done
+
+    server = Bus(house.url, "payments")
+    server.answers(PlaceOrder, answer)
+    await server.open()
+    try:
+        async with house.open(listening=False):
+            person = uuid4()
+            deadline = datetime.now(UTC) + timedelta(seconds=HANG_S)
+            wish = PlaceOrder(
+                id=uuid4(), actor="person", deadline_at=deadline, person=person, plan="basic", months=1, way="stars"
+            )
+            first = await house.bus.do(wish)
+            second = await house.bus.do(wish)
+            assert first == second
+            assert (acted, lost) == (1, 1)
+    finally:
+        await server.close()
+
+
+async def test_questions_are_answered_with_typed_answers_and_refusals(house: House) -> None:
+    async def answer(_: AskPlans) -> Value:
+        return Plans(plans=(), ways=("stars",)) if not refuse else Refused(reason="closed")
+
+    refuse = False
+    server = Bus(house.url, "payments")
+    server.answers(AskPlans, answer)
+    await server.open()
+    try:
+        async with house.open(listening=False):
+            assert await house.bus.ask(AskPlans()) == Plans(plans=(), ways=("stars",))
+            refuse = True
+            assert await house.bus.ask(AskPlans()) == Refused(reason="closed")
+    finally:
+        await server.close()

@@ -1,0 +1,291 @@
+"""The book on a real PostgreSQL: once per charge, balanced, insert-only, whoever races."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+from payments.answers import answer_balance, answer_checkout, answer_plans, place_order
+from payments.audit import CHECKS, COUNTS
+from payments.confirmation import Receipt
+from payments.subscribers import confirm_receipts, on_reward_earned
+from shared.audit import audited
+from shared.commands import Invoice, PlaceOrder
+from shared.contract import Refused
+from shared.db import Database
+from shared.facts import RewardEarned
+from shared.obey import obey
+from shared.questions import AskBalance, AskCheckout, AskPlans
+
+from tests.kit.servers import FreshDatabase, MakeDatabase
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+async def fresh(fresh_database: MakeDatabase) -> FreshDatabase:
+    return await fresh_database("payments")
+
+
+@pytest.fixture(scope="module")
+async def book(fresh: FreshDatabase) -> AsyncIterator[Database]:
+    database = Database(fresh.dsn("payments_app"), name="test")
+    await database.open()
+    yield database
+    await database.close()
+
+
+@pytest.fixture(autouse=True)
+async def _invariants_hold(book: Database) -> AsyncIterator[None]:
+    """Every story here ends with the invariants; what waits for a relay is not one of them, none runs."""
+    yield
+    audit = await audited(book, CHECKS, COUNTS)
+    wrong = [
+        finding
+        for finding in audit.findings
+        if finding.violations and finding.truth != "no fact is waiting to be told" and finding.invariant != "I12"
+    ]
+    assert not wrong, wrong
+
+
+def command(person: UUID, plan: str = "basic", months: int = 1, *, id: UUID | None = None) -> PlaceOrder:  # noqa: A002
+    deadline = datetime.now(UTC) + timedelta(minutes=1)
+    return PlaceOrder(
+        id=id or uuid4(),
+        actor=f"person:{person}",
+        deadline_at=deadline,
+        person=person,
+        plan=plan,
+        months=months,
+        way="stars",
+    )
+
+
+async def placed(person: UUID, book: Database, plan: str = "basic", months: int = 1) -> Invoice:
+    invoice = await obey(book, command(person, plan, months), place_order)
+    assert isinstance(invoice, Invoice)
+    return invoice
+
+
+def paid(invoice: Invoice, person: UUID | None, *, charge: str | None = None, amount: int | None = None) -> Receipt:
+    return Receipt(
+        "telegram_stars", charge or uuid4().hex, person, "XTR", amount or invoice.asked_minor, invoice.payload, NOW
+    )
+
+
+async def report(book: Database, *receipts: Receipt) -> None:
+    async with book.transaction() as tx:
+        await confirm_receipts(receipts, tx)
+
+
+async def wallet(person: UUID, book: Database) -> int:
+    return (await answer_balance(AskBalance(person=person), book)).wallet_minor
+
+
+async def test_many_reports_of_one_charge_book_it_once(book: Database) -> None:
+    """M-02, R-11: a hundred concurrent reports of one charge are one receipt, one purchase and one fact."""
+    person = uuid4()
+    receipt = paid(await placed(person, book), person)
+    await asyncio.gather(*(report(book, receipt, receipt) for _ in range(100)))
+    assert await book.fetchval("select count(*) from receipts where payer = $1", person) == 1
+    assert await book.fetchval("select count(*) from transfers where person = $1", person) == 2
+    assert await book.fetchval("select count(*) from facts where body ->> 'about' = $1", str(person)) == 1
+    assert await wallet(person, book) == 0
+
+
+async def test_a_charge_reported_with_another_amount_is_an_alarm_and_books_nothing(book: Database) -> None:
+    """M-22: the first report counts; the same charge with other fields is a contradiction, never a second booking."""
+    person = uuid4()
+    invoice = await placed(person, book)
+    await report(book, paid(invoice, person, charge="forged"))
+    await report(book, paid(invoice, person, charge="forged", amount=5000))
+    assert await wallet(person, book) == 0
+    assert await book.fetchval("select count(*) from contradictions where where_seen = 'receipts'") == 1
+
+
+async def test_shuffled_batches_that_share_people_do_not_deadlock(book: Database) -> None:
+    people = [uuid4() for _ in range(12)]
+    receipts = [paid(await placed(person, book), person) for person in people for _ in range(3)]
+    await asyncio.gather(*(report(book, *receipts[start::2], *reversed(receipts[::3])) for start in (0, 1) * 4))
+    assert await book.fetchval("select count(*) from receipts where payer = any($1)", people) == len(receipts)
+
+
+async def test_a_command_obeyed_twice_is_one_order_with_one_answer(book: Database) -> None:
+    """M-04: a double tap is one order, also when both taps arrive at once and one after the deadline."""
+    person = uuid4()
+    tap = command(person)
+    answers = await asyncio.gather(*(obey(book, tap, place_order) for _ in range(5)))
+    late = tap.model_copy(update={"deadline_at": datetime.now(UTC) - timedelta(hours=1)})
+    answers.append(await obey(book, late, place_order))
+    assert len({answer.model_dump_json() for answer in answers}) == 1
+    assert await book.fetchval("select count(*) from orders where person = $1", person) == 1
+
+
+async def test_two_deliberate_orders_are_two(book: Database) -> None:
+    """M-05: other command ids are other purchases."""
+    person = uuid4()
+    first, second = await placed(person, book), await placed(person, book)
+    assert first.order != second.order
+
+
+async def test_a_command_after_its_deadline_is_refused_and_its_id_stays_usable(book: Database) -> None:
+    person = uuid4()
+    late = command(person).model_copy(update={"deadline_at": datetime.now(UTC) - timedelta(seconds=1)})
+    assert await obey(book, late, place_order) == Refused(reason="too_late")
+    again = late.model_copy(update={"deadline_at": datetime.now(UTC) + timedelta(minutes=1)})
+    assert isinstance(await obey(book, again, place_order), Invoice)
+    assert await book.fetchval("select count(*) from commands where id = $1", late.id) == 2
+
+
+async def test_a_command_id_used_for_another_wish_is_refused(book: Database) -> None:
+    person = uuid4()
+    first = command(person)
+    await obey(book, first, place_order)
+    other = first.model_copy(update={"months": 12})
+    assert await obey(book, other, place_order) == Refused(reason="id_reused")
+
+
+async def test_what_is_not_on_sale_is_refused_by_name(book: Database) -> None:
+    refused = await obey(book, command(uuid4(), "gold"), place_order)
+    assert isinstance(refused, Refused)
+    assert refused.reason == "plan_unknown"
+
+
+async def test_checkout_says_yes_only_to_the_invoice_as_it_was_asked(book: Database) -> None:
+    """R-05, R-17: a stale, foreign or altered invoice is refused before the charge."""
+    person = uuid4()
+    invoice = await placed(person, book)
+
+    async def checked(payer: UUID | None = person, **changed: object) -> str | None:
+        wanted = {"payload": invoice.payload, "currency": "XTR", "amount_minor": invoice.asked_minor} | changed
+        answer = await answer_checkout(AskCheckout(payer=payer, **wanted), book)
+        assert answer.ok == (answer.reason is None)
+        return answer.reason
+
+    assert await checked() is None
+    assert await checked(payer=uuid4()) == "not_yours"
+    assert await checked(payer=None) == "not_yours"
+    assert await checked(payload="x") == "payload_unknown"
+    assert await checked(currency="RUB") == "currency_differs"
+    assert await checked(amount_minor=1) == "amount_differs"
+    await book.execute("update invoices set expires_at = now() - interval '1 s' where id = $1", invoice.invoice)
+    assert await checked() == "invoice_expired"
+    await report(book, paid(invoice, person))
+    assert await checked() == "order_closed"
+
+
+async def test_an_expired_invoice_that_is_paid_all_the_same_buys(book: Database) -> None:
+    """R-28: money that was taken buys what it was taken for."""
+    person = uuid4()
+    invoice = await placed(person, book)
+    await book.execute("update invoices set expires_at = now() - interval '1 h' where id = $1", invoice.invoice)
+    await report(book, paid(invoice, person))
+    assert await book.fetchval("select state from orders where id = $1", invoice.order) == "paid"
+    assert await book.fetchval("select state from invoices where id = $1", invoice.invoice) == "paid"
+
+
+async def test_money_of_nobody_rests_in_suspense_and_is_told(book: Database) -> None:
+    receipt = Receipt("telegram_stars", uuid4().hex, None, "XTR", 7, "?", NOW)
+    await report(book, receipt)
+    assert await book.fetchval("select outcome from bookings where receipt = $1", receipt.id) == "suspense"
+    assert await book.fetchval(
+        "select count(*) from facts where topic = 'payments.receipt.parked' and body ->> 'charge' = $1", receipt.charge
+    )
+
+
+def reward(partner: UUID, receipt: UUID, reward_minor: int = 1490) -> RewardEarned:
+    return RewardEarned.because(
+        receipt,
+        about=partner,
+        at=NOW,
+        receipt=receipt,
+        invitee=uuid4(),
+        percent=10,
+        value_minor=14900,
+        reward_minor=reward_minor,
+        paying=1,
+        next_level_at=25,
+        next_percent=25,
+    )
+
+
+async def test_a_reward_is_booked_once_per_receipt_however_it_comes(book: Database) -> None:
+    """M-16: twenty concurrent bookings of one reward leave one, beside another that shares the partner."""
+    partner, first, second = uuid4(), uuid4(), uuid4()
+
+    async def book_rewards() -> None:
+        try:
+            async with book.transaction() as tx:
+                await on_reward_earned([reward(partner, first), reward(partner, second)], tx)
+        except asyncpg.UniqueViolationError:
+            return  # The natural key held; the bus would ask again and find it booked.
+
+    await asyncio.gather(*(book_rewards() for _ in range(20)))
+    await book_rewards()
+    balance = await answer_balance(AskBalance(person=partner), book)
+    assert balance.earned_minor == 2980
+    assert balance.withdrawable_minor == 0, "rewards of the last 21 days do not leave"
+    assert [line.reason for line in balance.lines] == ["reward", "reward"]
+
+
+async def test_the_app_role_can_neither_change_nor_unbalance_the_book(book: Database) -> None:
+    """D-10: history is insert-only by grant, and a transfer that does not balance is refused by the database."""
+    for table in ("transfers", "entries", "receipts", "bookings"):
+        for statement in (f"delete from {table}", f"update {table} set at = at", f"truncate {table}"):
+            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedColumnError)):
+                await book.execute(statement)
+    person = uuid4()
+    await report(book, paid(await placed(person, book), person))
+    half = """
+        with t as (insert into transfers (id, cause, reason, person) values ($1, 'x', 'reward', $2) returning id)
+        insert into entries (transfer, account, amount_minor, currency)
+        select t.id, a.id, 1, 'RUB' from t, accounts a where a.owner = $2 limit 1
+    """
+    with pytest.raises(asyncpg.CheckViolationError, match="does not balance"):
+        await book.execute(half, uuid4(), person)
+
+
+async def test_nobody_goes_below_zero(book: Database) -> None:
+    """M-03: the balance check of the database keeps the last promise."""
+    person = uuid4()
+    await report(book, paid(await placed(person, book), person, amount=98))
+    with pytest.raises(asyncpg.CheckViolationError, match="nobody_spends_what_is_not_there"):
+        await book.execute("update accounts set balance_minor = -1 where owner = $1 and kind = 'wallet'", person)
+
+
+async def test_the_shipped_plans_are_shown_in_order(book: Database) -> None:
+    plans = (await answer_plans(AskPlans(), book)).plans
+    assert [(plan.plan, plan.devices, [price.months for price in plan.prices]) for plan in plans] == [
+        ("basic", 5, [1, 3, 6, 12]),
+        ("plus", 10, [1, 3, 6, 12]),
+    ]
+
+
+async def test_every_check_of_the_audit_can_fail(fresh: FreshDatabase, book: Database) -> None:
+    """Each invariant is broken by hand in a transaction that is rolled back, and its check sees it."""
+    person = uuid4()
+    await report(book, paid(await placed(person, book), person))
+    breakages = {
+        "I1": "update entries set amount_minor = amount_minor + 1 "
+        "where account in (select id from accounts where kind = 'revenue')",
+        "I2": "grant update on entries to payments_app",
+        "I3": "update accounts set balance_minor = balance_minor + 5 where kind = 'wallet'",
+        "I4": "insert into receipts (id, acquirer, charge, currency, amount_minor, payload, digest, paid_at) "
+        "values (gen_random_uuid(), 'telegram_stars', 'unbooked', 'XTR', 5, '', 0, now())",
+        "I5": "update orders set state = 'open', paid_at = null",
+        "I6": "update bookings set told_as = gen_random_uuid()",
+        "I9": "update bookings set value_minor = value_minor + 1 where order_id is not null",
+    }
+    owner = await asyncpg.connect(fresh.dsn("payments_owner"))
+    try:
+        for invariant, sql in breakages.items():
+            breaking = owner.transaction()
+            await breaking.start()
+            await owner.execute(sql)
+            found = [row for check in CHECKS if check.invariant == invariant for row in await owner.fetch(check.sql)]
+            assert found, f"{invariant} did not see: {sql}"
+            await breaking.rollback()
+    finally:
+        await owner.close()
