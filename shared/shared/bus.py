@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from shared import clock, telemetry
 from shared.contract import Answer, Command, Question, Refused, Value
 from shared.inbox import Handler, Letter, TooManyBurialsError
-from shared.streams import ACK_WAIT_S
+from shared.streams import ACK_WAIT_S, LISTENING
 
 log = structlog.get_logger()
 
@@ -141,6 +141,15 @@ class Bus:
         raise UnansweredError(message.topic)
 
     # Facts
+
+    async def unsettled(self) -> dict[str, int]:
+        """How many facts each handler has yet to hear or to acknowledge; a missing durable counts as -1."""
+        counts = {}
+        for listening in LISTENING:
+            call = f"$JS.API.CONSUMER.INFO.{listening.stream}.{listening.handler}"
+            info = json.loads((await self.client.request(call, b"", ASK_TIMEOUT_S)).data)
+            counts[listening.handler] = -1 if "error" in info else info["num_pending"] + info["num_ack_pending"]
+        return counts
 
     async def listen(self, handler: Handler, stopping: asyncio.Event, *, replicas: int = 1) -> None:
         """Hear until `stopping`: one message, then all that have arrived, one transaction, acknowledged."""

@@ -99,6 +99,24 @@ class AskBalance(Question[Balance]):
     person: UUID
 
 
+class BookLine(Value):
+    account: str
+    currency: str
+    amount_minor: int
+
+
+class Book(Value):
+    lines: tuple[BookLine, ...]
+    """The sum of each kind of account; people's are summed over everybody."""
+
+
+class AskBook(Question[Book]):
+    """What all accounts of the book come to. They sum to zero per currency."""
+
+    topic = "payments.book"
+    answer = Book
+
+
 class Invitations(Value):
     invited: int
     paying: int
@@ -203,6 +221,7 @@ QUESTIONS: tuple[type[Question[Any]], ...] = (
     AskPlans,
     AskCheckout,
     AskBalance,
+    AskBook,
     AskInvitations,
     AskAccess,
     AskKey,

@@ -7,10 +7,13 @@ from shared.contract import Refused, derived_id
 from shared.db import Database, Row, Tx
 from shared.questions import (
     AskBalance,
+    AskBook,
     AskCheckout,
     AskPlans,
     Balance,
     BalanceLine,
+    Book,
+    BookLine,
     Checkout,
     Plan,
     Plans,
@@ -91,3 +94,11 @@ async def answer_balance(question: AskBalance, database: Database) -> Balance:
         withdrawable_minor=max(0, earned_minor - young_minor),
         lines=tuple(lines),
     )
+
+
+async def answer_book(_: AskBook, database: Database) -> Book:
+    lines = [
+        BookLine(account=row["kind"], currency=row["currency"], amount_minor=row["amount_minor"])
+        for row in await store.book_lines(database)
+    ]
+    return Book(lines=tuple(lines))

@@ -352,6 +352,19 @@ limit 10
 """
 
 
+BOOK = """
+select a.kind, e.currency, sum(e.amount_minor)::bigint as amount_minor
+from entries e
+join accounts a on a.id = e.account
+group by a.kind, e.currency
+order by a.kind, e.currency
+"""
+
+
+async def book_lines(database: Database) -> list[Row]:
+    return await database.fetch(BOOK)
+
+
 async def plans(database: Database) -> list[Row]:
     return await database.fetch(PLANS)
 

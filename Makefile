@@ -1,0 +1,51 @@
+# Every command of the project; `make help` lists them. Nothing but make and Python 3.11-3.13 must be there.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := shared services deploy tests
+INSTALLED := $(VENV)/.installed
+MANIFESTS := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help install up demo test test-browser check format catalogue lock clean
+
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-22s %s\n", $$1, $$2 }'
+
+install: $(INSTALLED) ## Make .venv from the hashed lock (the other commands do it by themselves)
+
+$(INSTALLED): requirements.lock $(MANIFESTS) deploy/local/install
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh deploy/local/install
+	@touch $@
+
+up: $(INSTALLED) ## Start the whole shop on this machine and print its link; Ctrl-C stops it
+	@exec $(BIN)/turnpike up
+
+demo: $(INSTALLED) ## Play a purchase without a browser and prove it
+	@exec $(BIN)/turnpike demo
+
+test: $(INSTALLED) ## Run the tests against real PostgreSQL, NATS and Xray
+	@exec $(BIN)/pytest $(TESTS)
+
+test-browser: $(INSTALLED) ## Play the journeys in a real browser (needs chromium)
+	@exec $(BIN)/pytest tests/browser
+
+check: $(INSTALLED) ## Format, lint, types and the house tests
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy $(SOURCES)
+	@$(BIN)/pytest tests/unit/test_house.py tests/unit/test_catalogue.py tests/store/test_statements.py
+
+format: $(INSTALLED) ## Put the code into its format
+	@$(BIN)/ruff check --fix-only -q $(SOURCES)
+	@$(BIN)/ruff format -q $(SOURCES)
+
+catalogue: $(INSTALLED) ## Write docs/asyncapi.json from the code
+	@$(BIN)/python -m shared.catalogue > docs/asyncapi.json
+
+lock: $(INSTALLED) ## Resolve the dependencies anew into requirements.lock
+	@$(BIN)/uv lock --quiet --upgrade
+	@$(BIN)/uv export --quiet --all-packages --all-groups --no-header --no-emit-workspace -o requirements.lock >/dev/null
+
+clean: ## Remove the local shop's state
+	@rm -rf .turnpike

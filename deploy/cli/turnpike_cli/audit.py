@@ -1,0 +1,60 @@
+"""Asks every owner for its invariants, and holds against each other what two owners must agree on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.bus import Bus
+from shared.contract import Refused
+from shared.questions import AskAudit, Finding
+from shared.streams import OWNERS
+
+AUDIT_TIMEOUT_S = 30.0
+
+# What one owner counts and another must have answered with exactly as many rows: no effect lost, doubled or invented.
+AGREEMENTS = (
+    ("I6", "every received payment has one reward decision", "payments.received", "referrals.receipts_decided"),
+    ("I6", "every bought subscription has one access row", "payments.bought", "vpn.periods"),
+    ("I6", "every bought subscription has one message", "payments.bought", "notifier.orders_told"),
+    ("I7", "every reward earned is booked once", "payments.rewards", "referrals.rewards"),
+    ("I7", "rewards booked are rewards earned, to the kopeck", "payments.reward_minor", "referrals.reward_minor"),
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One invariant, who answered for it, and how often it is broken."""
+
+    owner: str
+    finding: Finding
+
+
+async def audit(bus: Bus) -> list[Found]:
+    """Every invariant with its violations. Raises UnansweredError when an owner does not answer."""
+    found: list[Found] = []
+    counts: dict[str, int] = {}
+    for owner in OWNERS:
+        answer = await bus.ask(AskAudit.of(owner)(), timeout_s=AUDIT_TIMEOUT_S)
+        assert not isinstance(answer, Refused), f"{owner} refuses to be audited: {answer.reason}"
+        found += [Found(owner, finding) for finding in answer.findings]
+        counts |= {f"{owner}.{name}": count for name, count in answer.counts.items()}
+    found += [Found("all", disagreement(*agreement, counts)) for agreement in AGREEMENTS]
+    found.append(Found("bus", at_rest(await bus.unsettled())))
+    return sorted(found, key=lambda entry: (int(entry.finding.invariant[1:]), entry.owner))
+
+
+def disagreement(invariant: str, truth: str, left: str, right: str, counts: Mapping[str, int]) -> Finding:
+    """The distance between what two owners count."""
+    difference = abs(counts[left] - counts[right])
+    examples = (f"{left} = {counts[left]}, {right} = {counts[right]}",) if difference else ()
+    return Finding(invariant=invariant, truth=truth, violations=difference, examples=examples)
+
+
+def at_rest(unsettled: Mapping[str, int]) -> Finding:
+    """I13 as the broker sees it: every handler has acknowledged everything."""
+    busy = [f"{handler}: {count}" for handler, count in unsettled.items() if count]
+    return Finding(
+        invariant="I13",
+        truth="every handler has acknowledged all it was told",
+        violations=len(busy),
+        examples=tuple(busy),
+    )
