@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 MANIFESTS := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-browser check format catalogue lock clean
+.PHONY: help install up demo test test-browser check format catalogue proto lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -42,6 +42,10 @@ format: $(INSTALLED) ## Put the code into its format
 
 catalogue: $(INSTALLED) ## Write docs/asyncapi.json from the code
 	@$(BIN)/python -m shared.catalogue > docs/asyncapi.json
+
+proto: $(INSTALLED) ## Generate the messages of Xray's API from their .proto
+	@$(BIN)/python -m grpc_tools.protoc -I services/vpn-provisioner --python_out=services/vpn-provisioner \
+	  --pyi_out=services/vpn-provisioner vpn_provisioner/panels/xray_api.proto
 
 lock: $(INSTALLED) ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv lock --quiet --upgrade

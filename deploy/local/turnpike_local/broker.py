@@ -1,0 +1,117 @@
+"""A real NATS server with JetStream on loopback, whose whole state is one folder."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from turnpike_local.ports import LOOPBACK, answers, fetch, free_port
+from turnpike_local.processes import Child, program
+from turnpike_local.state import draw_secret, read_secret
+
+USER = "turnpike"
+MAX_MEM_BYTES = 64 * 1024**2
+MAX_FILE_BYTES = 16 * 1024**3  # What the streams may reserve together, and some room.
+
+_STOP_GRACE_S = 10.0
+_READY_TIMEOUT_S = 20.0
+
+
+class Broker:
+    """One server: its streams, configuration and secret in `<state>/nats`, its log in `<state>/logs/nats.log`."""
+
+    child: Child
+
+    def __init__(self, state_dir: Path, port: int, sync_interval: str) -> None:
+        self.port = port
+        self.monitor_url = f"http://{LOOPBACK}:{free_port()}"
+        self.state_dir = state_dir.resolve()
+        self._home = self.state_dir / "nats"
+        self._store = self._home / "store"
+        self._configuration = self._home / "nats.json"
+        self._log = self.state_dir / "logs" / "nats.log"
+        self._sync_interval = sync_interval
+
+    @classmethod
+    async def start(cls, state_dir: Path, *, port: int = 0, sync_interval: str = "always") -> Self:
+        """Start the server of this state folder; `port` 0 takes a free one. Raises `StartError`.
+
+        With the `sync_interval` "always", an acknowledged message is on disk; tests may say "2m".
+        """
+        broker = cls(state_dir, port or free_port(), sync_interval)
+        broker._configure()
+        await broker.restart()
+        return broker
+
+    async def restart(self) -> None:
+        """Start again on the same ports, after `stop`, `kill` or a crash. Raises `StartError`."""
+        self.child = await Child.start(
+            "nats",
+            [program("nats-server"), "--config", str(self._configuration)],
+            log=self._log,
+            ready=self._ready,
+            ready_timeout_s=_READY_TIMEOUT_S,
+            orphan_signal=signal.SIGTERM,
+        )
+
+    async def stop(self) -> None:
+        """An orderly end: what it has is on disk, no process stays."""
+        await self.child.stop(_STOP_GRACE_S)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        self.child.kill()
+
+    async def wipe(self) -> None:
+        """Lose the disk: stop, delete every stream and consumer, start empty on the same ports."""
+        await self.stop()
+        shutil.rmtree(self._store)
+        await self.restart()
+
+    @property
+    def url(self) -> str:
+        """Where clients connect, with user and password."""
+        return f"nats://{USER}:{self._password}@{LOOPBACK}:{self.port}"
+
+    async def unsettled(self) -> dict[str, int]:
+        """Per "stream/consumer": messages not delivered yet or not acknowledged yet; only those that have any."""
+        body = await fetch(f"{self.monitor_url}/jsz?consumers=true")
+        return {name: count for name, count in _counts(json.loads(body or b"{}")) if count}
+
+    async def _ready(self) -> bool:
+        return await answers(f"{self.monitor_url}/healthz")
+
+    def _configure(self) -> None:
+        self._store.mkdir(parents=True, exist_ok=True)
+        secret = self._home / "secret"
+        self._password = read_secret(secret) if secret.exists() else draw_secret(secret)
+        jetstream = {
+            "store_dir": str(self._store),
+            "sync_interval": self._sync_interval,
+            "max_mem": MAX_MEM_BYTES,
+            "max_file": MAX_FILE_BYTES,
+        }
+        configuration = {
+            "server_name": "turnpike",
+            "listen": f"{LOOPBACK}:{self.port}",
+            "http": self.monitor_url.removeprefix("http://"),
+            "authorization": {"user": USER, "password": self._password},
+            "jetstream": jetstream,
+            "logtime_utc": True,
+        }
+        with open(self._configuration, "w", opener=_private) as file:
+            json.dump(configuration, file, indent=2)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _counts(report: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for account in report.get("account_details", ()):
+        for stream in account.get("stream_detail", ()):
+            for consumer in stream.get("consumer_detail", ()):
+                yield f"{stream['name']}/{consumer['name']}", consumer["num_pending"] + consumer["num_ack_pending"]

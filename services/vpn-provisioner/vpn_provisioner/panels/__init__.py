@@ -1,0 +1,1 @@
+"""The windows on VPN panels: one protocol, one file for each kind of panel."""
