@@ -77,4 +77,14 @@ REPLAYS: dict[str, type[ReplayDead]] = {
     "notifier": ReplayNotifierDead,
 }
 
-COMMANDS: tuple[type[Command[Any]], ...] = (PlaceOrder, *REPLAYS.values())
+
+class ReplayJobs(Command[Replayed]):
+    """Let access jobs that were given up run again, of one person or of everybody. Refused: `no_dead_jobs`."""
+
+    topic = "vpn.replay_jobs"
+    answer = Replayed
+
+    person: UUID | None
+
+
+COMMANDS: tuple[type[Command[Any]], ...] = (PlaceOrder, *REPLAYS.values(), ReplayJobs)

@@ -3,7 +3,7 @@
 import sys
 from typing import TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -19,6 +19,20 @@ class ServiceSettings(BaseSettings):
     )
     http_host: str = Field(default="127.0.0.1", description="The address that health, metrics and webhooks listen on")
     http_port: int = Field(default=8080, ge=0, le=65535, description="The port of health, metrics and webhooks")
+
+    @field_validator("dsn")
+    @classmethod
+    def _is_postgresql(cls, dsn: SecretStr) -> SecretStr:
+        if not dsn.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("it has to begin with postgresql://")
+        return dsn
+
+    @field_validator("nats_url")
+    @classmethod
+    def _is_nats(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("nats://", "tls://")):
+            raise ValueError("it has to begin with nats:// or tls://")
+        return url
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)

@@ -1,0 +1,26 @@
+"""Small values that people read."""
+
+from fractions import Fraction
+
+import pytest
+from shared.money import converted, shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [
+        (14900, "RUB", "149\u00a0₽"),
+        (1490, "RUB", "14.90\u00a0₽"),
+        (139900, "RUB", "1\u202f399\u00a0₽"),
+        (-5, "RUB", "−0.05\u00a0₽"),
+        (1529, "XTR", "1\u202f529\u00a0⭐"),
+    ],
+)
+def test_money_is_shown_as_people_write_it(amount: int, currency: str, text: str) -> None:
+    assert shown(amount, currency) == text
+
+
+def test_conversion_floors_and_never_meets_a_float() -> None:
+    """M-20: 29 kopecks of a hundred stay 29, and a third is cut, not rounded."""
+    assert converted(29, Fraction(100, 100)) == 29
+    assert converted(100, Fraction(1, 3)) == 33
