@@ -145,6 +145,7 @@ class Service:
             port=self.settings.http_port,
             log_level="warning",
             access_log=False,
+            lifespan="off",
             timeout_graceful_shutdown=5,
         )
         return _Server(config)

@@ -1,0 +1,19 @@
+"""What referrals hears and answers."""
+
+from shared.questions import AskAudit, AskInvitations
+from shared.service import Service
+from shared.settings import read_settings
+
+from referrals.answers import answer_invitations
+from referrals.audit import answer_audit
+from referrals.settings import Settings
+from referrals.subscribers import on_payment_confirmed, on_person_started
+
+
+def build(settings: Settings | None = None) -> Service:
+    service = Service("referrals", settings or read_settings(Settings))
+    service.hears("referrals_registers_started", on_person_started)
+    service.hears("referrals_rewards_confirmed", on_payment_confirmed)
+    service.answers(AskInvitations, answer_invitations)
+    service.answers(AskAudit.of("referrals"), answer_audit)
+    return service
