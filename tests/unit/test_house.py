@@ -144,6 +144,6 @@ def written() -> Iterator[Path]:
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
         hidden = any(part.startswith(".") and part not in (".ci", ".env.example", ".gitignore") for part in parts)
-        if path.is_file() and not hidden and "__pycache__" not in parts and path.suffix not in (".png", ".pyc"):
-            if path != Path(__file__):
-                yield path
+        made = "__pycache__" in parts or path.suffix in (".png", ".pyc")
+        if path.is_file() and not hidden and not made and path != Path(__file__):
+            yield path

@@ -1,0 +1,171 @@
+"""The local PostgreSQL keeps what it was given, and lets no service into another's schema."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from turnpike_local.postgres import Postgres
+from turnpike_local.processes import StartError
+
+from shared import roles
+from tests.kit.servers import UNSYNCED, MakeDatabase
+
+
+@pytest.fixture
+async def cluster(servers_dir: Path, tmp_path: Path) -> AsyncIterator[Postgres]:
+    """A cluster that a test may break."""
+    own = servers_dir / tmp_path.name
+    cluster = await Postgres.start(own, settings=UNSYNCED)
+    yield cluster
+    await cluster.stop()
+
+
+async def ask(dsn: str, sql: str) -> object:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_rows_outlive_a_restart(cluster: Postgres, end: str) -> None:
+    await ask(cluster.dsn("payments_owner"), "create table kept as select 42 as answer")
+    if end == "stop":
+        await cluster.stop()
+    else:
+        cluster.kill()
+    await cluster.restart()
+    assert await ask(cluster.dsn("payments_owner"), "select answer from kept") == 42
+
+
+async def test_a_second_start_finds_the_same_rows_and_passwords(cluster: Postgres) -> None:
+    await ask(cluster.dsn("payments_owner"), "create table found as select 7 as answer")
+    await cluster.stop()
+    again = await Postgres.start(cluster.state_dir, settings=UNSYNCED)
+    try:
+        assert await ask(again.dsn("payments_owner"), "select answer from found") == 7
+        assert again.dsn("bot_app").split("@")[0] == cluster.dsn("bot_app").split("@")[0]
+    finally:
+        await again.stop()
+
+
+async def test_a_start_with_our_settings_commits_durably(servers_dir: Path, tmp_path: Path) -> None:
+    cluster = await Postgres.start(servers_dir / tmp_path.name)
+    try:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            assert await ask(cluster.dsn(), f"show {setting}") == "on"
+    finally:
+        await cluster.stop()
+
+
+async def test_a_secret_is_readable_by_its_owner_only(cluster: Postgres) -> None:
+    assert (cluster.state_dir / "postgres" / "secret").stat().st_mode & 0o777 == 0o600
+
+
+async def test_nobody_enters_without_the_password(postgres: Postgres) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(
+            host="127.0.0.1", port=postgres.port, user="payments_app", password="guess", database="turnpike"
+        )
+
+
+@pytest.mark.parametrize("schema", roles.SCHEMAS)
+async def test_a_service_has_no_right_in_another_schema(fresh_database: MakeDatabase, schema: str) -> None:
+    database = await fresh_database()
+    for other in set(roles.SCHEMAS) - {schema}:
+        await ask(
+            database.dsn(roles.role(other, "owner")), f"create table {schema}_must_not_read as select 1 as secret"
+        )
+        for duty in roles.DUTIES:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match=f"permission denied for schema {other}"):
+                await ask(database.dsn(roles.role(schema, duty)), f"select secret from {other}.{schema}_must_not_read")
+
+
+@pytest.mark.parametrize(
+    "sql", ["create table mine (id int)", "create table public.mine (id int)", "create schema mine"]
+)
+async def test_the_role_that_runs_a_service_creates_nothing(fresh_database: MakeDatabase, sql: str) -> None:
+    database = await fresh_database()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ask(database.dsn("payments_app"), sql)
+
+
+async def test_the_role_that_runs_a_service_waits_for_nothing_for_ever(postgres: Postgres) -> None:
+    for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
+        assert await ask(postgres.dsn("payments_app"), f"show {setting}") == "10s"
+    assert await ask(postgres.dsn("payments_app"), "show lock_timeout") == "5s"
+
+
+async def test_the_wall_may_be_built_again_by_what_an_operator_prints(postgres: Postgres) -> None:
+    await ask(postgres.dsn(), "select 1")
+    connection = await asyncpg.connect(postgres.dsn())
+    await connection.execute(roles.wall("turnpike"))
+    await connection.close()
+    assert await ask(postgres.dsn("vpn_app"), "select current_schemas(false)::text") == "{vpn}"
+
+
+@pytest.mark.parametrize("password", ["it's", "a@b:c/d?", "short", ""])
+def test_a_password_that_needs_quoting_is_refused(password: str) -> None:
+    with pytest.raises(ValueError, match="payments_app"):
+        roles.passwords({"payments_app": password})
+
+
+async def test_a_copy_has_its_template_s_rows_and_its_own(postgres: Postgres) -> None:
+    template = await postgres.fresh_database()
+    await ask(postgres.dsn("payments_owner", template), "create table copied as select 1 as answer")
+    copy = await postgres.fresh_database(template)
+    await ask(postgres.dsn("payments_owner", copy), "update copied set answer = 2")
+    assert await ask(postgres.dsn("payments_owner", template), "select answer from copied") == 1
+    await postgres.drop_database(copy)
+    with pytest.raises(asyncpg.InvalidCatalogNameError):
+        await asyncpg.connect(postgres.dsn("payments_owner", copy))
+
+
+async def test_letters_of_every_alphabet_have_two_cases(postgres: Postgres) -> None:
+    assert await ask(postgres.dsn(), "select lower('ЁЖИК')") == "ёжик"
+
+
+async def test_data_of_another_major_version_is_refused_in_one_sentence(cluster: Postgres) -> None:
+    await cluster.stop()
+    version = cluster.state_dir / "postgres" / "data" / "PG_VERSION"
+    ours = version.read_text()
+    version.write_text("13\n")
+    with pytest.raises(StartError, match=r"data was made by PostgreSQL 13, and this is PostgreSQL 18\.$"):
+        await Postgres.start(cluster.state_dir)
+    version.write_text(ours)
+
+
+@pytest.mark.parametrize("broken", ["PG_VERSION", "global"])
+async def test_a_broken_data_folder_is_refused(cluster: Postgres, broken: str) -> None:
+    await cluster.stop()
+    part = cluster.state_dir / "postgres" / "data" / broken
+    part.rename(part.with_name("away"))
+    with pytest.raises(StartError):
+        await Postgres.start(cluster.state_dir)
+    assert not cluster.child.alive
+
+
+async def test_a_lost_secret_is_said(cluster: Postgres) -> None:
+    await cluster.stop()
+    (cluster.state_dir / "postgres" / "secret").unlink()
+    with pytest.raises(StartError, match="secret cannot be read"):
+        await Postgres.start(cluster.state_dir)
+
+
+async def test_an_interrupted_first_start_is_begun_anew(servers_dir: Path, tmp_path: Path) -> None:
+    half = servers_dir / tmp_path.name / "postgres" / "data.half"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18")
+    cluster = await Postgres.start(servers_dir / tmp_path.name, settings=UNSYNCED)
+    await cluster.stop()
+
+
+async def test_a_lock_whose_number_belongs_to_another_process_now_is_forgotten(cluster: Postgres) -> None:
+    cluster.kill()
+    await cluster.child.wait()
+    lock = cluster.state_dir / "postgres" / "data" / "postmaster.pid"
+    lines = lock.read_text().split("\n")
+    lock.write_text("\n".join(["1", *lines[1:]]))
+    await cluster.restart()

@@ -1,0 +1,434 @@
+"""What a person lives through in the chat: bot-gateway whole, a real database and broker, Telegram's stand-in."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bot_gateway.buttons import Pay
+from bot_gateway.people import OFFER_VERSION
+from bot_gateway.settings import Settings
+from shared.bus import Bus
+from shared.commands import PlaceOrder
+from shared.contract import Refused
+from shared.db import Database
+from shared.questions import Access, AskAudit, AskCheckout, AskRecipient, Checkout, Key
+from turnpike_local.sandbox import Sandbox, SandboxClient
+from turnpike_local.sandbox.client import PersonClient
+
+from tests.kit.bot import LINK, TOKEN, UNHURRIED, Owners, opened, running, settings, until
+from tests.kit.servers import FreshDatabase, MakeDatabase
+
+
+@dataclass
+class Shop:
+    people: SandboxClient
+    owners: Owners
+    database: Database
+    place: FreshDatabase
+    settings: Settings
+
+    async def newcomer(self, name: str = "Ann", **about: Any) -> PersonClient:
+        """Somebody who pressed /start and accepted the offer."""
+        person = await self.people.new_person(name, **about)
+        await person.say("/start")
+        await person.press("accept" if about.get("language", "en") == "en" else "Принять")
+        return person
+
+    async def facts(self, topic: str) -> list[dict[str, Any]]:
+        rows = await self.database.fetch("select body::text as body from facts where topic = $1 order by seq", topic)
+        return [json.loads(row["body"]) for row in rows]
+
+    async def refused(self) -> list[tuple[str, str]]:
+        rows = await self.database.fetch("select what, reason from refusals order by id")
+        return [(row["what"], row["reason"]) for row in rows]
+
+
+@pytest.fixture
+async def ground(fresh_database: MakeDatabase, nats_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    """Everything but bot-gateway itself."""
+    place, owners = await fresh_database("bot"), Owners(nats_url)
+    async with (
+        Sandbox(tmp_path, TOKEN, limits=UNHURRIED) as sandbox,
+        opened(place.dsn("bot_app")) as database,
+        SandboxClient(sandbox.url) as people,
+    ):
+        await owners.open()
+        yield Shop(people, owners, database, place, settings(place.dsn("bot_app"), nats_url, sandbox.url))
+        await owners.close()
+
+
+@pytest.fixture
+async def shop(ground: Shop) -> AsyncIterator[Shop]:
+    async with running(ground.settings):
+        yield ground
+
+
+async def test_the_first_start_of_a_life_is_told_once_with_its_inviter(shop: Shop) -> None:
+    """D-04, S-11: the code is resolved where it is owned; what was typed rides along."""
+    ann = await shop.newcomer("Ann")
+    await ann.press("Invite")
+    link = (await ann.hears("You get 10 % of what they pay")).code[0]
+    payload = link.partition("start=")[2]
+    bob = await shop.people.new_person("Bob")
+    for _ in range(3):
+        await bob.say(f"/start {payload}")
+    eve = await shop.people.new_person("Eve")
+    await eve.say("/start r_nobodyscode")
+    await until(lambda: _are(shop, "bot.person.started", 3))
+    first, second, third = await shop.facts("bot.person.started")
+    assert (first["code"], first["invited_by"]) == (None, None)
+    assert (second["code"], second["invited_by"]) == (payload, first["about"])
+    assert (third["code"], third["invited_by"]) == ("r_nobodyscode", None)
+    assert second["cause"] == second["about"]
+
+
+async def _are(shop: Shop, topic: str, wanted: int) -> bool:
+    return len(await shop.facts(topic)) == wanted
+
+
+async def test_start_works_while_every_other_service_is_down(shop: Shop) -> None:
+    await shop.owners.close()
+    ann = await shop.newcomer()
+    await ann.hears("What would you like to do?")
+
+
+async def test_the_offer_is_accepted_with_its_version_and_time_before_anything_is_sold(shop: Shop) -> None:
+    ann = await shop.people.new_person("Ann")
+    await ann.say("/start")
+    welcome = await ann.hears("Welcome to Turnpike")
+    await ann.press_data(welcome.id, "go:buy")
+    await ann.wait_for(lambda chat: any("accept the terms" in toast["text"] for toast in chat.toasts))
+    assert shop.owners.heard == []
+    await ann.press("accept")
+    await ann.hears("What would you like to do?")
+    row = await shop.database.fetchrow("select offer_version, offer_accepted_at from people")
+    assert row is not None
+    assert row["offer_version"] == OFFER_VERSION
+    assert row["offer_accepted_at"] is not None
+
+
+async def test_the_language_follows_telegram_and_then_the_button(shop: Shop) -> None:
+    anna = await shop.newcomer("Анна", language="ru")
+    await anna.hears("Что будем делать?")
+    await anna.press("Язык")
+    await anna.press("English")
+    await anna.hears("What would you like to do?")
+    [changed] = await shop.facts("bot.person.changed")
+    assert (changed["language"], changed["reachable"]) == ("en", True)
+
+
+async def test_a_purchase_ends_in_a_reported_payment_and_one_message_was_edited(shop: Shop) -> None:
+    """R-05: plan, period, way, invoice, in one message; payments is asked before the charge, and hears of it after."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    paid = await ann.pay()
+    assert paid.charge is not None
+    await until(lambda: _are(shop, "bot.payment.reported", 1))
+    [reported] = await shop.facts("bot.payment.reported")
+    [order] = shop.owners.orders.values()
+    assert (reported["charge"], reported["acquirer"], reported["amount_minor"]) == (paid.charge, "stars", 99)
+    assert reported["payer"] == str(order.person)
+    assert reported["payload"].startswith(order.id.hex)
+    [asked] = shop.owners.heard_of(AskCheckout)
+    assert (asked.payer, asked.payload, asked.currency, asked.amount_minor) == (
+        order.person,
+        reported["payload"],
+        "XTR",
+        99,
+    )
+    chat = await ann.chat()
+    assert len(chat.from_bot) == 1, "the chat fills up"
+
+
+async def buy(person: PersonClient) -> None:
+    await person.press("Buy")
+    await person.press("Basic")
+    await person.press("1 month")
+    await person.press("Stars")
+    await person.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
+
+
+async def test_a_double_tap_on_the_way_is_one_order(shop: Shop) -> None:
+    """M-04: the order's id was drawn with the screen, so two taps, and ten, are one order with one payload."""
+    ann = await shop.newcomer()
+    await ann.press("Buy")
+    await ann.press("Basic")
+    await ann.press("1 month")
+    await ann.press("Stars", times=10)
+    await until(lambda: _heard(shop, PlaceOrder, 10))
+    assert len(shop.owners.orders) == 1
+    assert {order.actor for order in shop.owners.orders.values()} == {
+        f"person:{order.person}" for order in shop.owners.orders.values()
+    }
+
+
+async def test_two_deliberate_purchases_are_two_orders(shop: Shop) -> None:
+    """M-05: a screen that is drawn anew offers another order."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    await ann.press("Back")
+    await buy(ann)
+    await until(lambda: _heard(shop, PlaceOrder, 2))
+    assert len(shop.owners.orders) == 2
+
+
+async def _heard(shop: Shop, kind: Any, wanted: int) -> bool:
+    return len(shop.owners.heard_of(kind)) == wanted
+
+
+async def test_the_very_report_ten_times_and_as_new_updates_is_one_fact(shop: Shop) -> None:
+    """M-02: however often Telegram says it."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    paid = await ann.pay()
+    assert paid.charge is not None
+    for again in range(10):
+        await shop.people.repeat(paid.charge, same_update=again % 2 == 0)
+    await until(lambda: _all_is_done(shop))
+    assert len(await shop.facts("bot.payment.reported")) == 1
+    assert await shop.database.fetchval("select count(*) from contradictions") == 0
+
+
+async def _all_is_done(shop: Shop) -> bool:
+    waiting = await shop.database.fetchval("select count(*) from updates where state = 'waiting'")
+    return waiting == 0 and (await shop.people.health())["pending_updates"] == 0
+
+
+async def test_payments_away_is_a_kind_no_within_three_seconds_and_no_charge(shop: Shop) -> None:
+    """R-05: a charge that could not be booked is not taken."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    shop.owners.silent.add(AskCheckout.topic)
+    began = asyncio.get_running_loop().time()
+    paid = await ann.pay()
+    assert asyncio.get_running_loop().time() - began < 3
+    assert paid.charge is None
+    assert paid.error is not None
+    assert paid.error.startswith("We cannot take a payment just now. Nothing was charged.")
+    assert ("charge", "away") in await shop.refused()
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("invoice_expired", "This invoice ran out."),
+        ("invoice_superseded", "There is a newer invoice for this order."),
+        ("order_closed", "This order is paid or closed already."),
+        ("not_yours", "This invoice belongs to somebody else."),
+    ],
+)
+async def test_a_refused_charge_says_why(shop: Shop, reason: Any, sentence: str) -> None:
+    """R-01, R-05: before the charge, by name, and never after it."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    shop.owners.checkout = Checkout(ok=False, reason=reason)
+    paid = await ann.pay()
+    assert paid.error is not None
+    assert paid.error.startswith(sentence)
+    assert ("charge", reason) in await shop.refused()
+
+
+async def test_a_service_that_is_away_is_said_kindly_and_the_same_button_goes_on(shop: Shop) -> None:
+    """P-01: nothing is lost; "try again" is the very act that did not work."""
+    ann = await shop.newcomer()
+    await ann.press("Buy")
+    await ann.press("Basic")
+    await ann.press("1 month")
+    offered = (await ann.button("Stars")).data
+    shop.owners.silent.add(PlaceOrder.topic)
+    await ann.press("Stars")
+    again = await ann.button("Try again")
+    assert again.data == offered
+    shop.owners.silent.clear()
+    await ann.press("Try again")
+    await ann.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
+    assert len(shop.owners.orders) == 1
+
+
+@pytest.mark.parametrize(
+    "data", ["", "plan", "go:nowhere", "pay:basic:1:stars:x", "pay:basic:99999:stars:x", "plan:'; drop", "x" * 64]
+)
+async def test_a_stale_or_forged_button_gets_one_sentence_and_the_present_screen(shop: Shop, data: str) -> None:
+    """S-08: nothing is done, and a row says so."""
+    ann = await shop.newcomer()
+    menu = await ann.hears("What would you like to do?")
+    if not data:
+        return
+    await ann.press_data(menu.id, data)
+    await ann.wait_for(
+        lambda chat: any("out of date" in toast["text"] or "not sold" in toast["text"] for toast in chat.toasts)
+    )
+    await until(lambda: _refusals(shop, 1))
+    assert shop.owners.orders == {}
+    assert len((await ann.chat()).from_bot) == 1
+
+
+async def _refusals(shop: Shop, wanted: int) -> bool:
+    return len(await shop.refused()) == wanted
+
+
+async def test_another_persons_order_cannot_be_tapped(shop: Shop) -> None:
+    """S-08: the id of an order is no right to it."""
+    ann, eve = await shop.newcomer("Ann"), await shop.newcomer("Eve")
+    await buy(ann)
+    [order] = shop.owners.orders.values()
+    forged = Pay.drawn(order.id, plan="basic", months=1, way="stars").pack()
+    menu = await eve.hears("What would you like to do?")
+    await eve.press_data(menu.id, forged)
+    await eve.hears("Choose a plan")
+    assert ("order", "id_reused") in await shop.refused()
+    assert not (await eve.chat()).invoice_buttons()
+
+
+async def test_an_invoice_that_ran_out_is_replaced_by_a_new_offer(shop: Shop) -> None:
+    """R-21: an old button does not lead to an invoice that would be refused."""
+    ann = await shop.newcomer()
+    shop.owners.invoice_lives = timedelta(seconds=5)
+    await ann.press("Buy")
+    await ann.press("Basic")
+    await ann.press("1 month")
+    old = await ann.button("Stars")
+    await ann.press_at(old)
+    await ann.wait_for(lambda chat: any("ran out" in toast["text"] for toast in chat.toasts))
+    shop.owners.invoice_lives = timedelta(minutes=30)
+    fresh = await ann.button("Stars")
+    assert fresh.data != old.data
+    await ann.press_at(fresh)
+    await ann.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
+
+
+async def test_a_restart_between_two_taps_changes_nothing(ground: Shop) -> None:
+    """W-09: what the purchase needs to know is in the button and in the database."""
+    async with running(ground.settings):
+        ann = await ground.newcomer()
+        await ann.press("Buy")
+        await ann.press("Basic")
+        await ann.button("1 month")
+    await ann.press("1 month")  # Nobody is there now; Telegram keeps the tap.
+    async with running(ground.settings):
+        await ann.press("Stars")
+        await ann.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
+
+
+async def test_two_replicas_serve_one_bot(ground: Shop) -> None:
+    """W-07, W-09: one polls, both work; nobody is answered twice."""
+    async with running(ground.settings), running(settings_like(ground)):
+        people = await asyncio.gather(*(ground.newcomer(f"Ann {number}") for number in range(5)))
+        await asyncio.gather(*(buy(person) for person in people))
+        chats = [await person.chat() for person in people]
+    assert [len(chat.from_bot) for chat in chats] == [1] * 5
+    assert len(ground.owners.orders) == 5
+
+
+def settings_like(ground: Shop) -> Settings:
+    configured = ground.settings
+    return settings(
+        configured.dsn.get_secret_value(), configured.nats_url.get_secret_value(), configured.telegram_api_url
+    )
+
+
+async def test_the_key_is_shown_as_text_and_as_a_picture_that_can_be_taken_away(shop: Shop) -> None:
+    ann = await shop.newcomer()
+    ends_at = datetime.now(UTC) + timedelta(days=29, hours=12)
+    shop.owners.access = Access(state="up", plan="basic", devices=5, ends_at=ends_at)
+    shop.owners.key = Key(link=LINK, ends_at=ends_at)
+    await ann.press("My access")
+    await ann.hears("30 days left")
+    await ann.press("Key")
+    assert (await ann.hears("Tap to copy it")).code == [LINK]
+    await ann.press("QR")
+    chat = await ann.wait_for(lambda chat: chat.last is not None and chat.last.photo is not None, what="a picture")
+    assert chat.last is not None
+    assert chat.last.photo is not None
+    assert (await shop.people.file(chat.last.photo)).startswith(b"\x89PNG")
+    await ann.press("Delete this picture")
+    await ann.wait_for(lambda chat: all(message.photo is None for message in chat.messages))
+
+
+async def test_the_button_under_a_receipt_leaves_the_receipt_alone(shop: Shop) -> None:
+    """N-08: notifier's message with the key stays; the screen comes below it."""
+    ann = await shop.newcomer()
+    receipt = await ann.hears("What would you like to do?")
+    await ann.press_data(receipt.id, "access")
+    await ann.hears("You have no access yet")
+    assert len((await ann.chat()).from_bot) == 2
+
+
+async def test_without_a_key_there_is_a_sentence_and_the_present_state(shop: Shop) -> None:
+    ann = await shop.newcomer()
+    shop.owners.access = Access(state="issuing")
+    shop.owners.key = Refused(reason="issuing")
+    menu = await ann.hears("What would you like to do?")
+    await ann.press_data(menu.id, "go:key")
+    await ann.hears("being issued")
+
+
+async def test_the_balance_says_what_is_held_owed_and_why(shop: Shop) -> None:
+    ann = await shop.newcomer()
+    await ann.press("Balance")
+    text = (await ann.hears("Balance:")).text.replace("\u00a0", " ")
+    assert "Balance: 64.90 ₽" in text
+    assert "Owed: 7 ₽" in text
+    assert "+14.90 ₽  share of a friend’s payment" in text
+
+
+async def test_a_name_full_of_markup_breaks_nothing(shop: Shop) -> None:
+    """N-10: whatever people call themselves."""
+    odd = await shop.newcomer("<b>&lt;Ann</i> \u202e{ $x }")
+    await odd.press("Invite")
+    await odd.hears("You get 10 % of what they pay")
+
+
+async def test_whoever_blocks_us_is_unreachable_until_he_lets_us_in_again(shop: Shop) -> None:
+    """N-15: and everybody who listens hears of it, once each time."""
+    ann = await shop.newcomer()
+    await ann.hears("What would you like to do?")
+    await ann.block()
+    await until(lambda: _are(shop, "bot.person.changed", 1))
+    await ann.unblock()
+    await until(lambda: _are(shop, "bot.person.changed", 2))
+    assert [fact["reachable"] for fact in await shop.facts("bot.person.changed")] == [False, True]
+
+
+async def test_a_flood_of_one_person_is_answered_with_a_sentence_and_hinders_nobody(shop: Shop) -> None:
+    """S-09, W-22: twenty at once, then one a second; the bucket is shared by replicas."""
+    eve, ann = await shop.newcomer("Eve"), await shop.newcomer("Ann")
+    menu = await eve.hears("What would you like to do?")
+    await asyncio.gather(*(eve.press_data(menu.id, "go:language") for _ in range(40)))
+    await eve.wait_for(lambda chat: any("Not so fast" in toast["text"] for toast in chat.toasts))
+    await ann.press("Balance")
+    await ann.hears("Balance:")
+
+
+async def test_telegram_away_and_impatient_loses_no_answer(shop: Shop) -> None:
+    """W-06: 500s and a 429 in the middle of a screen; it is shown in the end."""
+    ann = await shop.newcomer()
+    await ann.button("Buy")
+    await shop.people.stumble("500", calls=2, method="editMessageText")
+    await shop.people.stumble("429", calls=1, method="editMessageText", retry_after_s=1)
+    await ann.press("Buy")
+    await ann.hears("Choose a plan", timeout_s=15)
+
+
+async def test_others_may_ask_where_a_person_is_written_to(shop: Shop) -> None:
+    ann = await shop.newcomer("Anna", language="ru")
+    [started] = await shop.facts("bot.person.started")
+    asker = Bus(shop.settings.nats_url.get_secret_value(), name="asker")
+    await asker.open()
+    recipient = await asker.ask(AskRecipient(person=started["about"]))
+    assert not isinstance(recipient, Refused)
+    assert (recipient.chat_id, recipient.language, recipient.reachable) == (ann.id, "ru", True)
+    nobody = await asker.ask(AskRecipient(person=started["id"]))
+    assert nobody == Refused(reason="person_unknown")
+    audit = await asker.ask(AskAudit.of("bot")())
+    await asker.close()
+    assert not isinstance(audit, Refused)
+    assert {finding.truth: finding.violations for finding in audit.findings} == {
+        finding.truth: 0 for finding in audit.findings
+    }
+    assert audit.counts["people"] == audit.counts["people_told"] == 1

@@ -1,0 +1,261 @@
+"""vpn-provisioner as a process, on a real NATS, PostgreSQL and Xray: what is bought carries traffic, whatever dies."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from shared.bus import Bus
+from shared.db import Database
+from shared.facts import AccessEnded, AccessGranted, PaymentConfirmed
+from shared.outbox import Relay, tell
+from shared.questions import Access, AskAccess, AskAudit, AskKey, Key
+from turnpike_local.ports import LOOPBACK, free_port
+from turnpike_local.processes import surroundings
+from turnpike_local.services import Program
+from turnpike_local.xray import NotFetchedError, XrayNode, fetch_through
+
+from tests.kit.access import confirmed, ending_at, until
+from tests.kit.servers import FreshDatabase, MakeDatabase
+
+DRAIN_WITHIN_S = 60.0
+BACKLOG = 10_000
+
+COUNT_TOLD = "select count(*) from facts where topic = $1"
+UNTOLD = "select count(*) from untold"
+PEOPLE_TOLD = "select count(distinct (body->>'about')) from facts where topic = $1"
+AGREED = "select count(*) from access_jobs where state = 'agreed'"
+
+
+@dataclass
+class Shop:
+    """payments as far as it tells purchases, the service under test, its node, and somebody who asks."""
+
+    payments: Database
+    vpn: Database
+    bus: Bus
+    page: str
+    node_folder: Path
+    page_port: int
+    node: XrayNode
+    replicas: list[Program]
+
+    async def sell(self, *events: PaymentConfirmed) -> None:
+        async with self.payments.transaction() as tx:
+            await tell(tx, events)
+
+    async def access(self, person: UUID) -> Access:
+        answer = await self.bus.ask(AskAccess(person=person))
+        assert isinstance(answer, Access)
+        return answer
+
+    async def up(self, person: UUID) -> bool:
+        return (await self.access(person)).state == "up"
+
+    async def link(self, person: UUID) -> str:
+        answer = await self.bus.ask(AskKey(person=person))
+        assert isinstance(answer, Key)
+        return answer.link
+
+    async def told(self, fact: type[AccessGranted] | type[AccessEnded]) -> int:
+        return int(await self.vpn.fetchval(COUNT_TOLD, fact.topic))
+
+    async def granted_to(self, count: int) -> bool:
+        return bool(await self.vpn.fetchval(PEOPLE_TOLD, AccessGranted.topic) == count)
+
+    async def restart_node(self) -> None:
+        self.node.kill()
+        await self.start_node()
+
+    async def start_node(self) -> None:
+        await self.node.stop()
+        self.node = await XrayNode.start(self.node_folder, page_port=self.page_port)
+
+    async def at_rest(self) -> None:
+        """Nothing is under way, and no invariant is broken."""
+
+        async def nothing_untold() -> bool:
+            return not await self.vpn.fetchval(UNTOLD)
+
+        await until(nothing_untold)
+        audit = await self.bus.ask(AskAudit.of("vpn")(), timeout_s=20)
+        assert not isinstance(audit, type(None))
+        assert [f for f in getattr(audit, "findings", ["unanswered"]) if getattr(f, "violations", 1)] == []
+
+
+@asynccontextmanager
+async def page_server() -> AsyncIterator[TestServer]:
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="the page")
+
+    app = web.Application()
+    app.router.add_get("/", page)
+    async with TestServer(app, host=LOOPBACK) as server:
+        yield server
+
+
+def replica(fresh: FreshDatabase, nats_url: str, node: XrayNode, folder: Path, name: str) -> Program:
+    port = free_port()
+    environment = surroundings() | {
+        "TURNPIKE_VPN_DSN": fresh.dsn("vpn_app"),
+        "TURNPIKE_NATS_URL": nats_url,
+        "TURNPIKE_HTTP_PORT": str(port),
+        "TURNPIKE_VPN_XRAY_API": node.api,
+        "TURNPIKE_VPN_XRAY_INBOUND": node.inbound,
+        "TURNPIKE_VPN_XRAY_LINK": node.link_template,
+    }
+    return Program(
+        "vpn_provisioner", environment=environment, port=port, ready_path="/readyz", log=folder / f"{name}.log"
+    )
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn, name="test")
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def shop(fresh_database: MakeDatabase, nats_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    """Two replicas on one node, everything fresh but the broker."""
+    fresh = await fresh_database("payments", "vpn")
+    stopping = asyncio.Event()
+    async with (
+        page_server() as page,
+        opened(fresh.dsn("payments_app")) as payments,
+        opened(fresh.dsn("vpn_app")) as vpn,
+    ):
+        assert page.port is not None
+        node = await XrayNode.start(tmp_path / "xray", page_port=page.port)
+        replicas = [replica(fresh, nats_url, node, tmp_path, name) for name in ("one", "two")]
+        bus = Bus(nats_url, "test")
+        await bus.open()
+        relaying = asyncio.create_task(Relay(payments, bus.client, "payments").run(stopping))
+        url = str(page.make_url("/"))
+        shop = Shop(payments, vpn, bus, url, tmp_path / "xray", page.port, node, replicas)
+        try:
+            await asyncio.gather(*(program.start() for program in replicas))
+            yield shop
+        finally:
+            stopping.set()
+            await relaying
+            await bus.close()
+            await asyncio.gather(*(program.stop() for program in replicas))
+            await shop.node.stop()
+
+
+async def test_a_purchase_becomes_a_key_that_carries_traffic_until_its_end(shop: Shop) -> None:
+    """P-16, P-21: the whole way, with the page fetched through the key as the proof; then the end, and no page."""
+    person = uuid4()
+    began = time.perf_counter()
+    await shop.sell(confirmed(person))
+    await until(lambda: shop.up(person))
+    took_ms = (time.perf_counter() - began) * 1000
+    link = await shop.link(person)
+    assert await fetch_through(link, shop.page) == "the page"
+    with pytest.raises(NotFetchedError):
+        await fetch_through(link.replace(link[8:44], str(uuid4())), shop.page, timeout_s=2)
+    guest = uuid4()
+    await shop.sell(ending_at(datetime.now(UTC) + timedelta(seconds=4), guest))
+    await until(lambda: shop.up(guest))
+    theirs = await shop.link(guest)
+    assert await fetch_through(theirs, shop.page) == "the page"
+
+    async def ended() -> bool:
+        return await shop.told(AccessEnded) == 1
+
+    await until(ended)
+    with pytest.raises(NotFetchedError):
+        await fetch_through(theirs, shop.page, timeout_s=2)
+    assert await shop.told(AccessGranted) == 2
+    await shop.at_rest()
+    print(f"bought to up: {took_ms:.0f} ms")
+
+
+async def test_after_the_core_was_killed_everybody_is_put_back_within_seconds(shop: Shop) -> None:
+    """Chaos row 31: Xray forgets its users; the keys work again and nobody hears of it twice."""
+    people = [uuid4() for _ in range(200)]
+    await shop.sell(*(confirmed(person) for person in people))
+    await until(lambda: shop.granted_to(200))
+    link = await shop.link(people[0])
+    assert await fetch_through(link, shop.page) == "the page"
+    await shop.restart_node()
+    began = time.perf_counter()
+
+    async def works_again() -> bool:
+        try:
+            return await fetch_through(link, shop.page, timeout_s=2) == "the page"
+        except NotFetchedError:
+            return False
+
+    await until(works_again, within_s=15)
+    print(f"put back after {time.perf_counter() - began:.1f} s")
+    assert await shop.link(people[0]) == link
+
+    async def all_agree() -> bool:
+        return bool(await shop.vpn.fetchval(AGREED) == 200)
+
+    await until(all_agree)
+    assert await shop.told(AccessGranted) == 200
+    await shop.at_rest()
+
+
+async def test_a_replica_killed_in_the_middle_of_a_backlog_loses_and_doubles_nothing(shop: Shop) -> None:
+    """Chaos rows 7 and 34: whatever it had taken comes back when the lease ends; each order is told once."""
+    people = [uuid4() for _ in range(2_000)]
+    await shop.sell(*(confirmed(person) for person in people))
+
+    async def some_told() -> bool:
+        return await shop.told(AccessGranted) > 0
+
+    await until(some_told)
+    shop.replicas[0].kill()
+    await until(lambda: shop.granted_to(2_000))
+    await shop.replicas[0].start()
+    assert await shop.told(AccessGranted) == 2_000
+    assert await shop.up(people[-1])
+    await shop.at_rest()
+
+
+async def test_a_backlog_of_10_000_jobs_drains_within_a_minute(shop: Shop) -> None:
+    """P-11: the node was away while people bought; when it is back, all are let in."""
+    shop.node.kill()
+    people = [uuid4() for _ in range(BACKLOG)]
+    for start in range(0, BACKLOG, 500):
+        await shop.sell(*(confirmed(person) for person in people[start : start + 500]))
+
+    async def all_wait() -> bool:
+        return bool(await shop.vpn.fetchval("select count(*) from access_jobs") == BACKLOG)
+
+    await until(all_wait, within_s=60)
+    assert await shop.told(AccessGranted) == 0
+    await shop.start_node()
+    began = time.perf_counter()
+    await until(lambda: shop.granted_to(BACKLOG), within_s=2 * DRAIN_WITHIN_S)
+    took_s = time.perf_counter() - began
+    print(f"{BACKLOG} jobs drained in {took_s:.1f} s")
+    assert took_s <= DRAIN_WITHIN_S
+    assert await shop.told(AccessGranted) == BACKLOG
+    assert await fetch_through(await shop.link(people[-1]), shop.page) == "the page"
+
+
+async def test_a_term_signal_drains_and_ends_with_success(shop: Shop) -> None:
+    """R-15, W-24: what was begun is finished, and the process ends by itself."""
+    await shop.sell(*(confirmed(uuid4()) for _ in range(300)))
+    began = time.perf_counter()
+    await shop.replicas[1].stop()
+    assert time.perf_counter() - began < 10
+    assert shop.replicas[1].child.returncode == 0
+    await until(lambda: shop.granted_to(300))
+    await shop.at_rest()

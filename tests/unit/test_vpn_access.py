@@ -1,0 +1,156 @@
+"""The fold of what was bought: calendar months, other plans, and no order of arrival that matters."""
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from shared.facts import Terms
+from vpn_provisioner.access import Period, after_months, fold
+
+HOUR = timedelta(hours=1)
+
+
+def terms(plan: str = "basic", months: int = 1, list_month_minor: int = 14_900, **others: Any) -> Terms:
+    fields: dict[str, Any] = {"devices": 5, "traffic_bytes": None, "node_group": "default"}
+    return Terms(plan=plan, months=months, list_month_minor=list_month_minor, **(fields | others))
+
+
+def at(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
+
+
+def bought(day: str, order: int = 1, **fields: Any) -> Period:
+    return Period(UUID(int=order), at(day), terms(**fields))
+
+
+@pytest.mark.parametrize(
+    ("start", "months", "end"),
+    [
+        ("2026-01-31T10:30", 1, "2026-02-28T10:30"),
+        ("2028-01-31", 1, "2028-02-29"),
+        ("2026-01-31", 2, "2026-03-31"),
+        ("2026-11-30", 3, "2027-02-28"),
+        ("2026-12-15", 12, "2027-12-15"),
+        ("2028-02-29", 12, "2029-02-28"),
+    ],
+)
+def test_a_month_ends_on_the_same_day_or_the_last_one(start: str, months: int, end: str) -> None:
+    assert after_months(at(start), months) == at(end)
+
+
+def test_a_renewal_before_the_end_extends_from_the_end() -> None:
+    assert fold([bought("2026-03-10"), bought("2026-03-20", 2)]).ends_at == at("2026-05-10")
+
+
+def test_a_renewal_after_the_end_extends_from_the_payment() -> None:
+    assert fold([bought("2026-03-10"), bought("2026-05-01", 2)]).ends_at == at("2026-06-01")
+
+
+def test_a_renewal_at_the_very_end_leaves_no_gap() -> None:
+    """February's short month is not a new beginning: who began on a 31st ends on a 31st wherever there is one."""
+    assert fold([bought("2026-01-31"), bought("2026-02-28", 2)]).ends_at == at("2026-03-31")
+
+
+def test_months_are_counted_from_the_first_day_of_an_unbroken_time() -> None:
+    periods = [bought("2026-01-31", 1), bought("2026-02-10", 2), bought("2026-03-15", 3)]
+    assert [fold(periods[: count + 1]).ends_at for count in range(3)] == [
+        at("2026-02-28"),
+        at("2026-03-31"),
+        at("2026-04-30"),
+    ]
+
+
+def test_another_plan_begins_at_once_and_paid_time_converts_by_list_prices() -> None:
+    """30 days left at 149 a month are worth 14 days and 22 hours and something at 299: floored to the hour."""
+    first = bought("2026-04-01", months=1)
+    second = bought("2026-04-01", 2, plan="plus", list_month_minor=29_900, devices=10)
+    standing = fold([first, second])
+    assert (standing.plan, standing.devices) == ("plus", 10)
+    converted = timedelta(hours=30 * 24 * 14_900 // 29_900)
+    assert standing.ends_at == at("2026-05-01") + converted
+
+
+def test_each_stretch_converts_by_the_list_price_of_its_own_order() -> None:
+    """A month bought at 100 and one at 200 are worth three months at 100, not two and not four."""
+    periods = [
+        bought("2026-04-01", 1, list_month_minor=10_000),
+        bought("2026-04-01T00:00:01", 2, list_month_minor=20_000),
+        bought("2026-05-01", 3, plan="plus", list_month_minor=10_000),
+    ]
+    assert fold(periods).ends_at == at("2026-06-01") + timedelta(days=31 * 2)
+
+
+def test_time_that_was_used_up_does_not_convert() -> None:
+    periods = [bought("2026-04-01"), bought("2026-06-01", 2, plan="plus")]
+    assert fold(periods).ends_at == at("2026-07-01")
+
+
+def test_a_renewal_keeps_the_converted_time() -> None:
+    switched = [bought("2026-04-01"), bought("2026-04-16", 2, plan="plus")]
+    renewed = [*switched, bought("2026-04-20", 3, plan="plus")]
+    assert fold(switched).ends_at == at("2026-05-16") + timedelta(days=15)
+    assert fold(renewed).ends_at == at("2026-06-16") + timedelta(days=15)
+
+
+def test_a_switch_and_a_switch_back_gain_nothing() -> None:
+    """Each conversion floors to the hour of its plan: there and back loses a little, and never gives any."""
+    periods = [
+        bought("2026-04-01", 1),
+        bought("2026-04-01", 2, plan="plus", list_month_minor=29_900),
+        bought("2026-04-01", 3),
+    ]
+    plus_month_in_basic = timedelta(days=30) * 29_900 / 14_900
+    fair = at("2026-05-01") + timedelta(days=30) + plus_month_in_basic
+    assert timedelta(0) <= fair - fold(periods).ends_at < 3 * HOUR
+
+
+def test_a_plan_without_a_list_price_leaves_the_time_as_it_is() -> None:
+    periods = [bought("2026-04-01"), bought("2026-04-16", 2, plan="gift", list_month_minor=0)]
+    assert fold(periods).ends_at == at("2026-05-16") + timedelta(days=15)
+
+
+def test_the_newest_order_of_a_plan_says_what_it_gives() -> None:
+    standing = fold([bought("2026-04-01"), bought("2026-04-16", 2, devices=6, node_group="fast", traffic_bytes=7)])
+    assert (standing.devices, standing.node_group, standing.traffic_bytes) == (6, "fast", 7)
+
+
+MOMENTS = st.integers(0, 3 * 365 * 24 * 60).map(lambda minutes: at("2026-01-01") + timedelta(minutes=minutes))
+PLANS = {"basic": 14_900, "plus": 29_900, "max": 77_777}
+PERIODS = st.lists(
+    st.builds(
+        lambda order, moment, plan, months: Period(order, moment, terms(plan, months, PLANS[plan])),
+        st.uuids(),
+        MOMENTS,
+        st.sampled_from(sorted(PLANS)),
+        st.sampled_from([1, 3, 6, 12]),
+    ),
+    min_size=1,
+    max_size=12,
+    unique_by=lambda period: period.order,
+)
+
+
+@given(PERIODS, st.randoms())
+def test_the_order_of_arrival_does_not_matter(periods: list[Period], shuffle: random.Random) -> None:
+    shuffled = list(periods)
+    shuffle.shuffle(shuffled)
+    assert fold(shuffled) == fold(periods)
+
+
+@given(PERIODS)
+def test_what_was_paid_is_never_cut_short(periods: list[Period]) -> None:
+    """However others fold around it, a payment gives at least its own months from its own moment."""
+    newest = max(periods, key=lambda period: (period.booked_at, period.order))
+    assert fold(periods).ends_at >= after_months(newest.booked_at, newest.terms.months)
+
+
+@given(PERIODS, st.sampled_from([1, 3, 6, 12]))
+def test_one_more_payment_for_the_plan_never_shortens_it(periods: list[Period], months: int) -> None:
+    before = fold(periods)
+    moment = max(period.booked_at for period in periods) + HOUR
+    more = Period(UUID(int=2**128 - 1), moment, terms(before.plan, months, PLANS[before.plan]))
+    assert fold([*periods, more]).ends_at >= max(before.ends_at, after_months(moment, months))
