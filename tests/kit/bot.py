@@ -12,7 +12,6 @@ from uuid import UUID
 from bot_gateway.app import build
 from bot_gateway.settings import Settings
 from pydantic import SecretStr
-from shared import telemetry
 from shared.bus import Bus
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, Value, derived_id
@@ -38,6 +37,8 @@ from shared.service import Service
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Limits
 
+from shared import telemetry
+
 BOT = 4242
 TOKEN = f"{BOT}:AAtest-token-of-thirty-five-letters"
 UNHURRIED = Limits(messages_per_s=1000, messages_burst=1000, chat_messages_per_s=1000, chat_messages_burst=1000)
@@ -62,9 +63,7 @@ def message_update(chat: int, update_id: int | None = None, **content: object) -
     return {"update_id": update_id or next(_update_ids), "message": message}
 
 
-def paid_update(
-    chat: int, charge: str, *, payload: str = "", update_id: int | None = None, **changes: object
-) -> Json:
+def paid_update(chat: int, charge: str, *, payload: str = "", update_id: int | None = None, **changes: object) -> Json:
     payment = {
         "currency": "XTR",
         "total_amount": 99,

@@ -43,11 +43,15 @@ class Broker:
         """
         broker = cls(state_dir, port or free_port(), sync_interval)
         broker._configure()
-        await broker.restart()
+        await broker._launch()
         return broker
 
     async def restart(self) -> None:
-        """Start again on the same ports, after `stop`, `kill` or a crash. Raises `StartError`."""
+        """Start again on the same ports, after an end of what still runs. Raises `StartError`."""
+        await self.stop()
+        await self._launch()
+
+    async def _launch(self) -> None:
         self.child = await Child.start(
             "nats",
             [program("nats-server"), "--config", str(self._configuration)],
@@ -69,7 +73,7 @@ class Broker:
         """Lose the disk: stop, delete every stream and consumer, start empty on the same ports."""
         await self.stop()
         shutil.rmtree(self._store)
-        await self.restart()
+        await self._launch()
 
     @property
     def url(self) -> str:

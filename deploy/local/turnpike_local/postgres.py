@@ -72,7 +72,7 @@ class Postgres:
         """
         cluster = cls(state_dir, port or free_port(), settings or {})
         await cluster._prepare()
-        await cluster.restart()
+        await cluster._launch()
         try:
             await cluster._build_wall()
         except BaseException:
@@ -81,7 +81,11 @@ class Postgres:
         return cluster
 
     async def restart(self) -> None:
-        """Start again on the same port, after `stop`, `kill` or a crash. Raises `StartError`."""
+        """Start again on the same port, after an end of what still runs. Raises `StartError`."""
+        await self.stop()
+        await self._launch()
+
+    async def _launch(self) -> None:
         await _let_go(self._data)
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         self.child = await Child.start(

@@ -59,7 +59,7 @@ class XrayNode:
     inbound = INBOUND
 
     def __init__(self, child: Child, identity: Identity) -> None:
-        self._child = child
+        self.child = child
         self._identity = identity
 
     @classmethod
@@ -83,11 +83,11 @@ class XrayNode:
 
     @property
     def pid(self) -> int:
-        return self._child.pid
+        return self.child.pid
 
     @property
     def alive(self) -> bool:
-        return self._child.alive
+        return self.child.alive
 
     @property
     def api(self) -> str:
@@ -101,11 +101,11 @@ class XrayNode:
 
     async def stop(self) -> None:
         """End the node; its users are forgotten."""
-        await self._child.stop(_STOP_GRACE_S)
+        await self.child.stop(_STOP_GRACE_S)
 
     def kill(self) -> None:
         """End the node at once, as a crash would."""
-        self._child.kill()
+        self.child.kill()
 
 
 async def fetch_through(link: str, url: str, timeout_s: float = 10.0) -> str:

@@ -1,0 +1,91 @@
+"""The parameters of one Bot API call, however they came: query, form, multipart or JSON."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from .rules import bad_request
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")  # Always fits into 64 bits.
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that came with the call."""
+
+    content: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Values as Telegram reads them: everything may be a string, and nested objects may be JSON in a string."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    uploads: Mapping[str, Upload] = field(default_factory=dict)
+
+    def text(self, name: str, *, required: bool = False) -> str:
+        value = self.values.get(name)
+        text = "" if value is None else value if isinstance(value, str) else json.dumps(value)
+        if required and not text:
+            raise bad_request(f'parameter "{name}" is required')
+        return text
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """A number; what is none counts as absent, as for Telegram."""
+        text = self.text(name).strip()
+        return int(text) if _INTEGER.fullmatch(text) else default
+
+    def flag(self, name: str) -> bool:
+        return self.text(name).strip().lower() in ("true", "yes", "1")
+
+    def json(self, name: str) -> object:
+        """A nested object or list, None when absent."""
+        value = self.values.get(name)
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            return None
+        try:
+            parsed: object = json.loads(value)
+        except ValueError:
+            raise bad_request(f"can't parse {name} JSON object") from None
+        return parsed
+
+    def upload(self, reference: str) -> Upload | None:
+        """The file sent under this field, or the one that `attach://<field>` names."""
+        return self.uploads.get(reference.removeprefix("attach://"))
+
+    def names(self) -> set[str]:
+        """Parameters that were given; a file that another one refers to is a part of that one."""
+        attached = {name for name in self.uploads if any(f"attach://{name}" in str(v) for v in self.values.values())}
+        return set(self.values) | (set(self.uploads) - attached)
+
+
+async def read_arguments(request: web.Request) -> Arguments:
+    """The query and the body together; the body wins."""
+    values: dict[str, object] = dict(request.query)
+    uploads: dict[str, Upload] = {}
+    if request.content_type == "application/json":
+        values.update(await _json_body(request))
+    elif request.body_exists:
+        for name, value in (await request.post()).items():
+            if isinstance(value, web.FileField):
+                uploads[name] = Upload(value.file.read(), value.content_type)
+            else:
+                values[name] = value.decode() if isinstance(value, bytes | bytearray) else value
+    return Arguments(values, uploads)
+
+
+async def _json_body(request: web.Request) -> dict[str, object]:
+    text = await request.text()
+    try:
+        body = json.loads(text) if text.strip() else {}
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise bad_request("can't parse JSON object")
+    return body

@@ -1,0 +1,73 @@
+"""Waiting for something new inside one process: a signal for long polls, and a bounded stream for each open page."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from .rules import Json
+
+_EVENTS_QUEUED = 256
+
+
+class Signal:
+    """Wakes everybody who waits; remembers nothing, so look first and wait afterwards."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    def set(self) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """True when woken, False after `timeout_s`."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await asyncio.wait_for(waiting, timeout_s)
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting.discard(waiting)
+        return True
+
+
+class Hub:
+    """Events for the pages that are open; a page that falls behind is told to read everything again."""
+
+    def __init__(self) -> None:
+        self._pages: set[asyncio.Queue[Json | None]] = set()
+        self._closed = False
+
+    def publish(self, event: Json) -> None:
+        for page in self._pages:
+            if page.full():
+                while not page.empty():
+                    page.get_nowait()
+                page.put_nowait({"kind": "everything"})
+            else:
+                page.put_nowait(event)
+
+    async def events(self, idle_s: float) -> AsyncIterator[Json | None]:
+        """Events as they come, None after `idle_s` without one, until the hub closes."""
+        page: asyncio.Queue[Json | None] = asyncio.Queue(_EVENTS_QUEUED)
+        self._pages.add(page)
+        try:
+            while not self._closed:
+                try:
+                    event = await asyncio.wait_for(page.get(), idle_s)
+                except TimeoutError:
+                    yield None
+                    continue
+                if event is None:
+                    return
+                yield event
+        finally:
+            self._pages.discard(page)
+
+    def close(self) -> None:
+        self._closed = True
+        for page in self._pages:
+            if page.full():
+                page.get_nowait()
+            page.put_nowait(None)

@@ -1,0 +1,148 @@
+"""A payment as Telegram makes one: ask the bot, and only after its yes take the Stars and report the charge."""
+
+import asyncio
+import re
+import secrets
+from dataclasses import dataclass
+
+from . import shapes
+from .backend import Backend
+from .records import Checkout, Direction, Invoice, Person, StarTransaction
+from .rules import QUERY_TOO_OLD, STARS, InvoiceDraft, Refused, bad_request
+
+_TRACE_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
+BOT_SILENT = "The bot did not answer in time. You were not charged."
+
+
+class PaymentRefused(Exception):  # noqa: N818 - the person reads it; nothing is broken.
+    """Nothing was charged; the message is what the person sees."""
+
+
+@dataclass(frozen=True)
+class Payment:
+    """What came of pressing "pay": a charge, or the sentence that the person saw."""
+
+    charge: str | None = None
+    error: str | None = None
+
+
+class Payments:
+    """The desk between people who pay and the bot that must agree within ten seconds."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._waiting: dict[str, asyncio.Future[Payment]] = {}
+
+    def invoice(self, draft: InvoiceDraft, message_id: int | None) -> Invoice:
+        """Keep an invoice. A trace id in its payload makes that trace the story of this payment."""
+        for trace_id in _TRACE_ID.findall(draft.payload):
+            self._backend.state.add_story(trace_id)
+        slug = self._backend.state.add_invoice(draft, message_id)
+        return Invoice(slug, message_id, draft)
+
+    async def pay(self, person: Person, slug: str) -> Payment:
+        """Ask the bot, wait for its answer, and say what came of it."""
+        with self._backend.transaction():
+            checkout_id = self._ask(person, slug)
+        answered: asyncio.Future[Payment] = asyncio.get_running_loop().create_future()
+        self._waiting[checkout_id] = answered
+        try:
+            return await asyncio.wait_for(answered, self._backend.limits.pre_checkout_s)
+        except TimeoutError:
+            return self._expire(person, checkout_id)
+        finally:
+            del self._waiting[checkout_id]
+
+    def _ask(self, person: Person, slug: str) -> str:
+        backend = self._backend
+        invoice = self.payable(person, slug)
+        checkout_id = backend.state.add_checkout(person.id, slug, backend.now())
+        backend.tell_bot("pre_checkout_query", person.id, shapes.pre_checkout_query(checkout_id, person, invoice))
+        return checkout_id
+
+    def payable(self, person: Person, slug: str) -> Invoice:
+        """The invoice, when this person could pay it now."""
+        invoice = self._backend.state.invoice(slug)
+        if invoice is None:
+            raise PaymentRefused("This invoice does not exist.")
+        if invoice.message_id is not None and self._backend.state.was_paid(slug):
+            raise PaymentRefused("This invoice is paid already.")
+        if invoice.draft.currency == STARS and person.stars < invoice.draft.total_amount:
+            raise PaymentRefused(
+                f"Not enough Stars: {invoice.draft.total_amount} are needed, {person.stars} are there."
+            )
+        return invoice
+
+    def answer(self, checkout_id: str, *, ok: bool, error_message: str) -> None:
+        """The bot's answer; a second or a late one is refused, as an answer to an unknown query is."""
+        backend = self._backend
+        checkout = backend.state.checkout(checkout_id)
+        too_late = backend.now() - backend.limits.pre_checkout_s
+        if checkout is None or checkout.state != "asked" or checkout.asked_at < too_late:
+            raise bad_request(QUERY_TOO_OLD)
+        if ok:
+            payment = self._charge(checkout)
+        else:
+            backend.state.end_checkout(checkout.id, "refused")
+            payment = Payment(error=error_message)
+        if payment.error:
+            backend.toast(checkout.person_id, "payment", payment.error, alert=True)
+        self._tell(checkout.id, payment)
+
+    def _charge(self, checkout: Checkout) -> Payment:
+        state = self._backend.state
+        person, invoice = self._parties(checkout)
+        try:
+            self.payable(person, checkout.slug)  # The last invoice may have taken the Stars for this one.
+        except PaymentRefused as refusal:
+            state.end_checkout(checkout.id, "refused")
+            return Payment(error=str(refusal))
+        charge = f"stx{secrets.token_urlsafe(33)}"
+        if invoice.draft.currency == STARS:
+            self._move_stars(person, invoice, charge, incoming=True)
+        state.mark_paid(checkout.id, charge)
+        content = shapes.payment_content("successful_payment", invoice, checkout, charge)
+        report, report_id = self._backend.person_says(person, content)
+        state.keep_report(checkout.id, report_id, report)
+        return Payment(charge=charge)
+
+    def refund(self, user_id: int, charge: str) -> None:
+        """Give the Stars back, once; Telegram answers a second time with CHARGE_ALREADY_REFUNDED."""
+        checkout = self._backend.state.checkout_of_charge(charge)
+        if checkout is None or checkout.person_id != user_id:
+            raise bad_request("CHARGE_ID_INVALID")
+        person, invoice = self._parties(checkout)
+        if not self._move_stars(person, invoice, charge, incoming=False):
+            raise bad_request("CHARGE_ALREADY_REFUNDED")
+        self._backend.person_says(person, shapes.payment_content("refunded_payment", invoice, checkout, charge))
+
+    def _move_stars(self, person: Person, invoice: Invoice, charge: str, *, incoming: bool) -> bool:
+        backend, amount = self._backend, invoice.draft.total_amount
+        direction: Direction = "in" if incoming else "out"
+        moved = StarTransaction(charge, direction, person.id, amount, invoice.draft.payload, backend.now())
+        is_new = backend.state.add_star_transaction(moved)
+        if is_new:
+            backend.state.add_stars(person.id, -amount if incoming else amount)
+        return is_new
+
+    def _expire(self, person: Person, checkout_id: str) -> Payment:
+        with self._backend.transaction():
+            checkout = self._backend.state.checkout(checkout_id)
+            assert checkout is not None  # Checkouts are never removed.
+            if checkout.state == "paid":  # Answered in the moment in which the wait ended.
+                return Payment(charge=checkout.charge)
+            self._backend.state.end_checkout(checkout_id, "expired")
+            self._backend.toast(person.id, "payment", BOT_SILENT, alert=True)
+        return Payment(error=BOT_SILENT)
+
+    def _tell(self, checkout_id: str, payment: Payment) -> None:
+        waiting = self._waiting.get(checkout_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(payment)
+
+    def _parties(self, checkout: Checkout) -> tuple[Person, Invoice]:
+        person = self._backend.state.person(checkout.person_id)
+        invoice = self._backend.state.invoice(checkout.slug)
+        if person is None or invoice is None:
+            raise Refused(500, "Internal Server Error")
+        return person, invoice

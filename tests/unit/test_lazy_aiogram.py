@@ -1,0 +1,27 @@
+"""aiogram is imported without building its models, and all of them can still be built."""
+
+import subprocess
+import sys
+
+LAZY = """
+from shared import lazy_aiogram
+lazy_aiogram.install()
+from aiogram import methods, types
+built = [name for name in types.__all__ if getattr(getattr(types, name), "__pydantic_complete__", False)]
+assert not built, built
+update = types.Update.model_validate({"update_id": 1, "message": {"message_id": 1, "date": 1, "text": "/start",
+    "chat": {"id": 1, "type": "private"}, "from": {"id": 1, "is_bot": False, "first_name": "A"}}})
+assert update.message.from_user.first_name == "A"
+models = [getattr(module, name) for module in (types, methods) for name in module.__all__]
+for model in models:
+    if isinstance(model, type) and hasattr(model, "model_rebuild") and not model.__pydantic_generic_metadata__["parameters"]:
+        model.model_rebuild()
+        assert model.__pydantic_complete__, model
+print("all built")
+"""
+
+
+def test_every_model_of_aiogram_can_be_built_later() -> None:
+    """In a process of its own: this one may have imported aiogram before."""
+    done = subprocess.run([sys.executable, "-c", LAZY], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "all built\n"), done.stderr
