@@ -20,7 +20,7 @@ def install() -> None:
     names: dict[str, Any] = {}
     build = BaseModel.__dict__["model_rebuild"].__func__
 
-    def remember(_: type[BaseModel], *, _types_namespace: dict[str, Any] | None = None, **__: Any) -> None:
+    def remember(_: type[BaseModel], /, *, _types_namespace: dict[str, Any] | None = None, **__: Any) -> None:
         names.update(_types_namespace or {})
 
     def build_with_names(

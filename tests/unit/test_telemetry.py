@@ -1,0 +1,41 @@
+"""Names that people look for in traces."""
+
+from uuid import uuid4
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from shared import telemetry
+
+
+@pytest.mark.parametrize(
+    ("sql", "name"),
+    [
+        ("\nselect *\nfrom orders\nwhere id = $1 for update skip locked\n", "select orders"),
+        ("with a as (select * from unnest($1)) insert into facts (id) select id from a", "insert facts"),
+        ("insert into streams (n) values (1) on conflict (n) do update set n = 2", "insert streams"),
+        ("update jobs j set state = $1 from taken t", "update jobs"),
+        ("delete from untold u using unnest($1)", "delete untold"),
+        ("BEGIN;", "begin"),
+        ("select 1", "select 1"),
+    ],
+)
+def test_a_sql_span_says_what_it_touches(sql: str, name: str) -> None:
+    assert telemetry.name_of_statement(sql) == name
+
+
+def test_a_story_takes_its_trace_id_from_the_order_and_nothing_else_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    order, spans = uuid4(), InMemorySpanExporter()
+    provider = TracerProvider(id_generator=telemetry.StoryIds())
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(telemetry, "tracer", provider.get_tracer("test"))
+    with telemetry.story(order, "buy"), telemetry.span("inside"):
+        following = telemetry.current_trace()
+    with telemetry.span("later", following=following):
+        pass
+    with telemetry.span("elsewhere"):
+        pass
+    traces = {span.name: span.context.trace_id for span in spans.get_finished_spans() if span.context}
+    assert traces["buy"] == traces["inside"] == traces["later"] == order.int
+    assert traces["elsewhere"] != order.int
