@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -22,8 +22,10 @@ from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import Attributes
 from prometheus_client import Counter, Gauge, Histogram
 from structlog.typing import EventDict
 
@@ -85,12 +87,44 @@ class StatementNames(SpanProcessor):
             span.update_name(name_of_statement(statement))
 
 
+class Stories(Sampler):
+    """Samples by the trace id, which is the order's: all services keep or drop the same stories.
+
+    SQL without a story above it (a relay or a worker that looks for something to do) is no story of its own.
+    """
+
+    def __init__(self, ratio: float) -> None:
+        self._sampler = ParentBased(TraceIdRatioBased(ratio))
+
+    def should_sample(
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        parent = trace.get_current_span(parent_context).get_span_context()
+        if not parent.is_valid and "db.statement" in (attributes or {}):
+            return SamplingResult(Decision.DROP)
+        return self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        return f"Stories({self._sampler.get_description()})"
+
+
 def start(service: str) -> None:
     """Structured logs always; traces when an OTLP endpoint is set (the standard `OTEL_*` variables)."""
     start_logs(service)
     if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return
-    provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=StoryIds())
+    provider = TracerProvider(
+        sampler=Stories(float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))),
+        resource=Resource.create({"service.name": service}),
+        id_generator=StoryIds(),
+    )
     provider.add_span_processor(StatementNames())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_EVERY_MS))
     trace.set_tracer_provider(provider)

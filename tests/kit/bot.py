@@ -52,18 +52,17 @@ def user(telegram_id: int, **changes: object) -> Json:
     return {"id": telegram_id, "is_bot": False, "first_name": "Ann", "language_code": "en", **changes}
 
 
-def message_update(chat: int, update_id: int | None = None, **content: object) -> Json:
+def message_update(chat: int, update_id: int | None = None, **content: Any) -> Json:
     message = {
         "message_id": 7,
         "date": 1_790_000_000,
         "chat": {"id": chat, "type": "private", "first_name": "Ann"},
         "from": user(chat),
-        **content,
     }
-    return {"update_id": update_id or next(_update_ids), "message": message}
+    return {"update_id": update_id or next(_update_ids), "message": message | content}
 
 
-def paid_update(chat: int, charge: str, *, payload: str = "", update_id: int | None = None, **changes: object) -> Json:
+def paid_update(chat: int, charge: str, *, payload: str = "", update_id: int | None = None, **changes: Any) -> Json:
     payment = {
         "currency": "XTR",
         "total_amount": 99,
@@ -81,13 +80,14 @@ def checkout_update(chat: int, payload: str = "", query: str = "q") -> Json:
 
 
 class Owners:
-    """Payments, vpn and referrals on the real bus, in so far as bot-gateway asks them. They remember what they heard."""
+    """Payments, vpn and referrals on the real bus, as far as bot-gateway asks them; they remember what they heard."""
 
     def __init__(self, nats_url: str) -> None:
         self.bus = Bus(nats_url, name="owners")
         self.heard: list[Value] = []
         self.orders: dict[UUID, PlaceOrder] = {}
         self.silent: set[str] = set()
+        self.closing = asyncio.Event()
         self.plans = (
             Plan(plan="basic", devices=5, traffic_bytes=None, prices=(Price(months=1, price_minor=14900, stars=99),)),
         )
@@ -119,12 +119,13 @@ class Owners:
         await self.bus.open()
 
     async def close(self) -> None:
+        self.closing.set()
         await self.bus.close()
 
     async def _answer(self, asked: Any) -> Value:
         self.heard.append(asked)
         if asked.topic in self.silent:
-            await asyncio.sleep(6)
+            await self.closing.wait()
         return self._answers[type(asked)](asked)
 
     def _place(self, command: PlaceOrder) -> Invoice | Refused:
@@ -191,7 +192,7 @@ async def opened(dsn: str) -> AsyncIterator[Database]:
 
 async def until(true: Callable[[], Awaitable[bool]], *, timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await true():
+        while not await true():  # noqa: ASYNC110 - what is waited for happens in a database or another process.
             await asyncio.sleep(0.02)
 
 

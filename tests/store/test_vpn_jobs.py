@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -15,16 +16,17 @@ from shared.obey import obey
 from vpn_provisioner import attempts, watch
 from vpn_provisioner.answers import replay_jobs
 from vpn_provisioner.attempts import MOST_TRIES, Attempt
-from vpn_provisioner.fleet import Fleet
-from vpn_provisioner.live import VITALS_TIMEOUT_S, LiveNode
+from vpn_provisioner.fleet import Fleet, place_first
+from vpn_provisioner.live import LiveNode
 from vpn_provisioner.panels.protocol import Panel, Wanted
 from vpn_provisioner.store import jobs, nodes
 from vpn_provisioner.store.jobs import Job
 from vpn_provisioner.store.nodes import Node
 from vpn_provisioner.watch import Watch
-from vpn_provisioner.work import LEASE_S, PANEL_TIMEOUT_S
+from vpn_provisioner.work import LEASE_S, Worker
 
 from tests.kit.access import (
+    LINK,
     StumblingPanel,
     broken,
     confirmed,
@@ -108,9 +110,37 @@ async def test_a_job_comes_back_when_its_lease_ends_and_not_before(
     assert (await job_of(database, person, node))["tries"] == 0
 
 
-async def test_a_lease_outlasts_whatever_its_holder_does() -> None:
+async def test_a_lease_is_kept_while_the_panel_thinks(database: Database, node: Node, panel: StumblingPanel) -> None:
+    """Leases are short, so that a kill delays nobody for long; a slow panel is no reason to ask it twice."""
+    await bought(database, 3)
+    panel.gate.clear()
+    slow = Worker(database, LiveNode(node, panel), failed_before=False, lease_s=0.2)
+    working = asyncio.create_task(slow.round())
+    await asyncio.sleep(0.5)
+    assert await work(database, node, panel) == 0
+    panel.gate.set()
+    assert await working == 3
+    assert len(panel.asked) == 1
+    assert len(await told(database, AccessGranted)) == 3
+
+
+async def test_who_cannot_keep_the_lease_stops_asking(
+    database: Database, node: Node, panel: StumblingPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nobody still writes into a node when somebody else may have its job."""
-    assert PANEL_TIMEOUT_S + VITALS_TIMEOUT_S < LEASE_S <= 10
+
+    async def fails(*_: object, **__: object) -> bool:
+        raise OSError("the database is away")
+
+    monkeypatch.setattr(jobs, "renew", fails)
+    await bought(database, 1)
+    panel.gate.clear()
+    with pytest.raises(TimeoutError):
+        await Worker(database, LiveNode(node, panel), failed_before=False, lease_s=0.2).round()
+    panel.gate.set()
+    assert panel.held == {}
+    await asyncio.sleep(0.1)
+    assert await work(database, node, panel) == 1
 
 
 async def test_a_crash_between_the_panels_write_and_its_record_gives_one_user_with_one_key(
@@ -408,7 +438,7 @@ async def test_a_dead_job_stays_dead_after_a_restart(
 
 
 async def test_who_is_missing_is_put_back(database: Database, node: Node, panel: StumblingPanel) -> None:
-    """P-15: somebody removed a user at the panel, or gave him another key: the next look mends it."""
+    """P-15: somebody removed a user at the panel, or gave one another key: the next look mends it."""
     lost, changed, *_ = people = await bought(database, 6)
     await work(database, node, panel)
     held = dict(panel.held)
@@ -428,6 +458,7 @@ async def test_fewer_people_than_before_are_a_reason_to_look(
     database: Database, node: Node, panel: StumblingPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "LOOK_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(watch, "LOOKING_SHARE", 0)
     seen = Watch(database, LiveNode(node, panel))
     await bought(database, 3)
     await seen.round()
@@ -507,3 +538,66 @@ async def test_the_lanes_share_no_job(database: Database, node: Node, panel: Stu
     panel.asked.clear()
     assert await worker(database, node, panel).round() == 3
     assert not set(panel.asked[0]) & set(failing)
+
+
+# The list of nodes
+
+
+async def test_a_moved_node_is_spoken_with_where_it_is_now(database: Database, panel: StumblingPanel) -> None:
+    """The environment names another address after a restart: the same row, another connection, everybody put back."""
+    there = StumblingPanel()
+    old = Node(uuid4(), "first", "xray", "default", "127.0.0.1:1", "people", LINK)
+    new = replace(old, address="127.0.0.1:2")
+    panels: dict[str, Panel] = {old.address: panel, new.address: there}
+    await place_first(old, database)
+    stopping, fleet = asyncio.Event(), Fleet(database, lambda node: panels[node.address])
+    running = asyncio.create_task(fleet.run(stopping))
+    try:
+        await bought(database, 3)
+        fleet.wake()
+        await until(lambda: len(panel.held) == 3)
+        await place_first(new, database)
+        await until(lambda: there.held == panel.held)
+    finally:
+        stopping.set()
+        await running
+    assert await nodes.serving(database) == [new]
+
+
+async def test_placing_the_first_node_again_changes_nothing(database: Database, node: Node) -> None:
+    await place_first(node, database)
+    await place_first(None, database)
+    assert await nodes.serving(database) == [node]
+
+
+async def test_a_node_that_cannot_be_used_stops_no_other(database: Database, panel: StumblingPanel) -> None:
+    await placed(database, "broken")
+    await placed(database, "far", node_group="far")
+
+    def opened(node: Node) -> Panel:
+        if node.name == "broken":
+            raise ValueError("no such link")
+        return panel
+
+    stopping, fleet = asyncio.Event(), Fleet(database, opened)
+    running = asyncio.create_task(fleet.run(stopping))
+    try:
+        await hear(database, confirmed(uuid4(), node_group="far"))
+        await until(lambda: len(panel.held) == 1)
+    finally:
+        stopping.set()
+        await running
+
+
+async def test_a_loop_that_dies_takes_the_fleet_down_with_its_reason(
+    database: Database, node: Node, panel: StumblingPanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-05: a zombie is worse than a restart."""
+
+    async def dies(*_: object) -> None:
+        raise SystemError("gone")
+
+    monkeypatch.setattr(Watch, "run", dies)
+    monkeypatch.setattr("vpn_provisioner.fleet.FOLLOW_EVERY_S", 0.05)
+    with pytest.raises(RuntimeError, match="one watch ended"):
+        await Fleet(database, lambda _: panel).run(asyncio.Event())

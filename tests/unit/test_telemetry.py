@@ -39,3 +39,27 @@ def test_a_story_takes_its_trace_id_from_the_order_and_nothing_else_does(monkeyp
     traces = {span.name: span.context.trace_id for span in spans.get_finished_spans() if span.context}
     assert traces["buy"] == traces["inside"] == traces["later"] == order.int
     assert traces["elsewhere"] != order.int
+
+
+def test_sql_of_nobodys_story_is_not_a_trace_and_sql_of_a_story_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(sampler=telemetry.Stories(1.0))
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(telemetry, "tracer", provider.get_tracer("test"))
+    with telemetry.tracer.start_as_current_span("idle", attributes={"db.statement": "select 1"}):
+        pass
+    with (
+        telemetry.span("handled"),
+        telemetry.tracer.start_as_current_span("select orders", attributes={"db.statement": "select 1"}),
+    ):
+        pass
+    assert [span.name for span in spans.get_finished_spans()] == ["select orders", "handled"]
+
+
+def test_services_that_sample_keep_the_same_stories() -> None:
+    stories = [uuid4().int for _ in range(2000)]
+    first, second = (
+        [telemetry.Stories(0.1).should_sample(None, story, "x").decision for story in stories] for _ in range(2)
+    )
+    assert first == second
+    assert 100 < sum(decision.is_sampled() for decision in first) < 300

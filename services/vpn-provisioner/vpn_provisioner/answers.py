@@ -1,0 +1,45 @@
+"""The door for questions and commands: what a person may use, the key itself, and another chance for dead jobs."""
+
+from collections.abc import Callable
+
+from shared.commands import Replayed, ReplayJobs
+from shared.contract import Refused
+from shared.db import Database, Tx
+from shared.questions import Access, AskAccess, AskKey, Key
+
+from vpn_provisioner.panels.xray import LinkTemplate
+from vpn_provisioner.store import jobs, subscriptions
+
+MOST_REPLAYED = 10_000
+
+
+async def answer_access(question: AskAccess, database: Database) -> Access:
+    row = await subscriptions.access_of(question.person, database)
+    if row is None:
+        return Access(state="none")
+    agreed = "up" if row["agreed"] else "issuing"
+    return Access(
+        state=agreed if row["state"] == "live" else "ended",
+        plan=row["plan"],
+        devices=row["devices"],
+        ends_at=row["ends_at"],
+    )
+
+
+async def answer_key(question: AskKey, database: Database) -> Key | Refused:
+    """The link of the first node that lets the person in; a renewal that waits for a node takes no key away."""
+    row = await subscriptions.key_of(question.person, database)
+    if row is None or row["state"] != "live":
+        return Refused(reason="no_access")
+    if row["link_template"] is None:
+        return Refused(reason="issuing")
+    return Key(link=LinkTemplate(row["link_template"]).link(row["key"]), ends_at=row["ends_at"])
+
+
+async def replay_jobs(command: ReplayJobs, tx: Tx, *, wake: Callable[[], None]) -> Replayed | Refused:
+    """Let dead jobs run again, at most `MOST_REPLAYED` of them."""
+    revived = await jobs.revive(command.person, MOST_REPLAYED, tx)
+    if not revived:
+        return Refused(reason="no_dead_jobs")
+    tx.after_commit(wake)
+    return Replayed(replayed=revived)

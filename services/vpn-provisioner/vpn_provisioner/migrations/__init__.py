@@ -1,0 +1,1 @@
+"""The shape of vpn-provisioner's tables, step by step."""
