@@ -22,7 +22,7 @@ from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
@@ -87,14 +87,12 @@ class StatementNames(SpanProcessor):
             span.update_name(name_of_statement(statement))
 
 
-class Stories(Sampler):
-    """Samples by the trace id, which is the order's: all services keep or drop the same stories.
-
-    SQL without a story above it (a relay or a worker that looks for something to do) is no story of its own.
-    """
+class Ratio(Sampler):
+    """Keeps a story by the low 56 bits of its trace id, which are random in an order's id too; the SDK's own ratio
+    looks at 64, of which two are the same in every random UUID: it would keep none or all of the stories."""
 
     def __init__(self, ratio: float) -> None:
-        self._sampler = ParentBased(TraceIdRatioBased(ratio))
+        self.bound = round(ratio * 2**56)
 
     def should_sample(
         self,
@@ -106,13 +104,18 @@ class Stories(Sampler):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
-        parent = trace.get_current_span(parent_context).get_span_context()
-        if not parent.is_valid and "db.statement" in (attributes or {}):
+        """SQL without a story above it (a relay that looks for something to do) is no story of its own."""
+        if "db.statement" in (attributes or {}) or trace_id % 2**56 >= self.bound:
             return SamplingResult(Decision.DROP)
-        return self._sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+        return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
 
     def get_description(self) -> str:
-        return f"Stories({self._sampler.get_description()})"
+        return f"Ratio({self.bound / 2**56})"
+
+
+def stories(ratio: float) -> Sampler:
+    """All services keep or drop the same stories; within one, whoever continues it does as it was begun."""
+    return ParentBased(Ratio(ratio))
 
 
 def start(service: str) -> None:
@@ -121,7 +124,7 @@ def start(service: str) -> None:
     if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return
     provider = TracerProvider(
-        sampler=Stories(float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))),
+        sampler=stories(float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))),
         resource=Resource.create({"service.name": service}),
         id_generator=StoryIds(),
     )

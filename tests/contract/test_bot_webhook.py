@@ -1,4 +1,4 @@
-"""The door at /telegram: the secret first, then the row, then "received"; and settings that would not work are refused."""
+"""The door at /telegram: the secret first, then the row, then "received"; settings that cannot work are refused."""
 
 import asyncio
 import json

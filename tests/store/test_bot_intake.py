@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -75,7 +76,7 @@ async def test_a_batch_keeps_the_order_of_arrival_although_ids_begin_anew(databa
 
 
 async def test_bytes_that_nobody_expects_do_not_hold_back_the_others(database: Database) -> None:
-    strange = [
+    strange: list[dict[str, Any]] = [
         {"no": "update"},
         {"update_id": "7"},
         {"update_id": 11, "kind_of_next_year": {"\x00": "\ud800"}},
@@ -150,9 +151,7 @@ async def test_polling_outlives_the_loss_of_its_connection_and_of_telegram(
         await until(lambda: _kept_are(database, 2))
 
 
-async def test_what_ended_long_ago_is_dropped_and_what_failed_is_kept(
-    place: FreshDatabase, database: Database
-) -> None:
+async def test_what_ended_long_ago_is_dropped_and_what_failed_is_kept(place: FreshDatabase, database: Database) -> None:
     async with database.transaction() as tx:
         await take_in(BOT, [message_update(chat) for chat in (1, 2, 3, 4)], Bells(), tx)
     age = "update updates set state = $2, ended_at = now() - $3::interval where chat = $1"

@@ -1,4 +1,4 @@
-"""What was taken in is done: chats in order and never twice at once, money whatever a chat does, pre-checkouts in time."""
+"""What was taken in is done: chats in order and one at a time, money whatever a chat does, pre-checkouts in time."""
 
 import asyncio
 import json
@@ -63,21 +63,25 @@ async def arrive(database: Database, *updates: dict[str, Any], bells: Bells | No
         await take_in(BOT, updates, bells or Bells(), tx)
 
 
-def waits(database: Database) -> Callable[[], Awaitable[bool]]:
+def nothing_waits(database: Database) -> Callable[[], Awaitable[bool]]:
     async def nothing() -> bool:
-        return await database.fetchval("select count(*) from updates where state = 'waiting'") == 0
+        return not await database.fetchval("select exists (select from updates where state = 'waiting')")
 
     return nothing
 
 
 async def states(database: Database) -> list[tuple[str, int]]:
-    return [(row["state"], row["tries"]) for row in await database.fetch("select state, tries from updates order by seq")]
+    return [
+        (row["state"], row["tries"]) for row in await database.fetch("select state, tries from updates order by seq")
+    ]
 
 
 # Chats
 
 
-async def test_three_replicas_run_each_chat_in_order_and_never_at_once(place: FreshDatabase, database: Database) -> None:
+async def test_three_replicas_run_each_chat_in_order_and_never_at_once(
+    place: FreshDatabase, database: Database
+) -> None:
     """W-09: three replicas, twenty chats with ten updates each; every update runs once, behind the one before it."""
     running: set[int] = set()
     ran: dict[int, list[int]] = defaultdict(list)
@@ -92,9 +96,12 @@ async def test_three_replicas_run_each_chat_in_order_and_never_at_once(place: Fr
 
     for place_in_chat in range(10):
         await arrive(database, *(message_update(chat, message_id=place_in_chat) for chat in range(1, 21)))
-    async with opened(place.dsn("bot_app")) as second, opened(place.dsn("bot_app")) as third:
-        async with at_work(*(ChatLane(own, Bells(), run) for own in (database, second, third))):
-            await until(waits(database), timeout_s=20)
+    async with (
+        opened(place.dsn("bot_app")) as second,
+        opened(place.dsn("bot_app")) as third,
+        at_work(*(ChatLane(own, Bells(), run) for own in (database, second, third))),
+    ):
+        await until(nothing_waits(database), timeout_s=20)
     assert ran == {chat: list(range(10)) for chat in range(1, 21)}
     assert set(await states(database)) == {("done", 0)}
 
@@ -113,7 +120,7 @@ async def test_a_chat_that_a_killed_replica_held_is_run_when_its_lease_is_over(d
     async with at_work(ChatLane(database, Bells(), run)):
         await asyncio.sleep(0.2)
         assert ran == []
-        await until(waits(database))
+        await until(nothing_waits(database))
     assert ran == [1]
 
 
@@ -139,7 +146,7 @@ async def test_a_poisoned_update_is_set_aside_after_its_tries_and_the_chat_goes_
     await arrive(database, *(message_update(chat, update_id=number) for number, chat in ((1, 1), (2, 1), (3, 9))))
     bells = Bells()
     async with at_work(ChatLane(database, bells, run, our_fault_rest_s=(0.05, 0.05))):
-        await until(waits(database))
+        await until(nothing_waits(database))
     assert [number for number in ran if number != 3] == [1, 1, 1, 2]
     assert await states(database) == [("failed", 2), ("done", 0), ("done", 0)]
     reason = await database.fetchval("select reason from updates where state = 'failed'")
@@ -157,7 +164,7 @@ async def test_telegrams_patience_is_honoured_and_costs_the_update_nothing(datab
 
     await arrive(database, message_update(1))
     async with at_work(ChatLane(database, Bells(), run)):
-        await until(waits(database))
+        await until(nothing_waits(database))
     assert ran[1] - ran[0] >= 1
     assert await states(database) == [("done", 0)]
 
@@ -237,7 +244,7 @@ async def test_one_unreadable_report_among_many_is_set_aside_and_audited(databas
     del poison["message"]["successful_payment"]["total_amount"]
     await arrive(database, *(paid_update(chat, f"many-{chat}") for chat in range(1, 50)), poison)
     async with at_work(MoneyLane(database, Bells())):
-        await until(waits(database))
+        await until(nothing_waits(database))
     assert (await states(database))[-1] == ("failed", 0)
     assert all([len(await facts_of(database, f"many-{chat}")) == 1 for chat in range(1, 50)])
     audit = await answer_audit(AskAudit.of("bot")(), database)
@@ -259,9 +266,11 @@ async def test_a_report_that_fails_for_a_reason_of_ours_lets_the_others_pass_and
 
 async def test_two_replicas_report_a_backlog_once(place: FreshDatabase, database: Database) -> None:
     await arrive(database, *(paid_update(chat, f"backlog-{chat}") for chat in range(1, 1201)))
-    async with opened(place.dsn("bot_app")) as second:
-        async with at_work(MoneyLane(database, Bells()), MoneyLane(second, Bells())):
-            await until(waits(database))
+    async with (
+        opened(place.dsn("bot_app")) as second,
+        at_work(MoneyLane(database, Bells()), MoneyLane(second, Bells())),
+    ):
+        await until(nothing_waits(database))
     told_of = await database.fetchval("select count(*) from facts where body->>'charge' like 'backlog-%'")
     assert told_of == 1200
 
@@ -283,7 +292,7 @@ async def test_a_pre_checkout_older_than_eight_seconds_is_dropped_without_an_ans
         await arrive(database, checkout_update(1, query="old"))
         await database.execute("update updates set received_at = now() - interval '9 seconds'")
         async with at_work(lane):
-            await until(waits(database))
+            await until(nothing_waits(database))
         await bot.session.close()
     assert await states(database) == [("dropped", 1)]
     assert await database.fetchval("select reason from updates") == "too old"

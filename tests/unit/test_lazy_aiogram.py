@@ -14,7 +14,8 @@ update = types.Update.model_validate({"update_id": 1, "message": {"message_id": 
 assert update.message.from_user.first_name == "A"
 models = [getattr(module, name) for module in (types, methods) for name in module.__all__]
 for model in models:
-    if isinstance(model, type) and hasattr(model, "model_rebuild") and not model.__pydantic_generic_metadata__["parameters"]:
+    generic = getattr(model, "__pydantic_generic_metadata__", {"parameters": True})["parameters"]
+    if isinstance(model, type) and not generic:
         model.model_rebuild()
         assert model.__pydantic_complete__, model
 print("all built")

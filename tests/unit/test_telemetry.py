@@ -43,7 +43,7 @@ def test_a_story_takes_its_trace_id_from_the_order_and_nothing_else_does(monkeyp
 
 def test_sql_of_nobodys_story_is_not_a_trace_and_sql_of_a_story_is(monkeypatch: pytest.MonkeyPatch) -> None:
     spans = InMemorySpanExporter()
-    provider = TracerProvider(sampler=telemetry.Stories(1.0))
+    provider = TracerProvider(sampler=telemetry.stories(1.0))
     provider.add_span_processor(SimpleSpanProcessor(spans))
     monkeypatch.setattr(telemetry, "tracer", provider.get_tracer("test"))
     with telemetry.tracer.start_as_current_span("idle", attributes={"db.statement": "select 1"}):
@@ -57,9 +57,10 @@ def test_sql_of_nobodys_story_is_not_a_trace_and_sql_of_a_story_is(monkeypatch: 
 
 
 def test_services_that_sample_keep_the_same_stories() -> None:
+    """An order's id is a random UUID, of which some bits are the same in all: they must not decide."""
     stories = [uuid4().int for _ in range(2000)]
     first, second = (
-        [telemetry.Stories(0.1).should_sample(None, story, "x").decision for story in stories] for _ in range(2)
+        [telemetry.stories(0.1).should_sample(None, story, "x").decision for story in stories] for _ in range(2)
     )
     assert first == second
     assert 100 < sum(decision.is_sampled() for decision in first) < 300
