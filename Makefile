@@ -2,6 +2,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+WORKERS ?= 3
 SOURCES := shared services deploy tests
 INSTALLED := $(VENV)/.installed
 MANIFESTS := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml)
@@ -25,7 +26,7 @@ demo: $(INSTALLED) ## Play a purchase without a browser and prove it
 	@exec $(BIN)/turnpike demo
 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, NATS and Xray
-	@exec $(BIN)/pytest $(TESTS)
+	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
 test-browser: $(INSTALLED) ## Play the journeys in a real browser (needs chromium)
 	@exec $(BIN)/pytest tests/browser

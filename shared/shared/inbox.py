@@ -11,8 +11,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +19,6 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import structlog
-from opentelemetry.trace import Link, SpanKind
 from pydantic import ValidationError
 
 from shared import telemetry
@@ -210,7 +208,10 @@ class Handler:
 
     async def _once(self, batch: Sequence[Heard], outcome: Outcome) -> None:
         """One transaction: remember who was heard, hand the new ones to the handler."""
-        with _spans(self.name, batch):
+        stories = [heard.letter.headers.get("traceparent") for heard in batch]
+        with telemetry.batch(self.name, stories) as events:
+            for heard, event in zip(batch, events, strict=True):
+                heard.fact.continuing(telemetry.trace_of(event))
             async with self.database.transaction() as tx:
                 rows = [(heard.letter.fact_id, heard.letter.digest, heard.letter.hour) for heard in batch]
                 answers = {row["fact_id"]: row for row in await tx.fetch(REMEMBER, self.name, *columns(rows, 3))}
@@ -272,30 +273,3 @@ class Handler:
             telemetry.HANDLED.labels(self.name, name).inc(count)
         telemetry.HANDLER_SECONDS.labels(self.name).observe(took_ms / 1000)
         log.info("batch absorbed", handler=self.name, letters=letters, took_ms=round(took_ms, 1), **counts)
-
-
-@contextmanager
-def _spans(name: str, batch: Sequence[Heard]) -> Iterator[None]:
-    """The batch's span, and for every event a short one in its own trace; in a batch of one they are the same."""
-    stories = [heard.letter.headers.get("traceparent") for heard in batch]
-    alone = len(batch) == 1
-    links = [] if alone else [Link(telemetry.span_context_of(story)) for story in stories if story]
-    with telemetry.tracer.start_as_current_span(
-        name,
-        context=telemetry.context_of(stories[0] if alone else None),
-        kind=SpanKind.CONSUMER,
-        links=links,
-        attributes={"turnpike.batch": len(batch)},
-    ) as whole:
-        events = [whole] if alone else [telemetry.event_span(name, story, whole) for story in stories]
-        for heard, event in zip(batch, events, strict=True):
-            heard.fact.continuing(telemetry.trace_of(event))
-        try:
-            yield
-        except Exception as error:
-            for event in events:
-                telemetry.failed(event, error)
-            raise
-        finally:
-            for event in events if not alone else ():
-                event.end()

@@ -15,7 +15,6 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
 from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span as SdkSpan
@@ -132,7 +131,6 @@ def start(service: str) -> None:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_EVERY_MS))
     trace.set_tracer_provider(provider)
     AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # Its constructor has no annotations.
-    AioHttpClientInstrumentor().instrument()
 
 
 def stop() -> None:
@@ -196,9 +194,32 @@ def span_context_of(traceparent: str) -> SpanContext:
     return trace.get_current_span(context_of(traceparent)).get_span_context()
 
 
-def event_span(name: str, story: str | None, batch: Span) -> Span:
-    """One event's short span in its own trace, linked to the batch that holds the SQL. The caller ends it."""
-    links = [Link(batch.get_span_context())]
+@contextmanager
+def batch(name: str, stories: Sequence[str | None], **attributes: str | int) -> Iterator[list[Span]]:
+    """The span of a batch, which holds its SQL; yields for each event a short one in its own story, linked to it.
+
+    In a batch of one they are the same, and so they are for an event without a story. A failure marks all of them.
+    """
+    alone = len(stories) == 1
+    links = [] if alone else [Link(span_context_of(story)) for story in stories if story]
+    context = context_of(stories[0] if alone else None)
+    counted = {"turnpike.batch": len(stories), **attributes}
+    with tracer.start_as_current_span(name, context, SpanKind.CONSUMER, counted, links) as whole:
+        events = [_event(name, story, whole) if story and not alone else whole for story in stories]
+        try:
+            yield events
+        except Exception as error:
+            for event in events:
+                failed(event, error)
+            raise
+        finally:
+            for event in events:
+                if event is not whole:
+                    event.end()
+
+
+def _event(name: str, story: str, whole: Span) -> Span:
+    links = [Link(whole.get_span_context())]
     return tracer.start_span(name, context=context_of(story), kind=SpanKind.CONSUMER, links=links)
 
 

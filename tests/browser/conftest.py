@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
+
 from turnpike_local.stack import Stack
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"

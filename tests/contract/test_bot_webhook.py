@@ -9,16 +9,16 @@ from typing import Any
 
 import aiohttp
 import pytest
-from bot_gateway.settings import Settings
 from pydantic import ValidationError
+
+from bot_gateway.settings import Settings
 from shared.db import Database
 from shared.service import Service
 from shared.settings import mistakes
-from turnpike_local.ports import free_port
-from turnpike_local.sandbox import Sandbox, SandboxClient
-
 from tests.kit.bot import TOKEN, UNHURRIED, message_update, opened, running, settings, until
 from tests.kit.servers import MakeDatabase
+from turnpike_local.ports import free_port
+from turnpike_local.sandbox import Sandbox, SandboxClient
 
 SECRET = "a-secret-that-telegram-knows"
 

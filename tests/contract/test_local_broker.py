@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from shared.bus import Bus
 from turnpike_local.broker import Broker
 from turnpike_local.ports import fetch

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from turnpike_local.postgres import Postgres
-from turnpike_local.processes import StartError
 
 from shared import roles
 from tests.kit.servers import UNSYNCED, MakeDatabase
+from turnpike_local.postgres import Postgres
+from turnpike_local.processes import StartError
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.kit.processes import comes_true, runs
 from turnpike_local.keeper import keep
 from turnpike_local.ports import free_port, is_free
 from turnpike_local.processes import LOG_KEPT_BYTES, Child, StartError, run
-
-from tests.kit.processes import comes_true, runs
 
 SLEEP = (sys.executable, "-c", "import time; print('asleep', flush=True); time.sleep(60)")
 STUBBORN = (

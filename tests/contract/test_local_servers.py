@@ -10,11 +10,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from turnpike_local.broker import Broker
-from turnpike_local.ports import fetch
 
 from tests.kit.processes import MARK, comes_true, living
 from tests.kit.servers import MakeDatabase
+from turnpike_local.broker import Broker
+from turnpike_local.ports import fetch
 
 ROOT = Path(__file__).parents[2]
 RUN_TIMEOUT_S = 60.0

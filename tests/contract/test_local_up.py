@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.kit.processes import MARK, comes_true, living
 from turnpike_cli.main import python_problem
 from turnpike_local.ports import free_port
 from turnpike_local.processes import StartError, program
 from turnpike_local.sandbox.app import Sandbox
 from turnpike_local.sandbox.client import SandboxClient
 from turnpike_local.up import stack_of
-
-from tests.kit.processes import MARK, comes_true, living
 
 UP_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 40.0

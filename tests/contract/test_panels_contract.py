@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
+
 from turnpike_local.ports import free_port
 from turnpike_local.xray import XrayNode
 from vpn_provisioner.panels.protocol import Panel, PanelError, PanelUnavailable, PanelUser, Wanted, agrees

@@ -18,6 +18,7 @@ from aiogram.types import (
     TransactionPartnerUser,
 )
 from aiohttp import web
+
 from turnpike_local.sandbox import Limits, Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Payment, PersonClient
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from turnpike_local.sandbox import Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Json, PersonClient, SandboxError
 from turnpike_local.sandbox.state import BrokenStateError

@@ -29,6 +29,7 @@ from aiogram.types import (
     LabeledPrice,
     MessageEntity,
 )
+
 from turnpike_local.sandbox import Limits, Sandbox, SandboxClient
 from turnpike_local.sandbox.client import PersonClient
 

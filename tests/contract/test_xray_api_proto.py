@@ -5,6 +5,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from grpc_tools import protoc  # type: ignore[import-untyped]
+
 from vpn_provisioner.panels import xray_api_pb2
 
 

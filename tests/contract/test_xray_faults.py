@@ -10,6 +10,7 @@ from uuid import uuid4
 import grpc
 import grpc.aio
 import pytest
+
 from turnpike_local.ports import free_port
 from turnpike_local.xray import XrayNode
 from vpn_provisioner.panels import xray_api_pb2 as wire

@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
+
 from turnpike_local.ports import free_port
 from turnpike_local.processes import StartError
 from turnpike_local.xray import NotFetchedError, XrayNode, fetch_through

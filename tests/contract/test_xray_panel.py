@@ -14,6 +14,7 @@ import grpc.aio
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
+
 from turnpike_local.ports import accepts, free_port
 from turnpike_local.processes import Child
 from turnpike_local.xray import (

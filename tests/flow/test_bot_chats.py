@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from bot_gateway.app import build
 from bot_gateway.buttons import Pay
 from bot_gateway.intake import take_in
@@ -20,12 +22,12 @@ from shared.commands import PlaceOrder
 from shared.contract import Refused
 from shared.db import Database
 from shared.questions import Access, AskAudit, AskCheckout, AskRecipient, Checkout, Key
+from tests.kit.bot import BOT, LINK, TOKEN, UNHURRIED, Owners, message_update, opened, running, settings, until
+from tests.kit.servers import FreshDatabase, MakeDatabase
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Sandbox, SandboxClient
 from turnpike_local.sandbox.client import PersonClient
-
-from tests.kit.bot import BOT, LINK, TOKEN, UNHURRIED, Owners, message_update, opened, running, settings, until
-from tests.kit.servers import FreshDatabase, MakeDatabase
+from turnpike_local.services import Program
 
 
 @dataclass
@@ -81,6 +83,7 @@ async def test_the_first_start_of_a_life_is_told_once_with_its_inviter(shop: Sho
     bob = await shop.people.new_person("Bob")
     for _ in range(3):
         await bob.say(f"/start {payload}")
+    await until(lambda: _are(shop, "bot.person.started", 2))
     eve = await shop.people.new_person("Eve")
     await eve.say("/start r_nobodyscode")
     await until(lambda: _are(shop, "bot.person.started", 3))
@@ -135,7 +138,7 @@ async def test_a_purchase_ends_in_a_reported_payment_and_one_message_was_edited(
     await until(lambda: _are(shop, "bot.payment.reported", 1))
     [reported] = await shop.facts("bot.payment.reported")
     [order] = shop.owners.orders.values()
-    assert (reported["charge"], reported["acquirer"], reported["amount_minor"]) == (paid.charge, "stars", 99)
+    assert (reported["charge"], reported["acquirer"], reported["amount_minor"]) == (paid.charge, "telegram_stars", 99)
     assert reported["payer"] == str(order.person)
     assert reported["payload"].startswith(order.id.hex)
     [asked] = shop.owners.heard_of(AskCheckout)
@@ -480,3 +483,32 @@ async def test_what_nobody_can_read_is_set_aside_and_what_nobody_knows_is_passed
     assert [tuple(row) for row in rows] == [(1, "done"), (2, "failed"), (3, "done")]
     await ann.press("Balance")
     await ann.hears("Balance:")
+
+
+async def test_a_killed_process_is_another_one_later_and_nobody_notices(ground: Shop, tmp_path: Path) -> None:
+    """R-15, W-05: `python -m bot_gateway` with its variables alone; kill -9 in the middle of a purchase."""
+    configured, port = ground.settings, free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TURNPIKE_BOT_DSN": configured.dsn.get_secret_value(),
+        "TURNPIKE_NATS_URL": configured.nats_url.get_secret_value(),
+        "TURNPIKE_HTTP_PORT": str(port),
+        "TURNPIKE_BOT_TOKEN": TOKEN,
+        "TURNPIKE_TELEGRAM_API_URL": configured.telegram_api_url,
+    }
+    log = tmp_path / "bot_gateway.log"
+    process = Program("bot_gateway", environment=environment, port=port, ready_path="/readyz", log=log)
+    await process.start()
+    ann = await ground.newcomer()
+    await ann.press("Buy")
+    await ann.button("Basic")
+    process.kill()
+    await ann.press("Basic")
+    await process.start()
+    await ann.press("1 month", timeout_s=20)
+    await ann.press("Stars")
+    paid = await ann.pay()
+    await until(lambda: _are(ground, "bot.payment.reported", 1))
+    await process.stop()
+    assert paid.paid
+    assert TOKEN not in log.read_text()

@@ -12,18 +12,18 @@ from uuid import UUID, uuid4
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
+
 from shared.bus import Bus
 from shared.db import Database
 from shared.facts import AccessEnded, AccessGranted, PaymentConfirmed
 from shared.outbox import Relay, tell
 from shared.questions import Access, AskAccess, AskAudit, AskKey, Audit, Key
+from tests.kit.access import confirmed, ending_at, until
+from tests.kit.servers import FreshDatabase, MakeDatabase
 from turnpike_local.ports import LOOPBACK, free_port
 from turnpike_local.processes import surroundings
 from turnpike_local.services import Program
 from turnpike_local.xray import NotFetchedError, XrayNode, fetch_through
-
-from tests.kit.access import confirmed, ending_at, until
-from tests.kit.servers import FreshDatabase, MakeDatabase
 
 DRAIN_WITHIN_S = 60.0
 BACKLOG = 10_000

@@ -9,9 +9,11 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
+from pydantic import SecretStr
+
 from bot_gateway.app import build
 from bot_gateway.settings import Settings
-from pydantic import SecretStr
+from shared import telemetry
 from shared.bus import Bus
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, Value, derived_id
@@ -36,8 +38,6 @@ from shared.questions import (
 from shared.service import Service
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Limits
-
-from shared import telemetry
 
 BOT = 4242
 TOKEN = f"{BOT}:AAtest-token-of-thirty-five-letters"

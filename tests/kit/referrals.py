@@ -36,7 +36,7 @@ def confirmed(
         cause or receipt,
         about=payer,
         at=at,
-        received=Received(receipt=receipt, acquirer="stars", charge=receipt.hex, value_minor=value_minor),
+        received=Received(receipt=receipt, acquirer="telegram_stars", charge=receipt.hex, value_minor=value_minor),
         bought=None,
         booked_at=at,
         wallet_minor=value_minor,

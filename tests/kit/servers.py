@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from shared.migrate import migrate
 from shared.roles import role
 from turnpike_local.broker import Broker

@@ -10,16 +10,17 @@ from typing import Any
 import asyncpg
 import pytest
 from aiogram import Bot
+from structlog.testing import capture_logs
+
 from bot_gateway.intake import take_in
 from bot_gateway.lanes import Bells
 from bot_gateway.polling import Poller
 from bot_gateway.store import intake
 from bot_gateway.telegram import fetch_updates, open_bot, point_webhook
 from shared.db import Database
-from turnpike_local.sandbox import Sandbox, SandboxClient
-
 from tests.kit.bot import BOT, TOKEN, UNHURRIED, message_update, opened, paid_update, until
 from tests.kit.servers import FreshDatabase, MakeDatabase
+from turnpike_local.sandbox import Sandbox, SandboxClient
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +127,10 @@ async def test_one_of_two_polls_and_the_other_takes_over_when_it_dies(
         first = asyncio.create_task(Poller(database, bot, Bells()).run(stopping))
         await person.say("/start")
         await until(lambda: _kept_are(database, 1))
-        second = asyncio.create_task(Poller(another, bot, Bells()).run(stopping))
-        await asyncio.sleep(0.3)
+        with capture_logs() as logs:
+            second = asyncio.create_task(Poller(another, bot, Bells()).run(stopping))
+            await asyncio.sleep(1.5)
+        assert logs == [], "both poll, and end each other's polls"
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await person.say("still there?")

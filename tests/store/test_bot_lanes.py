@@ -13,6 +13,7 @@ from uuid import uuid4
 import pytest
 from aiogram.exceptions import TelegramRetryAfter
 from aiogram.methods import GetMe
+
 from bot_gateway.audit import answer_audit
 from bot_gateway.intake import take_in
 from bot_gateway.lanes import Bells
@@ -26,10 +27,9 @@ from shared.bus import Bus
 from shared.db import Database
 from shared.questions import AskAudit
 from shared.texts import Texts
-from turnpike_local.sandbox import Sandbox
-
 from tests.kit.bot import BOT, TOKEN, checkout_update, message_update, opened, paid_update, until
 from tests.kit.servers import FreshDatabase, MakeDatabase
+from turnpike_local.sandbox import Sandbox
 
 ORDER, INVOICE, SPAN = "0af7651916cd43dd8448eb211c80319c", "1" * 32, "b7ad6b7169203331"
 
@@ -106,6 +106,16 @@ async def test_three_replicas_run_each_chat_in_order_and_never_at_once(
     assert set(await states(database)) == {("done", 0)}
 
 
+async def test_of_many_who_want_a_chat_at_once_one_gets_it(database: Database) -> None:
+    """W-08: between looking and taking there is no gap, round after round."""
+    lease = timedelta(seconds=5)
+    for chat in range(1, 31):
+        await arrive(database, message_update(chat))
+        claims = await asyncio.gather(*(intake.claim_chats(uuid4(), lease, 10, database) for _ in range(8)))
+        assert sorted(claims)[-1] == [chat]
+        assert sum(map(len, claims)) == 1
+
+
 async def test_a_chat_that_a_killed_replica_held_is_run_when_its_lease_is_over(database: Database) -> None:
     """R-15: a kill at any point; the update it was running runs again."""
     ran: list[int] = []
@@ -153,6 +163,27 @@ async def test_a_poisoned_update_is_set_aside_after_its_tries_and_the_chat_goes_
     assert reason == "RuntimeError: a fault of ours"
 
 
+async def test_a_code_that_was_drawn_for_somebody_already_is_drawn_again(database: Database) -> None:
+    """D-13: a clash on the second index costs a second, not a life."""
+    arrival = Arrival(telegram_id=13, first_name="Ann", username=None, language="en", payload=None)
+    clash = """
+    insert into people (person, telegram_id, first_name, language, code, started_fact)
+    values ($1, 14, '', 'en', $2, $1)
+    """
+    async with database.transaction() as tx:
+        ann = await people.start_person(arrival, None, tx)
+    assert ann is not None
+    codes = iter([ann.code, "another-one"])
+
+    async def run(_: dict[str, Any]) -> None:
+        await database.execute(clash, uuid4(), next(codes))
+
+    await arrive(database, message_update(14, text="/start"))
+    async with at_work(ChatLane(database, Bells(), run, our_fault_rest_s=(0.05,))):
+        await until(nothing_waits(database))
+    assert await states(database) == [("done", 1)]
+
+
 async def test_telegrams_patience_is_honoured_and_costs_the_update_nothing(database: Database) -> None:
     """N-02, W-20: after a 429 the chat rests for as long as Telegram says, and then goes on where it was."""
     ran: list[float] = []
@@ -175,7 +206,7 @@ async def test_what_has_begun_ends_before_the_process_does(database: Database) -
 
     async def run(_: dict[str, Any]) -> None:
         began.set()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1)  # Longer than the lane takes to notice that it is time to stop.
         ended.set()
 
     await arrive(database, message_update(1), message_update(1))
@@ -232,7 +263,12 @@ async def test_ten_reports_of_one_charge_are_one_fact_that_continues_its_story(d
         await lane.report_some(500)
     [fact] = await facts_of(database, "ten")
     assert fact["payer"] == str(ann.person)
-    assert (fact["acquirer"], fact["currency"], fact["amount_minor"], fact["payload"]) == ("stars", "XTR", 99, payload)
+    assert (fact["acquirer"], fact["currency"], fact["amount_minor"], fact["payload"]) == (
+        "telegram_stars",
+        "XTR",
+        99,
+        payload,
+    )
     assert fact["trace"].split("-")[1] == ORDER
     assert set(await states(database)) == {("done", 0)}
     assert await database.fetchval("select count(*) from contradictions") == 0

@@ -10,6 +10,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+
+from shared import inbox, outbox
 from shared.bus import Bus, UnansweredError
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, Value
@@ -19,10 +21,8 @@ from shared.inbox import Handler, Letter
 from shared.obey import obey
 from shared.questions import AskPlans, Plans
 from shared.streams import LISTENING
-from turnpike_local.broker import Broker
-
-from shared import inbox, outbox
 from tests.kit.servers import MakeDatabase
+from turnpike_local.broker import Broker
 
 HANG_S = 30.0
 STARTED = next(entry for entry in LISTENING if entry.handler == "referrals_registers_started")

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+
 from payments.answers import answer_balance, answer_checkout, answer_plans, place_order
 from payments.audit import CHECKS, COUNTS
 from payments.confirmation import Receipt
@@ -18,7 +19,6 @@ from shared.db import Database
 from shared.facts import RewardEarned
 from shared.obey import obey
 from shared.questions import AskBalance, AskCheckout, AskPlans
-
 from tests.kit.servers import FreshDatabase, MakeDatabase
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+
 from referrals.audit import CHECKS, answer_audit
 from referrals.store import ReceiptTakenError
 from referrals.subscribers import on_payment_confirmed
@@ -12,7 +13,6 @@ from shared.db import Database
 from shared.inbox import Handler
 from shared.questions import AskAudit
 from shared.streams import LISTENING
-
 from tests.kit.referrals import broken, confirmed, hear, letter, started
 from tests.kit.servers import FreshDatabase, MakeDatabase
 

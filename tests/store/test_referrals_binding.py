@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from prometheus_client import REGISTRY
+
 from referrals.answers import answer_invitations
 from shared.db import Database
 from shared.questions import AskInvitations
-
 from tests.kit.referrals import broken, hear, started
 from tests.kit.servers import MakeDatabase
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import pytest
+
 from referrals.answers import answer_invitations
 from referrals.subscribers import on_payment_confirmed, on_person_started
 from shared.contract import derived_id
 from shared.db import Database, Row
 from shared.facts import Bought, PaymentConfirmed, RewardEarned, Terms
 from shared.questions import AskInvitations, Invitations
-
 from tests.kit.referrals import LONG_AGO, broken, confirmed, hear, started
 from tests.kit.servers import FreshDatabase, MakeDatabase
 

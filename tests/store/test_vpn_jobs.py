@@ -8,23 +8,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+
 from shared.commands import Replayed, ReplayJobs
 from shared.contract import Refused
 from shared.db import Database, Tx
 from shared.facts import AccessGranted
 from shared.obey import obey
-from vpn_provisioner import attempts, watch
-from vpn_provisioner.answers import replay_jobs
-from vpn_provisioner.attempts import MOST_TRIES, Attempt
-from vpn_provisioner.fleet import Fleet, place_first
-from vpn_provisioner.live import LiveNode
-from vpn_provisioner.panels.protocol import Panel, Wanted
-from vpn_provisioner.store import jobs, nodes
-from vpn_provisioner.store.jobs import Job
-from vpn_provisioner.store.nodes import Node
-from vpn_provisioner.watch import Watch
-from vpn_provisioner.work import LEASE_S, Worker
-
 from tests.kit.access import (
     LINK,
     StumblingPanel,
@@ -40,6 +29,17 @@ from tests.kit.access import (
     worker,
 )
 from tests.kit.servers import MakeDatabase
+from vpn_provisioner import attempts, watch
+from vpn_provisioner.answers import replay_jobs
+from vpn_provisioner.attempts import MOST_TRIES, Attempt
+from vpn_provisioner.fleet import Fleet, place_first
+from vpn_provisioner.live import LiveNode
+from vpn_provisioner.panels.protocol import Panel, Wanted
+from vpn_provisioner.store import jobs, nodes
+from vpn_provisioner.store.jobs import Job
+from vpn_provisioner.store.nodes import Node
+from vpn_provisioner.watch import Watch
+from vpn_provisioner.work import LEASE_S, Worker
 
 WAITING = "select count(*) from access_jobs where state <> 'agreed'"
 IDLE_IN_TRANSACTION = """

@@ -8,17 +8,11 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+
 from shared.contract import derived_id
 from shared.db import Database
 from shared.facts import AccessEnded, AccessGranted
 from shared.questions import AskAccess, AskAudit, AskKey, Key
-from vpn_provisioner import ticks
-from vpn_provisioner.access import Period, fold
-from vpn_provisioner.answers import answer_access, answer_key
-from vpn_provisioner.audit import answer_audit
-from vpn_provisioner.live import LiveNode
-from vpn_provisioner.watch import Watch
-
 from tests.kit.access import (
     StumblingPanel,
     broken,
@@ -34,6 +28,12 @@ from tests.kit.access import (
     worker,
 )
 from tests.kit.servers import MakeDatabase
+from vpn_provisioner import ticks
+from vpn_provisioner.access import Period, fold
+from vpn_provisioner.answers import answer_access, answer_key
+from vpn_provisioner.audit import answer_audit
+from vpn_provisioner.live import LiveNode
+from vpn_provisioner.watch import Watch
 
 STORY = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PERIODS = "select count(*) from periods where person = $1"

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from shared.contract import derived_id
-from shared.facts import FACTS
 
 from shared import catalogue
+from shared.contract import derived_id
+from shared.facts import FACTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 SAMPLES = sorted((DOCS / "samples").glob("*.json"))

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+
 from shared.settings import variable_of
 from shared.streams import LISTENING
 

@@ -7,11 +7,13 @@ from typing import Any, get_args
 from uuid import uuid4
 
 import pytest
-from bot_gateway.buttons import Go
 from fluent.syntax import FluentParser, ast
 from fluent.syntax.visitor import Visitor
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr, ValidationError
+
+from bot_gateway.buttons import Go
 from notifier import messages
 from notifier.deliveries import (
     LONGEST_PAUSE_S,
@@ -32,7 +34,6 @@ from notifier.pace import Bucket
 from notifier.settings import Settings
 from notifier.telegram import answer_of, parameters
 from notifier.wording import MY_ACCESS, Button, Words, words
-from pydantic import SecretStr, ValidationError
 from shared.facts import Bought, PaymentConfirmed, Received, RewardEarned, Terms
 from shared.questions import Key
 from shared.settings import mistakes

@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from payments.confirmation import Book, Booking, Invoice, Order, Receipt, confirm, ids_in, payload_of
 from payments.ledger import Holdings, changes
 from shared.contract import NAMESPACE

@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 import pytest
+
 from payments.ledger import REVENUE, Account, Entry, Holdings, Transfer, changes, moved, owed_settled, purchase, reward
 
 PERSON = uuid4()

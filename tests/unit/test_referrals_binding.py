@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from referrals.binding import Line, Refusal, Roll, Start, Welcome, bind
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from referrals.rewards import Level, Partner, Payment, Reward, Scale, Tally, decide, terms_of
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)

@@ -1,6 +1,7 @@
 """Settings are refused with a sentence per mistake, and without a value in it."""
 
 import pytest
+
 from payments.settings import Settings
 from shared.settings import read_settings
 

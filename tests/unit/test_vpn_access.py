@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from shared.facts import Terms
 from vpn_provisioner.access import Period, after_months, fold
 

@@ -5,6 +5,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vpn_provisioner.attempts import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_TRIES, judge, pause_s
 from vpn_provisioner.breaker import LONGEST_PROBE_PAUSE_S, Breaker
 from vpn_provisioner.drift import Listed, compare

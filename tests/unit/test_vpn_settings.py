@@ -2,6 +2,7 @@
 
 import pytest
 from pydantic import ValidationError
+
 from shared.settings import mistakes
 from vpn_provisioner.settings import Settings
 

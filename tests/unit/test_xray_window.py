@@ -6,6 +6,7 @@ from uuid import UUID
 
 import grpc
 import pytest
+
 from turnpike_local.xray import client_config, link_template, new_identity, node_config
 from vpn_provisioner.panels import xray_api_pb2 as wire
 from vpn_provisioner.panels.protocol import (

@@ -14,9 +14,9 @@ import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
 from shared.money import shown
 from shared.questions import BookLine
-
 from turnpike_local.processes import StartError
 from turnpike_local.stack import Stack
 from turnpike_local.story import Story, play, tree

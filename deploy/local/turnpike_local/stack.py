@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import asyncpg
+
 from shared.migrate import MigrationError, migrate
 from shared.roles import role
-
 from turnpike_local.broker import Broker
 from turnpike_local.keeper import Part, keep
 from turnpike_local.ports import LOOPBACK, free_port, is_free

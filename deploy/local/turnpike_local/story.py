@@ -13,9 +13,8 @@ from typing import Any
 from uuid import uuid4
 
 from shared.bus import Bus
-from shared.questions import AskBook, BookLine
+from shared.questions import AskAudit, AskBook, Audit, BookLine
 from turnpike_cli.audit import Found, audit
-
 from turnpike_local.sandbox.client import Chat, Json, PersonClient, SandboxClient
 from turnpike_local.stack import Stack
 from turnpike_local.xray import NotFetchedError, fetch_through
@@ -73,7 +72,7 @@ async def play(stack: Stack) -> Story:
             story.book_before = await _book(bus)
             alice, bob = await _invited(sandbox)
             key = await _bought(story, sandbox, bob)
-            await _reported_again(story, sandbox)
+            await _reported_again(story, sandbox, bus)
             await _key_works(story, key, f"{stack.sandbox.url}/page")
             await _told(story, bus, alice, bob)
             await _traced(story, sandbox)
@@ -124,7 +123,8 @@ def keys_in(chat: Chat) -> list[str]:
     return [code for message in chat.from_bot for code in message.code if code.startswith("vless://")]
 
 
-async def _reported_again(story: Story, sandbox: SandboxClient) -> None:
+async def _reported_again(story: Story, sandbox: SandboxClient, bus: Bus) -> None:
+    """Twice as the same update, which the intake knows, and twice as another update about the same charge."""
     for _ in range(REPEATS_OF_THE_SAME_UPDATE):
         await sandbox.repeat(story.charge, same_update=True)
     for _ in range(REPEATS_AS_NEW_UPDATES):
@@ -134,7 +134,13 @@ async def _reported_again(story: Story, sandbox: SandboxClient) -> None:
         return bool((await sandbox.health())["pending_updates"] == 0)
 
     await _until(none_waits, "the bot takes every report")
-    story.saw(f"the payment was reported {REPORTS} times", True, f"{REPORTS} reports of {story.charge}")
+    bot = await bus.ask(AskAudit.of("bot")())
+    taken = bot.counts["reports"] if isinstance(bot, Audit) else 0
+    story.saw(
+        f"the payment was reported {REPORTS} times, {REPEATS_OF_THE_SAME_UPDATE} of them by a known update",
+        taken == REPORTS - REPEATS_OF_THE_SAME_UPDATE,
+        f"{taken} updates report {story.charge}",
+    )
 
 
 async def _key_works(story: Story, key: str, page: str) -> None:

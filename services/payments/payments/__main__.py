@@ -1,8 +1,7 @@
 """`python -m payments` serves until it is told to stop."""
 
-from shared.service import run
-
 from payments.app import build
+from shared.service import run
 
 if __name__ == "__main__":
     run(build)

@@ -2,6 +2,9 @@
 
 from itertools import groupby
 
+from payments import store
+from payments.confirmation import ids_in, payload_of
+from shared import telemetry
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, derived_id
 from shared.db import Database, Row, Tx
@@ -19,10 +22,6 @@ from shared.questions import (
     Plans,
     Price,
 )
-
-from payments import store
-from payments.confirmation import ids_in, payload_of
-from shared import telemetry
 
 
 async def answer_plans(_: AskPlans, database: Database) -> Plans:

@@ -1,14 +1,13 @@
 """The table of contents of payments: what it hears, answers and obeys."""
 
-from shared.commands import PlaceOrder
-from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans
-from shared.service import Service
-from shared.settings import read_settings
-
 from payments.answers import answer_balance, answer_book, answer_checkout, answer_plans, place_order
 from payments.audit import answer_audit
 from payments.settings import Settings
 from payments.subscribers import on_payment_reported, on_reward_earned
+from shared.commands import PlaceOrder
+from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans
+from shared.service import Service
+from shared.settings import read_settings
 
 
 def build(settings: Settings | None = None) -> Service:

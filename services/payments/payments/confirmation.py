@@ -15,12 +15,11 @@ from fractions import Fraction
 from typing import Literal
 from uuid import UUID
 
+from payments import ledger
+from payments.ledger import Holdings, Transfer
 from shared.contract import derived_id
 from shared.facts import Bought, Terms
 from shared.money import converted
-
-from payments import ledger
-from payments.ledger import Holdings, Transfer
 
 Because = Literal[
     "paid",

@@ -1,6 +1,7 @@
 """What payments needs from its environment."""
 
 from pydantic import Field, SecretStr
+
 from shared.settings import ServiceSettings
 
 

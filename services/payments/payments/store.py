@@ -9,13 +9,13 @@ from fractions import Fraction
 from uuid import UUID
 
 import structlog
-from shared.contract import Fact, derived_id
-from shared.db import Database, Row, Tx, columns
-from shared.facts import Terms
 
 from payments import ledger
 from payments.confirmation import Book, Invoice, Order, Receipt, ids_in
 from payments.ledger import Holdings, Transfer
+from shared.contract import Fact, derived_id
+from shared.db import Database, Row, Tx, columns
+from shared.facts import Terms
 
 log = structlog.get_logger()
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from shared.contract import Fact
-from shared.db import Tx
-from shared.facts import PaymentConfirmed, PaymentReported, ReceiptParked, Received, RewardEarned
-
 from payments import ledger, store
 from payments.confirmation import Book, Booking, Receipt, confirm
 from shared import outbox, telemetry
+from shared.contract import Fact
+from shared.db import Tx
+from shared.facts import PaymentConfirmed, PaymentReported, ReceiptParked, Received, RewardEarned
 
 
 async def on_payment_reported(events: Sequence[PaymentReported], tx: Tx) -> None:

@@ -1,8 +1,7 @@
 """`python -m referrals` serves until SIGTERM."""
 
-from shared.service import run
-
 from referrals.app import build
+from shared.service import run
 
 if __name__ == "__main__":
     run(build)

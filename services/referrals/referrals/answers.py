@@ -1,10 +1,9 @@
 """What referrals answers when somebody looks at his invitations."""
 
-from shared.db import Database
-from shared.questions import AskInvitations, Invitations
-
 from referrals import store
 from referrals.rewards import terms_of
+from shared.db import Database
+from shared.questions import AskInvitations, Invitations
 
 
 async def answer_invitations(question: AskInvitations, database: Database) -> Invitations:

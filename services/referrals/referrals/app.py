@@ -1,13 +1,12 @@
 """What referrals hears and answers."""
 
-from shared.questions import AskAudit, AskInvitations
-from shared.service import Service
-from shared.settings import read_settings
-
 from referrals.answers import answer_invitations
 from referrals.audit import answer_audit
 from referrals.settings import Settings
 from referrals.subscribers import on_payment_confirmed, on_person_started
+from shared.questions import AskAudit, AskInvitations
+from shared.service import Service
+from shared.settings import read_settings
 
 
 def build(settings: Settings | None = None) -> Service:

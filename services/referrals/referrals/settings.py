@@ -1,6 +1,7 @@
 """What referrals reads from the environment."""
 
 from pydantic import Field, SecretStr
+
 from shared.settings import ServiceSettings
 
 

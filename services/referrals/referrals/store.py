@@ -3,11 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from shared.db import Database, Row, Tx, columns
-from shared.facts import PaymentConfirmed
-
 from referrals.binding import Line, Refusal, Roll, Start, Welcome
 from referrals.rewards import Business, Level, Partner, Payment, Reward, Scale, Tally
+from shared.db import Database, Row, Tx, columns
+from shared.facts import PaymentConfirmed
 
 # The roll. Starts are written one batch at a time: two circles' halves cannot miss each other, and neither can a start
 # and the payment that waits for it. What pays for people who are known takes no part in this.

@@ -7,14 +7,14 @@ from uuid import UUID
 
 import structlog
 from prometheus_client import Counter
-from shared.db import Row, Tx
-from shared.facts import InvitationRegistered, PaymentConfirmed, PersonStarted, RewardEarned
-from shared.outbox import tell
 
 from referrals import binding, rewards, store
 from referrals.binding import Refusal, Start, Welcome
 from referrals.rewards import Payment, Reward, Tally
 from shared import telemetry
+from shared.db import Row, Tx
+from shared.facts import InvitationRegistered, PaymentConfirmed, PersonStarted, RewardEarned
+from shared.outbox import tell
 
 log = structlog.get_logger()
 

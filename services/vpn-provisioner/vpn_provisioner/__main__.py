@@ -1,7 +1,6 @@
 """Runs vpn-provisioner with the settings of its environment."""
 
 from shared.service import run
-
 from vpn_provisioner.app import build
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from shared.commands import Replayed, ReplayJobs
 from shared.contract import Refused
 from shared.db import Database, Tx
 from shared.questions import Access, AskAccess, AskKey, Key
-
 from vpn_provisioner.panels.xray import LinkTemplate
 from vpn_provisioner.store import jobs, subscriptions
 

@@ -6,7 +6,6 @@ from shared.commands import ReplayJobs
 from shared.questions import AskAccess, AskAudit, AskKey
 from shared.service import Service
 from shared.settings import read_settings
-
 from vpn_provisioner import ticks
 from vpn_provisioner.answers import answer_access, answer_key, replay_jobs
 from vpn_provisioner.audit import answer_audit

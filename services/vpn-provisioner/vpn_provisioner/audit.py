@@ -3,7 +3,6 @@
 from shared.audit import EXAMPLES, Check, audited
 from shared.db import Database
 from shared.questions import AskAudit, Audit, Finding
-
 from vpn_provisioner.access import fold
 from vpn_provisioner.store.nodes import NOBODY
 from vpn_provisioner.store.subscriptions import Kept, kept_page

@@ -5,12 +5,12 @@ from types import MappingProxyType
 from uuid import UUID
 
 from opentelemetry.trace import Span
+
+from shared import telemetry
 from shared.contract import Fact
 from shared.db import Tx
 from shared.facts import AccessEnded, AccessGranted
 from shared.outbox import tell
-
-from shared import telemetry
 from vpn_provisioner import metrics
 from vpn_provisioner.store import subscriptions
 from vpn_provisioner.store.subscriptions import Granted

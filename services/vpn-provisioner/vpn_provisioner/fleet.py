@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from shared.db import Database
 
+from shared.db import Database
 from vpn_provisioner.live import LiveNode, panel_of
 from vpn_provisioner.panels.protocol import Panel
 from vpn_provisioner.store import nodes

@@ -1,9 +1,9 @@
 """What vpn-provisioner needs from its environment."""
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
 from shared.contract import derived_id
 from shared.settings import ServiceSettings
-
 from vpn_provisioner.panels.xray import LinkTemplate
 from vpn_provisioner.store.nodes import Node
 

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from shared.db import Tx
 from shared.facts import PaymentConfirmed
-
 from vpn_provisioner.access import Period, fold
 from vpn_provisioner.store import jobs, subscriptions
 from vpn_provisioner.store.subscriptions import Purchase

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from shared.db import Database
-
 from vpn_provisioner import metrics
 from vpn_provisioner.conclude import conclude
 from vpn_provisioner.store import jobs, subscriptions

@@ -9,9 +9,9 @@ from datetime import datetime
 from uuid import UUID
 
 import structlog
-from shared.db import Database
 
 from shared import telemetry
+from shared.db import Database
 from vpn_provisioner import metrics
 from vpn_provisioner.drift import Listed, compare
 from vpn_provisioner.live import LiveNode

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from uuid import UUID, uuid4
 
 import structlog
-from opentelemetry.trace import Span, SpanKind
-from shared.db import Database
+from opentelemetry.trace import SpanKind
 
 from shared import telemetry
+from shared.db import Database
 from vpn_provisioner import metrics
 from vpn_provisioner.attempts import Attempt, judge
 from vpn_provisioner.conclude import conclude
@@ -82,12 +82,13 @@ class Worker:
             )
         if not jobs:
             return 0
-        with _spans(self.live.node.name, jobs) as spans:
+        with telemetry.batch("vpn.agree", [job.trace for job in jobs], node=self.live.node.name) as events:
+            spans = {job.person: span for job, span in zip(jobs, events, strict=True)}
             async with self._holding(jobs, token, began):
                 failures = await self._ask(jobs)
                 attempts = await self._judge(failures)
             for job, failure in failures.items():
-                if failure is not None and job.person in spans:
+                if failure is not None:
                     telemetry.failed(spans[job.person], failure)
             async with self.database.transaction() as tx:
                 await store.settle(self.live.node.id, token, attempts, tx)
@@ -178,19 +179,3 @@ class Worker:
         for job, attempt in attempts.items():
             if attempt.verdict == "dead":
                 log.error("access job dead", node=self.live.node.name, person=str(job.person), error=attempt.error)
-
-
-@contextmanager
-def _spans(node: str, jobs: Sequence[Job]) -> Iterator[Mapping[UUID, Span]]:
-    """The batch's span, and for every job with a story a short one in it, by person; alone they are the same."""
-    alone = jobs[0] if len(jobs) == 1 else None
-    with telemetry.span("vpn.agree", following=alone.trace if alone else None, node=node, jobs=len(jobs)) as whole:
-        if alone:
-            yield {alone.person: whole}
-            return
-        events = {job.person: telemetry.event_span("vpn.agree", job.trace, whole) for job in jobs if job.trace}
-        try:
-            yield events
-        finally:
-            for event in events.values():
-                event.end()

@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from shared.db import Database, Tx, columns
-
 from vpn_provisioner.attempts import Attempt
 from vpn_provisioner.drift import Listed
 from vpn_provisioner.store import subscriptions

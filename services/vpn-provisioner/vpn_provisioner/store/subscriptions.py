@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 from shared.db import Database, Row, Tx, columns
 from shared.facts import Terms
-
 from vpn_provisioner.access import Period, Standing
 
 

@@ -4,8 +4,7 @@ import subprocess
 import sys
 
 LAZY = """
-from shared import lazy_aiogram
-lazy_aiogram.install()
+import bot_gateway
 from aiogram import methods, types
 built = [name for name in types.__all__ if getattr(getattr(types, name), "__pydantic_complete__", False)]
 assert not built, built

@@ -1,7 +1,7 @@
 """Imports aiogram in a third of its time and memory.
 
 aiogram describes the whole Bot API as pydantic models and has pydantic build a validator for each of them at import:
-four seconds of a processor and a hundred megabytes, in every process that speaks to Telegram. Its models already allow
+four seconds of a processor and a hundred megabytes at every start. Its models already allow
 to be built when first used, but then their annotations are resolved where they were written, where aiogram imports most
 names for type checkers only. So: hold the building back while aiogram is imported, keep the names it hands over, and
 give them along whenever pydantic builds one of its models later.

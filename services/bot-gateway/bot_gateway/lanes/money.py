@@ -1,0 +1,112 @@
+"""Reports of payments become facts, set-based, whatever a chat does meanwhile; then payments takes over."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from bot_gateway.lanes import Bells
+from bot_gateway.metrics import UPDATES
+from bot_gateway.store import intake, people
+from bot_gateway.telegram import said
+from bot_gateway.updates import Report, report_from, story_of
+from shared import telemetry
+from shared.contract import derived_id
+from shared.db import Database, database_is_to_blame
+from shared.facts import PaymentReported
+from shared.outbox import tell
+
+log = structlog.get_logger()
+
+MOST_PER_BATCH = 500
+PAUSE_AFTER_FAILURE_S = 0.5
+SPAN = "report payment"
+
+
+class MoneyLane:
+    """No outside call, no lease: a batch is locked, told and marked in one transaction."""
+
+    def __init__(self, database: Database, bells: Bells) -> None:
+        self.database = database
+        self.bells = bells
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Report until `stopping`. A batch that fails is tried one by one; one that fails alone is passed, not lost."""
+        most = MOST_PER_BATCH
+        while not stopping.is_set():
+            try:
+                taken = await self.report_some(most)
+            except Exception as error:  # The loop lives on: the rows are kept.
+                log.error("payments could not be reported", error=said(error), most=most)
+                UPDATES.labels("money", "put_off").inc()
+                most = await self._give_way(error, most)
+                continue
+            most = min(most * 2, MOST_PER_BATCH)
+            if not taken:
+                await self.bells.wait("money")
+
+    async def report_some(self, most: int) -> int:
+        """One transaction over the oldest reports; answers how many there were."""
+        async with self.database.transaction() as tx:
+            rows = await intake.take_reports(most, tx)
+            if not rows:
+                return 0
+            reports, unreadable = _read({row["seq"]: row["body"] for row in rows})
+            with telemetry.batch(SPAN, [story_of(report.payload) for report in reports.values()]) as spans:
+                stories = {seq: telemetry.trace_of(span) for seq, span in zip(reports, spans, strict=True)}
+                payers = await people.persons_by_telegram([report.payer for report in reports.values()], tx)
+                now = await tx.now()
+                told = {
+                    seq: _fact(report, payers.get(report.payer), now, stories[seq]) for seq, report in reports.items()
+                }
+                await tell(tx, list({fact.id: fact for fact in told.values()}.values()))
+                await intake.end_reports(told, unreadable, tx)
+        UPDATES.labels("money", "done").inc(len(reports))
+        UPDATES.labels("money", "failed").inc(len(unreadable))
+        log.info("payments reported", reports=len(reports), unreadable=len(unreadable))
+        return len(rows)
+
+    async def _give_way(self, error: Exception, most: int) -> int:
+        """How many to try next."""
+        await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+        if database_is_to_blame(error):
+            return most
+        if most == 1:
+            try:
+                await intake.put_off_report(said(error), self.database)
+            except Exception as another:  # Then it simply comes first again.
+                log.warning("a report could not be put off", error=said(another))
+        return 1
+
+
+def _read(bodies: Mapping[int, str]) -> tuple[dict[int, Report], dict[int, str]]:
+    """The reports, and why the others are none; both by sequence number."""
+    reports, unreadable = {}, {}
+    for seq, body in bodies.items():
+        try:
+            reports[seq] = report_from(json.loads(body))
+        except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+            unreadable[seq] = f"{type(error).__name__}: {error}"
+            log.error("a payment's report cannot be read", seq=seq, error=unreadable[seq])
+    return reports, unreadable
+
+
+def _fact(report: Report, payer: UUID | None, now: datetime, trace: str | None) -> PaymentReported:
+    """Caused by the charge, so that every repeat is the same fact."""
+    return PaymentReported.because(
+        report.cause,
+        about=payer or derived_id("payer", "telegram", report.payer),
+        at=now,
+        trace=trace,
+        acquirer=report.acquirer,
+        charge=report.charge,
+        payer=payer,
+        payload=report.payload,
+        currency=report.currency,
+        amount_minor=report.amount_minor,
+        paid_at=report.paid_at,
+        recurring=report.recurring,
+    )

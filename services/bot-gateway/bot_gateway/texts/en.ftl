@@ -1,0 +1,219 @@
+# Screens
+
+welcome =
+    👋 <b>Welcome to Turnpike</b>
+
+    Fast and private VPN access, right here in the chat: choose a plan, pay with Telegram Stars, get a key.
+
+    Before we begin, please read the /terms. Accept them, and on we go.
+
+hello = Please press /start, so that we know each other.
+
+menu =
+    <b>Turnpike</b>
+
+    What would you like to do?
+
+language = <b>Language</b>
+
+terms =
+    <b>Terms</b>
+
+    • You buy VPN access for the time and the number of devices that the order names. It is for yourself.
+    • It begins as soon as the payment is booked. Buying again extends it from its present end.
+    • The price is shown before you pay, and an order keeps its price.
+    • Money that arrives and buys nothing stays on your balance here.
+    • Breaking the law or harming others through the VPN ends the access.
+
+    What is kept about you: /privacy
+
+privacy =
+    <b>Privacy</b>
+
+    • We keep your Telegram id, name, user name and language, to talk with you here.
+    • We keep what you bought, when, and by whose invitation you came.
+    • On the VPN servers you are a random number without a name.
+
+buy-plan =
+    🛒 <b>Buy access</b>
+
+    Choose a plan.
+
+buy-period =
+    🛒 <b>{ plan }</b>, { devices }
+
+    For how long?
+
+buy-way =
+    🛒 <b>{ plan }</b>, { period }: <b>{ $price }</b>
+
+    How would you like to pay?
+
+buy-invoice =
+    🛒 <b>{ plan }</b>, { period }: <b>{ $price }</b>
+
+    Your order is ready. It can be paid until { $until }.
+
+access-none =
+    🔑 <b>My access</b>
+
+    You have no access yet.
+
+access-issuing =
+    🔑 <b>My access</b>
+
+    ⏳ It is paid and being issued. The key comes by itself in a moment.
+
+access-ended =
+    🔑 <b>My access</b>
+
+    ⌛ It ended on { moment }.
+
+access-up =
+    🔑 <b>My access</b>
+
+    ✅ { plan }, { devices }
+    Until { moment }: { $days ->
+        [one] { $days } day left
+       *[other] { $days } days left
+    }
+
+key =
+    🔑 <b>Your key</b>, until { moment }
+
+    Tap to copy it, then add it in your VPN app:
+    <code>{ $link }</code>
+
+key-qr =
+    <b>Your key</b>, until { moment }
+
+    Scan it with your VPN app. Whoever sees it can use it.
+
+balance =
+    💰 <b>Balance: { $total }</b>
+
+    Wallet: { $wallet }
+    Earned: { $earned }, of which { $withdrawable } can be withdrawn
+
+balance-owed = Owed: { $owed }
+
+balance-lines = <b>Lately</b>
+
+balance-line = { $day }  { $amount }  { $reason ->
+    [receipt] payment received
+    [purchase] access bought
+    [reward] share of a friend’s payment
+    [owed_settled] debt settled
+   *[other] booking
+}
+
+friends =
+    🤝 <b>Invite friends</b>
+
+    You get { $percent } % of what they pay. Your link:
+    <code>{ $link }</code>
+
+friends-so-far =
+    Invited: { $invited }
+    Paying: { $paying }
+    Earned: { $earned }
+
+friends-next-level = { $missing ->
+    [one] { $missing } more paying friend
+   *[other] { $missing } more paying friends
+} and you get { $percent } %.
+
+friends-share-text = VPN that works, right in Telegram. Here is my invitation:
+
+trouble =
+    😔 That does not work just now, and it is our fault.
+
+    Nothing is lost. Please try again in a moment.
+
+# Parts of them
+
+plan = { $plan ->
+    [basic] Basic
+    [plus] Plus
+   *[other] { $plan }
+}
+
+devices = { $devices ->
+    [one] { $devices } device
+   *[other] { $devices } devices
+}
+
+period = { $months ->
+    [one] { $months } month
+   *[other] { $months } months
+}
+
+moment = { $day } { $month ->
+    [1] January
+    [2] February
+    [3] March
+    [4] April
+    [5] May
+    [6] June
+    [7] July
+    [8] August
+    [9] September
+    [10] October
+    [11] November
+   *[12] December
+} { $year }, { $time } UTC
+
+# Buttons
+
+button-russian = 🇷🇺 Русский
+button-english = 🇬🇧 English
+button-accept = ✅ Accept and go on
+button-access = 🔑 My access
+button-buy = 🛒 Buy
+button-balance = 💰 Balance
+button-friends = 🤝 Invite friends
+button-language = 🌐 Language · Язык
+button-back = ← Back
+button-menu = ☰ Menu
+button-plan = { plan } · { devices } · from { $price }
+button-period = { period } · { $price }
+button-way-stars = Telegram Stars · { $stars }
+button-pay = Pay { $asked }
+button-look-again = 🔄 Look again
+button-key = 📋 Key
+button-qr = 🔳 QR code
+button-hide = 🗑 Delete this picture
+button-renew = 🛒 Extend
+button-share = 📣 Share
+button-again = 🔄 Try again
+
+# The pay sheet
+
+invoice-title = VPN { plan }, { period }
+invoice-description = VPN access by the plan { plan } for { period }, for the person who pays.
+
+# One sentence over the chat
+
+toast-stale = This button is out of date. Here is what there is now.
+toast-ran-out = That offer ran out. Here is a new one.
+toast-not-sold = That is not sold any more. Here is what there is now.
+toast-offer-first = Please accept the terms first.
+toast-slowly = Not so fast, please.
+toast-no-key = There is no key to show now.
+
+checkout-refused = { $reason ->
+    [payload_unknown] This invoice is not known here. Please open “Buy” and begin again.
+    [not_yours] This invoice belongs to somebody else. Please open “Buy” for your own.
+    [order_closed] This order is paid or closed already. Nothing was charged.
+    [invoice_superseded] There is a newer invoice for this order. Please pay that one.
+    [invoice_expired] This invoice ran out. Please open “Buy” for a new one.
+    [amount_differs] The amount is not the one of the order. Please open “Buy” for a new invoice.
+    [currency_differs] The currency is not the one of the order. Please open “Buy” for a new invoice.
+   *[away] We cannot take a payment just now. Nothing was charged. Please try again in a minute.
+}
+
+# The menu of commands
+
+command-start = Menu
+command-terms = Terms
+command-privacy = What is kept about you

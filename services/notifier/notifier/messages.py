@@ -1,0 +1,94 @@
+"""Which messages a fact gives: who is told what, once per cause, and which message takes another's place."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from uuid import UUID
+
+from shared.contract import derived_id
+from shared.facts import AccessEnded, AccessGranted, InvitationRegistered, PaymentConfirmed, RewardEarned
+
+Kind = Literal[
+    "paid_issuing", "access_ready", "topped_up", "missing", "friend_registered", "reward_earned", "access_ended"
+]
+
+# Who pays is in the chat again: such a message is tried even where the last one found the door shut.
+ANSWERS_A_PAYMENT: frozenset[Kind] = frozenset({"paid_issuing", "access_ready", "topped_up", "missing"})
+
+KEYS_AND_RECEIPTS = 1  # The first lane; whatever could wait for an hour will drive in another.
+
+# The panel usually agrees sooner, and then one message says it all.
+ISSUING_AFTER_S = 3.0
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message to write down. Within a `story` a higher `rank` takes the place of every lower one."""
+
+    person: UUID
+    cause: str
+    kind: Kind
+    story: UUID | None = None
+    rank: int = 0
+    lane: int = KEYS_AND_RECEIPTS
+    after_s: float = 0.0
+    details: Mapping[str, Any] = field(default_factory=dict)
+    trace: str | None = None
+
+    @property
+    def id(self) -> UUID:
+        return derived_id("delivery", self.person, self.cause, self.kind)
+
+
+def of_payment(fact: PaymentConfirmed) -> Message | None:
+    """What was bought is being issued; money that bought nothing is in the wallet, and may lack a part."""
+    if fact.bought is not None:
+        return Message(
+            fact.about,
+            str(fact.bought.order),
+            "paid_issuing",
+            story=fact.bought.order,
+            rank=1,
+            after_s=ISSUING_AFTER_S,
+            details={"price_minor": fact.bought.price_minor},
+            trace=fact.trace,
+        )
+    if fact.received is None:
+        return None
+    details = {"value_minor": fact.received.value_minor, "wallet_minor": fact.wallet_minor}
+    kind: Kind = "topped_up"
+    if fact.missing_minor > 0:
+        kind, details["missing_minor"] = "missing", fact.missing_minor
+    return Message(fact.about, str(fact.received.receipt), kind, details=details, trace=fact.trace)
+
+
+def of_access(fact: AccessGranted) -> Message:
+    """The key is there; which key is asked at the moment of sending."""
+    return Message(
+        fact.about,
+        str(fact.order),
+        "access_ready",
+        story=fact.order,
+        rank=2,
+        details={"plan": fact.plan, "devices": fact.devices},
+        trace=fact.trace,
+    )
+
+
+def of_end(fact: AccessEnded) -> Message:
+    return Message(
+        fact.about, fact.cause, "access_ended", details={"ended_at": fact.ended_at.isoformat()}, trace=fact.trace
+    )
+
+
+def of_invitation(fact: InvitationRegistered) -> Message:
+    return Message(fact.about, str(fact.invitee), "friend_registered", trace=fact.trace)
+
+
+def of_reward(fact: RewardEarned) -> Message | None:
+    """A share of less than a kopeck is nothing to write about."""
+    if fact.reward_minor == 0:
+        return None
+    fields = ("reward_minor", "percent", "paying", "next_level_at", "next_percent")
+    details = {name: getattr(fact, name) for name in fields}
+    return Message(fact.about, str(fact.receipt), "reward_earned", details=details, trace=fact.trace)

@@ -1,0 +1,51 @@
+"""Doors for facts: what a person is told of, written down in the transaction that hears it."""
+
+from collections.abc import Iterable, Sequence
+
+from notifier import messages, store
+from notifier.courier import Courier
+from notifier.messages import Message
+from shared.db import Tx
+from shared.facts import (
+    AccessEnded,
+    AccessGranted,
+    InvitationRegistered,
+    PaymentConfirmed,
+    PersonChanged,
+    RewardEarned,
+)
+
+
+async def on_payment_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
+    """Somebody paid."""
+    await _write((messages.of_payment(event) for event in events), tx)
+
+
+async def on_access_granted(events: Sequence[AccessGranted], tx: Tx) -> None:
+    """Somebody may use the VPN now."""
+    await _write((messages.of_access(event) for event in events), tx)
+
+
+async def on_access_ended(events: Sequence[AccessEnded], tx: Tx) -> None:
+    """Somebody's time is over."""
+    await _write((messages.of_end(event) for event in events), tx)
+
+
+async def on_invitation_registered(events: Sequence[InvitationRegistered], tx: Tx) -> None:
+    """A friend of somebody's is here."""
+    await _write((messages.of_invitation(event) for event in events), tx)
+
+
+async def on_reward_earned(events: Sequence[RewardEarned], tx: Tx) -> None:
+    """Somebody earned a share of a friend's payment."""
+    await _write((messages.of_reward(event) for event in events), tx)
+
+
+async def on_person_changed(events: Sequence[PersonChanged], tx: Tx) -> None:
+    """Somebody speaks another language, shut the door or opened it again."""
+    await store.follow(events, tx)
+
+
+async def _write(told: Iterable[Message | None], tx: Tx) -> None:
+    await store.write([message for message in told if message is not None], tx)
+    tx.after_commit(Courier.wake_all)

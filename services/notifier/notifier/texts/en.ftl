@@ -1,0 +1,80 @@
+paid-issuing =
+    ⏳ <b>Paid: { $price }</b>
+
+    Your access is being issued. The key will appear here, in this message.
+
+access-ready =
+    ✅ <b>Paid. Your access is ready</b>
+
+    { plan }, { devices }, until { moment }.
+
+    Your key, tap to copy:
+    <code>{ $key }</code>
+
+button-my-access = 🔑 My access
+
+topped-up =
+    💰 <b>{ $value } received</b>
+
+    Your wallet now holds { $wallet }.
+
+missing =
+    💰 <b>{ $value } received</b>, { $missing } is still missing
+
+    Your wallet holds { $wallet }. Your order stays open at its price.
+
+friend-registered =
+    👋 <b>A friend came by your invitation</b>
+
+    You will get a share of what they pay.
+
+reward-earned =
+    🎁 <b>{ $reward } earned</b>: { $percent } % of a friend’s payment
+
+    { paying }. { left } more, and you will earn { $next } %.
+
+reward-earned-at-the-top =
+    🎁 <b>{ $reward } earned</b>: { $percent } % of a friend’s payment
+
+    { paying }. You have reached the highest level.
+
+access-ended =
+    ⌛ <b>Your access ended</b> on { moment }
+
+    You can buy again at any time: /start
+
+plan = { $plan ->
+    [basic] Basic
+    [plus] Plus
+   *[other] { $plan }
+}
+
+devices = { $devices ->
+    [one] { $devices } device
+   *[other] { $devices } devices
+}
+
+paying = { $paying ->
+    [one] { $paying } invited friend pays
+   *[other] { $paying } invited friends pay
+}
+
+left = { $left ->
+    [one] One
+   *[other] { $left }
+}
+
+moment = { $day } { $month ->
+    [1] January
+    [2] February
+    [3] March
+    [4] April
+    [5] May
+    [6] June
+    [7] July
+    [8] August
+    [9] September
+    [10] October
+    [11] November
+   *[12] December
+} { $year }, { $time } UTC
