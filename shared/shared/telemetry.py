@@ -74,7 +74,11 @@ def name_of_statement(sql: str) -> str:
     """`insert receipts`, `select orders`: what a statement writes first, else what it reads first."""
     flat = " ".join(sql.split())
     found = _WRITES.search(flat) or _READS.search(flat)
-    return " ".join(part for part in found.groups() if part) if found else flat[:40].rstrip(";").lower()
+    return (
+        " ".join(part for part in found.groups() if part)
+        if found
+        else flat[:40].split("_")[0].rstrip(";").strip().lower()
+    )
 
 
 class StatementNames(SpanProcessor):
