@@ -1,6 +1,7 @@
 """The catalogue and its samples: what was once told must stay readable, and mean the same."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,20 @@ def test_no_secret_travels_in_a_fact() -> None:
     )
     fields = {f"{fact.__name__}.{field}" for fact in FACTS for field in fact.model_fields}
     assert not [field for field in fields if field.split(".")[1] in forbidden]
+
+
+ID = re.compile(r"\b[MRPWNDS]-\d{2}\b")
+
+
+def test_the_page_of_failures_names_exactly_the_tests_that_prove_them() -> None:
+    """A row that no test names is a promise without proof; an id without a row is a riddle."""
+    told = {}
+    for row in (DOCS / "failures.md").read_text().splitlines():
+        if found := re.match(r"\| ([A-Z]-\d{2}) \|.*\| (.+) \|$", row):
+            told[found.group(1)] = set(re.findall(r"`([\w/.]+)`", found.group(2)))
+    tests = DOCS.parent / "tests"
+    proved: dict[str, set[str]] = {}
+    for path in tests.rglob("*.py"):
+        for failure in ID.findall(path.read_text()):
+            proved.setdefault(failure, set()).add(str(path.relative_to(tests)))
+    assert told == proved
