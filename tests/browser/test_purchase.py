@@ -50,7 +50,7 @@ async def test_two_people_an_invitation_and_a_purchase_that_carries_traffic(page
     await seen(page, "invite")
     await hand.press("Поделиться")
     follow = page.get_by_role("dialog", name="Who follows this link?")
-    await follow.get_by_label("Somebody new").fill("Bob <b>&")
+    await follow.get_by_label("Somebody new").fill("Bob")
     await follow.get_by_label("Language").select_option("en")
     await follow.get_by_role("button", name="Create and follow").click()
     await hand.press("Accept", "Buy", "Basic", "^1 month", "Stars")
@@ -74,7 +74,7 @@ async def test_two_people_an_invitation_and_a_purchase_that_carries_traffic(page
 
 async def test_every_screen_of_the_menu_opens_and_leads_back(page: Page) -> None:
     hand = Hand(page)
-    await hand.add_person("Carol", "en")
+    await hand.add_person("Carol <b>&", "en")
     await hand.press("Accept")
     for screen, sentence in (
         ("My access", "no access"),
