@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import nats
 import structlog
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from shared import telemetry
 from shared.contract import Fact
 from shared.db import Database, Row, Tx, columns
-from shared.streams import KEPT_FOR, stream_config, stream_of
+from shared.streams import KEPT_FOR, OWNERS, stream_config, stream_of
 
 log = structlog.get_logger()
 
@@ -157,7 +159,6 @@ class Relay:
     def __init__(self, database: Database, client: Client, owner: str, *, replicas: int = 1) -> None:
         self.database = database
         self.client = client
-        self.jetstream = client.jetstream(timeout=ROUND_TIMEOUT_S)
         self.owner = owner
         self.stream = stream_of(owner)
         self.replicas = replicas
@@ -239,7 +240,7 @@ class Relay:
                     return whole
             return await self._publish_each(rows)
         except NoRespondersError:
-            await self.ensure_stream()
+            await ensure_stream(self.client, self.owner, replicas=self.replicas)
             self._look_at_stream.set()
             raise BrokerError("the stream was missing and has been made again") from None
 
@@ -286,24 +287,9 @@ class Relay:
             raise BrokerError(f"the batch was refused: {decoded['error']}")
         return decoded
 
-    async def ensure_stream(self) -> dict[str, Any]:
-        """The stream's info; created from the one declaration when it is missing, never changed."""
-        info = await self._api(f"STREAM.INFO.{self.stream}")
-        if "error" not in info:
-            return info
-        config = stream_config(self.owner, replicas=self.replicas)
-        config["metadata"] = {"turnpike-incarnation": uuid4().hex}
-        created = await self._api(f"STREAM.CREATE.{self.stream}", config)
-        if "error" in created:  # Another relay was quicker.
-            return await self._api(f"STREAM.INFO.{self.stream}")
-        log.warning("stream created", stream=self.stream)
-        return created
-
     async def compare_stream(self, connection: Any) -> None:
         """An unknown incarnation, or a last sequence below what was acknowledged: tell the last three days again."""
-        info = await self.ensure_stream()
-        if "error" in info:
-            raise BrokerError(f"the stream cannot be read: {info['error']}")
+        info = await ensure_stream(self.client, self.owner, replicas=self.replicas)
         incarnation = info["config"].get("metadata", {}).get("turnpike-incarnation", "none")
         last = info["state"]["last_seq"]
         async with connection.transaction():
@@ -317,15 +303,49 @@ class Relay:
             telemetry.FACTS_RETOLD.labels(self.owner).inc(again)
             log.warning("stream is another one, facts are told again", stream=self.stream, facts=again)
 
-    async def _api(self, call: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
-        try:
-            answer = await self.client.request(
-                f"$JS.API.{call}", json.dumps(request).encode() if request else b"", ROUND_TIMEOUT_S
-            )
-        except (NoRespondersError, NatsTimeoutError) as error:
-            raise BrokerError("JetStream does not answer") from error
-        decoded: dict[str, Any] = json.loads(answer.data)
-        return decoded
+
+async def ensure_stream(client: Client, owner: str, *, replicas: int = 1) -> dict[str, Any]:
+    """The stream's info; made from the one declaration when it is missing, never changed. Raises BrokerError."""
+    name = stream_of(owner)
+    info = await _api(client, f"STREAM.INFO.{name}")
+    if "error" not in info:
+        return info
+    config = stream_config(owner, replicas=replicas)
+    config["metadata"] = {"turnpike-incarnation": uuid4().hex}
+    created = await _api(client, f"STREAM.CREATE.{name}", config)
+    if "error" in created:  # Somebody else was quicker, or it cannot be made.
+        created = await _api(client, f"STREAM.INFO.{name}")
+    if "error" in created:
+        raise BrokerError(f"the stream {name} cannot be made: {created['error']}")
+    log.warning("stream made", stream=name)
+    return created
+
+
+async def make_streams(url: str, *, replicas: int = 1) -> None:
+    """Make every owner's stream that is missing: what a job does before the services start. Raises BrokerError."""
+    try:
+        client = await nats.connect(url, connect_timeout=5, max_reconnect_attempts=5, error_cb=_said_by_the_raise)
+    except (NatsError, OSError) as error:
+        raise BrokerError(f"NATS does not answer: {error}") from error
+    try:
+        for owner in OWNERS:
+            await ensure_stream(client, owner, replicas=replicas)
+    finally:
+        await client.close()
+
+
+async def _said_by_the_raise(_: Exception) -> None:
+    """Without a callback nats-py prints a traceback for each attempt."""
+
+
+async def _api(client: Client, call: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+    body = json.dumps(request).encode() if request else b""
+    try:
+        answer = await client.request(f"$JS.API.{call}", body, ROUND_TIMEOUT_S)
+    except (NoRespondersError, NatsTimeoutError) as error:
+        raise BrokerError("JetStream does not answer") from error
+    decoded: dict[str, Any] = json.loads(answer.data)
+    return decoded
 
 
 def subject_of(row: Row) -> str:

@@ -4,6 +4,7 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 
 import click
+import structlog
 
 GROUP = "turnpike.commands"
 OLDEST_PYTHON = (3, 11)
@@ -35,6 +36,7 @@ def main() -> None:
     if (problem := python_problem(sys.version_info[:2])) is not None:
         click.echo(problem, err=True)
         sys.exit(2)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # What a command prints is its answer.
 
 
 def python_problem(version: tuple[int, int]) -> str | None:

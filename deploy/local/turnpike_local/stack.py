@@ -1,7 +1,7 @@
 """The whole shop on one machine.
 
 state folder held ┬─▶ PostgreSQL ─▶ migrations ─┬─▶ five services, each until its `/readyz` answers
-                  ├─▶ NATS ─────────────────────┤
+                  ├─▶ NATS ─▶ streams ──────────┤
                   ├─▶ VPN node ─────────────────┤
                   └─▶ sandbox (or Telegram) ────┘
 """
@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 import asyncpg
 
 from shared.migrate import MigrationError, migrate
+from shared.outbox import BrokerError, make_streams
 from shared.roles import role
 from turnpike_local.broker import Broker
 from turnpike_local.keeper import Part, keep
@@ -145,6 +146,11 @@ class Stack:
         with self._step("NATS"):
             self.broker = await Broker.start(self.state_dir)
             self._ground.append(self.broker)
+        with self._step("streams"):
+            try:
+                await make_streams(self.broker.url)
+            except BrokerError as error:
+                raise StartError(f"The streams could not be made: {error}.") from error
 
     async def _start_node(self) -> None:
         with self._step("VPN node"):

@@ -1,0 +1,71 @@
+"""`turnpike migrate` and `turnpike streams` prepare what is missing, and say in a sentence what they cannot do."""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+
+import asyncpg
+
+from shared.roles import role
+from turnpike_local.broker import Broker
+from turnpike_local.postgres import Postgres
+
+TURNPIKE = [sys.executable, "-m", "turnpike_cli.main"]
+RUN_TIMEOUT_S = 60.0
+
+
+async def turnpike(*arguments: str, **variables: str) -> tuple[int, str, str]:
+    """Status, stdout and stderr of a run with these variables and none of ours."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNPIKE_")}
+    process = await asyncio.create_subprocess_exec(
+        *TURNPIKE, *arguments, stdout=PIPE, stderr=PIPE, env=environment | variables
+    )
+    out, err = await asyncio.wait_for(process.communicate(), RUN_TIMEOUT_S)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_streams_are_made_once_and_then_left_as_they_are(broker: Broker) -> None:
+    await broker.wipe()
+    for _ in range(2):
+        status, out, err = await turnpike("streams", TURNPIKE_NATS_URL=broker.url)
+        assert (status, out) == (0, "every stream is there\n"), err
+
+
+async def test_a_schema_is_migrated_once_also_by_two_runners(postgres: Postgres) -> None:
+    """D-07: concurrent runners wait for each other, and the second finds nothing to do."""
+    database = await postgres.fresh_database()
+    dsn = postgres.dsn(role("payments", "owner"), database)
+    runs = await asyncio.gather(*(turnpike("migrate", "payments", TURNPIKE_PAYMENTS_OWNER_DSN=dsn) for _ in range(2)))
+    assert [status for status, _, _ in runs] == [0, 0], runs
+    assert sorted("nothing to do" in out for _, out, _ in runs) == [False, True]
+    connection = await asyncpg.connect(dsn)
+    assert await connection.fetchval("select count(*) from migrations") == 2
+    await connection.close()
+    await postgres.drop_database(database)
+
+
+async def test_a_migration_that_was_changed_after_it_ran_is_refused(postgres: Postgres) -> None:
+    database = await postgres.fresh_database()
+    dsn = postgres.dsn(role("payments", "owner"), database)
+    assert (await turnpike("migrate", "payments", TURNPIKE_PAYMENTS_OWNER_DSN=dsn))[0] == 0
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("update migrations set checksum = 'another' where name like 'payments/%'")
+    await connection.close()
+    status, _, err = await turnpike("migrate", "payments", TURNPIKE_PAYMENTS_OWNER_DSN=dsn)
+    assert status == 2
+    assert "was changed after it had been applied" in err
+    await postgres.drop_database(database)
+
+
+async def test_what_is_missing_or_away_is_one_sentence() -> None:
+    assert await turnpike("streams") == (2, "", "TURNPIKE_NATS_URL is not set.\n")
+    status, _, err = await turnpike("migrate", "payments")
+    assert (status, err) == (2, "TURNPIKE_PAYMENTS_OWNER_DSN is not set.\n")
+    status, _, err = await turnpike("migrate", "payments", TURNPIKE_PAYMENTS_OWNER_DSN="postgresql://127.0.0.1:1/none")
+    assert status == 2
+    assert err.count("\n") == 1
+    status, _, err = await turnpike("streams", TURNPIKE_NATS_URL="nats://127.0.0.1:1")
+    assert status == 2
+    assert err.count("\n") == 1
