@@ -317,7 +317,7 @@ async def ensure_stream(client: Client, owner: str, *, replicas: int = 1) -> dic
         created = await _api(client, f"STREAM.INFO.{name}")
     if "error" in created:
         raise BrokerError(f"the stream {name} cannot be made: {created['error']}")
-    log.warning("stream made", stream=name)
+    log.info("stream made", stream=name)
     return created
 
 

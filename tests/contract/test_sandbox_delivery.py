@@ -414,5 +414,5 @@ async def all_taken(bot: Bot) -> None:
 
 async def until(true: Callable[[], bool], timeout_s: float = 5) -> None:
     async with asyncio.timeout(timeout_s):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in another server's handler.
+        while not true():
             await asyncio.sleep(0.01)

@@ -133,7 +133,7 @@ async def broken(database: Database) -> dict[str, tuple[str, ...]]:
 async def until(true: Callable[[], Awaitable[object] | bool], *, within_s: float = HANG_S) -> None:
     """Wait until that is so; the bound is there so that a test ends, not to measure."""
     async with asyncio.timeout(within_s):
-        while not (await so if isinstance(so := true(), Awaitable) else so):  # noqa: ASYNC110 - a table rings no bell.
+        while not (await so if isinstance(so := true(), Awaitable) else so):
             await asyncio.sleep(0.02)
 
 

@@ -192,7 +192,7 @@ async def opened(dsn: str) -> AsyncIterator[Database]:
 
 async def until(true: Callable[[], Awaitable[bool]], *, timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
-        while not await true():  # noqa: ASYNC110 - what is waited for happens in a database or another process.
+        while not await true():
             await asyncio.sleep(0.02)
 
 

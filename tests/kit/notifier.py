@@ -130,7 +130,7 @@ class Shop:
     async def until(self, sql: str, *args: object, timeout_s: float = 10) -> None:
         """Wait until the database answers yes."""
         async with asyncio.timeout(timeout_s):
-            while not await self.database.fetchval(sql, *args):  # noqa: ASYNC110 - a table sets no event.
+            while not await self.database.fetchval(sql, *args):
                 await asyncio.sleep(0.01)
 
 

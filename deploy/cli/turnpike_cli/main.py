@@ -1,5 +1,6 @@
 """`turnpike …`: the commands of every installed package that offers some under `turnpike.commands`."""
 
+import logging
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -36,7 +37,10 @@ def main() -> None:
     if (problem := python_problem(sys.version_info[:2])) is not None:
         click.echo(problem, err=True)
         sys.exit(2)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # What a command prints is its answer.
+    structlog.configure(  # What a command prints is its answer; only what is wrong is said beside it.
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def python_problem(version: tuple[int, int]) -> str | None:
