@@ -18,7 +18,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from shared import clock, telemetry
+from shared import telemetry
 from shared.contract import Answer, Command, Question, Refused, Value
 from shared.inbox import Handler, Letter, TooManyBurialsError
 from shared.streams import ACK_WAIT_S, LISTENING
@@ -30,6 +30,7 @@ MOST_PER_BATCH = 500
 PULL_EXPIRES_S = 30.0
 HEARTBEAT_S = 5.0
 ASK_TIMEOUT_S = 3.0
+DO_TIMEOUT_S = 4.0
 DO_ATTEMPT_S = 2.0
 NOBODY_THERE_PAUSE_S = 0.1
 DURABLE_RETRY_S = 0.3
@@ -116,10 +117,12 @@ class Bus:
         deadline = asyncio.get_running_loop().time() + timeout_s
         return await self._request(question, deadline, attempt_s=timeout_s)
 
-    async def do(self, command: Command[Answer]) -> Answer | Refused:
-        """Have the owner act, once: unanswered attempts are repeated with the same id until the command's deadline."""
-        left_s = (command.deadline_at - clock.now()).total_seconds()
-        deadline = asyncio.get_running_loop().time() + left_s
+    async def do(self, command: Command[Answer], *, timeout_s: float = DO_TIMEOUT_S) -> Answer | Refused:
+        """Have the owner act, once: unanswered attempts are repeated with the same id, for `timeout_s`.
+
+        Whether the command came too late is the owner's to say, by its database's clock. Raises UnansweredError.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
         return await self._request(command, deadline, attempt_s=DO_ATTEMPT_S)
 
     async def _request(
@@ -138,6 +141,7 @@ class Bus:
                 except (NatsTimeoutError, NatsError):
                     if isinstance(message, Question):
                         break
+                    await asyncio.sleep(NOBODY_THERE_PAUSE_S)  # A closed or full connection refuses at once.
         raise UnansweredError(message.topic)
 
     # Facts

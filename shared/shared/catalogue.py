@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from shared.commands import COMMANDS
 from shared.contract import Command, Fact, Question
 from shared.facts import FACTS
+from shared.owners import OWNERS
 from shared.questions import QUESTIONS
-from shared.streams import LISTENING, OWNERS, stream_of
+from shared.streams import LISTENING, stream_of
 
 
 def document() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from shared.contract import Command, Value
+from shared.owners import OWNERS
 
 
 class Invoice(Value):
@@ -19,12 +20,14 @@ class Invoice(Value):
     """What the provider is asked for, in the smallest unit of `currency` (whole Stars for XTR)."""
     currency: str
     expires_at: datetime
+    expires_in_s: int
+    """Seconds left when the answer was given, by the database's clock: nobody else's clock decides a sale."""
 
 
 class PlaceOrder(Command[Invoice]):
     """Freeze a price for a person and open an invoice for it. The order's id is the command's id.
 
-    Refused: `plan_unknown`, `period_unknown`, `way_closed`.
+    Refused: `plan_unknown` (or not for so many months, or not on sale).
     """
 
     topic = "payments.place_order"
@@ -41,40 +44,27 @@ class Replayed(Value):
 
 
 class ReplayDead(Command[Replayed]):
-    """Hand a buried message to its handler again. Refused: `letter_unknown`, `still_failing`."""
+    """Hand a buried message to its handler again: `ReplayDead.of("payments")(…)`, one topic per owner.
 
-    topic = "payments.replay_dead"
+    Refused: `letter_unknown`, `still_failing`.
+    """
+
     answer = Replayed
 
     letter: int
 
-    @classmethod
-    def of(cls, owner: str) -> "type[ReplayDead]":
+    @staticmethod
+    def of(owner: str) -> "type[ReplayDead]":
         return REPLAYS[owner]
 
 
-class ReplayBotDead(ReplayDead):
-    topic = "bot.replay_dead"
-
-
-class ReplayReferralsDead(ReplayDead):
-    topic = "referrals.replay_dead"
-
-
-class ReplayVpnDead(ReplayDead):
-    topic = "vpn.replay_dead"
-
-
-class ReplayNotifierDead(ReplayDead):
-    topic = "notifier.replay_dead"
-
-
 REPLAYS: dict[str, type[ReplayDead]] = {
-    "bot": ReplayBotDead,
-    "payments": ReplayDead,
-    "referrals": ReplayReferralsDead,
-    "vpn": ReplayVpnDead,
-    "notifier": ReplayNotifierDead,
+    owner: type(
+        f"Replay{owner.capitalize()}Dead",
+        (ReplayDead,),
+        {"topic": f"{owner}.replay_dead", "__doc__": ReplayDead.__doc__},
+    )
+    for owner in OWNERS
 }
 
 

@@ -15,6 +15,8 @@ POOL_SIZE = 10
 
 Row = asyncpg.Record
 
+NOW = "select now()"
+
 
 async def _nothing_to_reset(_: Any) -> None:
     """Nobody here leaves anything in a session (locks and settings end with their transaction): a round trip saved."""
@@ -49,7 +51,7 @@ class Tx:
 
     async def now(self) -> datetime:
         """The moment this transaction began, by the database's clock: the one clock that every replica shares."""
-        moment: datetime = await self.connection.fetchval("select now()")
+        moment: datetime = await self.connection.fetchval(NOW)
         return moment
 
     def after_commit(self, call: Callable[[], None]) -> None:

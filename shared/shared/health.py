@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from faststream.asgi import AsgiResponse, get
 
 from shared.db import Database
+from shared.migrate import missing
 
 if TYPE_CHECKING:
     from shared.bus import Bus
@@ -16,15 +17,19 @@ BEAT_S = 0.5
 LATE_S = 10.0
 PROBE_TIMEOUT_S = 2.0
 
+ALIVE = "select 1"
+
 
 class Health:
-    """Liveness looks at the loop only; readiness asks the database through the pool, and the bus."""
+    """Liveness looks at the loop only; readiness asks the bus, and the database through the pool."""
 
-    def __init__(self, database: Database, bus: "Bus", stopping: asyncio.Event) -> None:
+    def __init__(self, package: str, database: Database, bus: "Bus", stopping: asyncio.Event) -> None:
+        self.package = package
         self.database = database
         self.bus = bus
         self.stopping = stopping
         self.opened = False
+        self._schema_fits = False
         self._beat_at = time.monotonic()
         self.livez = get(self._livez)
         self.readyz = get(self._readyz)
@@ -53,7 +58,17 @@ class Health:
             return "the bus is not connected"
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await self.database.fetchval("select 1")
+                return await self._what_the_database_lacks()
         except Exception as error:  # Whatever the reason, no work can be done here now.
+            if not self.database.free:
+                return f"no connection is free: all {self.database.size} are taken"
             return f"the database does not answer: {type(error).__name__}"
-        return None
+
+    async def _what_the_database_lacks(self) -> str | None:
+        """Asked until the schema once had everything: migrations are only ever added."""
+        if self._schema_fits:
+            await self.database.fetchval(ALIVE)
+            return None
+        lacking = await missing(self.database, self.package)
+        self._schema_fits = not lacking
+        return f"the schema lacks {', '.join(lacking)}: turnpike migrate" if lacking else None

@@ -77,6 +77,13 @@ returning tries
 
 STAND_UP = "delete from stumbles where handler = $1 and fact_id = $2"
 
+DROP_OLD = """
+delete from inbox
+where (handler, fact_id) in (
+  select handler, fact_id from inbox where heard_at < now() - interval '45 days' limit $1
+)
+"""
+
 LETTER = "select * from dead_letters where id = $1 and replayed_at is null for update"
 
 REPLAYED = "update dead_letters set replayed_at = now() where id = $1"
@@ -161,8 +168,14 @@ class Handler:
                 await self._until_the_database_agrees(bury, stopping)
                 outcome.buried += 1
             else:
-                outcome.repeated += letter.fact_id in readable
-                readable.setdefault(letter.fact_id, Heard(letter, fact))
+                first = readable.get(letter.fact_id)
+                if first is None:
+                    readable[letter.fact_id] = Heard(letter, fact)
+                    continue
+                outcome.repeated += 1
+                if first.letter.digest != letter.digest:
+                    differs = partial(self._differs, Heard(letter, fact), first.letter.digest)
+                    await self._until_the_database_agrees(differs, stopping)
         if readable:
             batch = sorted(readable.values(), key=lambda heard: heard.fact.id)
             await self._attempt(batch, outcome, stopping)
@@ -229,6 +242,11 @@ class Handler:
         log.error("a fact came again with other fields", handler=self.name, fact=str(heard.fact.id))
         await tx.execute(NOTE_CONTRADICTION, self.name, heard.fact.id, known, heard.letter.digest)
         tx.after_commit(telemetry.CONTRADICTIONS.labels(self.name).inc)
+
+    async def _differs(self, heard: Heard, known: int) -> None:
+        """Two letters of one batch bear one id and are not the same fact."""
+        async with self.database.transaction() as tx:
+            await self._contradicted(heard, known, tx)
 
     async def _fail(self, heard: Heard, error: Exception, outcome: Outcome) -> None:
         """A letter failed alone: a data error is buried at once, any other when its tries are used up."""

@@ -7,7 +7,7 @@ from importlib import resources
 
 import asyncpg
 
-LOCK_TIMEOUT_S = 60.0
+from shared.db import Database
 
 
 class MigrationError(Exception):
@@ -33,6 +33,11 @@ def migrations_of(package: str) -> Iterator[Migration]:
                 yield Migration(f"{origin}/{file.name}", file.read_text(encoding="utf-8"))
 
 
+# One runner at a time; whoever waits longer than that for another gives up with PostgreSQL's own error.
+BOUND_THE_WAIT = "set lock_timeout = '60s'"
+
+LOCK = "select pg_advisory_lock(hashtext('turnpike migrations'), hashtext(current_schema()))"
+
 ENSURE_TABLE = """
 create table if not exists migrations (
   name text primary key,
@@ -40,6 +45,19 @@ create table if not exists migrations (
   applied_at timestamptz not null default now()
 )
 """
+
+LET_THE_APP_READ = """
+do $$
+begin
+  execute format('grant select on migrations to %I', current_schema() || '_app');
+end $$
+"""
+
+IS_THERE = "select to_regclass('migrations') is not null"
+
+APPLIED = "select name, checksum from migrations"
+
+REMEMBER = "insert into migrations (name, checksum) values ($1, $2)"
 
 
 async def migrate(owner_dsn: str, package: str) -> list[str]:
@@ -49,11 +67,11 @@ async def migrate(owner_dsn: str, package: str) -> list[str]:
     """
     connection = await asyncpg.connect(owner_dsn, timeout=10)
     try:
-        await connection.execute("select pg_advisory_lock(hashtext('turnpike migrations'), hashtext(current_schema()))")
+        await connection.execute(BOUND_THE_WAIT)
+        await connection.execute(LOCK)
         await connection.execute(ENSURE_TABLE)
-        known = {
-            row["name"]: row["checksum"] for row in await connection.fetch("select name, checksum from migrations")
-        }
+        await connection.execute(LET_THE_APP_READ)
+        known = {row["name"]: row["checksum"] for row in await connection.fetch(APPLIED)}
         applied = []
         for migration in migrations_of(package):
             if migration.name in known:
@@ -62,10 +80,15 @@ async def migrate(owner_dsn: str, package: str) -> list[str]:
                 continue
             async with connection.transaction():
                 await connection.execute(migration.sql)
-                await connection.execute(
-                    "insert into migrations (name, checksum) values ($1, $2)", migration.name, migration.checksum
-                )
+                await connection.execute(REMEMBER, migration.name, migration.checksum)
             applied.append(migration.name)
         return applied
     finally:
         await connection.close()
+
+
+async def missing(database: Database, package: str) -> list[str]:
+    """The migrations that the code expects and the schema does not have, as the app sees it."""
+    begun = await database.fetchval(IS_THERE)
+    applied = {row["name"] for row in await database.fetch(APPLIED)} if begun else set()
+    return [migration.name for migration in migrations_of(package) if migration.name not in applied]

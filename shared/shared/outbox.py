@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import nats
 import structlog
@@ -20,7 +21,8 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from shared import telemetry
 from shared.contract import Fact
 from shared.db import Database, Row, Tx, columns
-from shared.streams import KEPT_FOR, OWNERS, stream_config, stream_of
+from shared.owners import OWNERS
+from shared.streams import KEPT_FOR, stream_config, stream_of
 
 log = structlog.get_logger()
 
@@ -70,21 +72,22 @@ async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
     """
     if not facts:
         return
+    distinct: dict[UUID, tuple[Fact, int]] = {}
+    differing: list[tuple[object, ...]] = []
+    for fact in facts:
+        digest = fact.digest()
+        _, known = distinct.setdefault(fact.id, (fact, digest))
+        if known != digest:
+            differing.append((fact.id, known, digest))
     rows = [
-        (
-            fact.id,
-            fact.topic,
-            fact.version,
-            fact.model_dump_json(),
-            fact.digest(),
-            fact.trace or telemetry.current_trace(),
-        )
-        for fact in facts
+        (fact.id, fact.topic, fact.version, fact.model_dump_json(), digest, fact.trace or telemetry.current_trace())
+        for fact, digest in distinct.values()
     ]
-    differing = await tx.fetch(TELL, *columns(rows, 6))
+    differing += [tuple(row) for row in await tx.fetch(TELL, *columns(rows, 6))]
     if differing:
-        log.error("a fact was told again with other fields", facts=[str(row["id"]) for row in differing])
-        await tx.execute(NOTE_CONTRADICTIONS, *columns([tuple(row) for row in differing], 3))
+        log.error("a fact was told again with other fields", facts=[str(row[0]) for row in differing])
+        await tx.execute(NOTE_CONTRADICTIONS, *columns(differing, 3))
+        tx.after_commit(partial(telemetry.CONTRADICTIONS.labels("outbox").inc, len(differing)))
     tx.after_commit(Relay.wake_all)
 
 
@@ -115,6 +118,8 @@ select true, seq from facts where told_at > now() - $1::interval
 on conflict do nothing
 """
 
+SEQUENCE_OF_STREAM = "select sequence from streams where name = $1"
+
 KNOWN_STREAM = "select incarnation, sequence from streams where name = $1 for update"
 
 RECORD_STREAM = """
@@ -130,9 +135,15 @@ from untold u
 join facts f using (seq)
 """
 
-DROP_OLD_FACTS = """
-delete from facts f
-where told_at < now() - interval '30 days' and not exists (select from untold u where u.seq = f.seq)
+DROP_OLD = """
+delete from facts
+where seq in (
+  select f.seq
+  from facts f
+  where f.told_at < now() - interval '30 days' and not exists (select from untold u where u.seq = f.seq)
+  order by f.told_at
+  limit $1
+)
 """
 
 
@@ -289,12 +300,17 @@ class Relay:
 
     async def compare_stream(self, connection: Any) -> None:
         """An unknown incarnation, or a last sequence below what was acknowledged: tell the last three days again."""
+        before = await connection.fetchval(SEQUENCE_OF_STREAM, self.stream)  # First: other relays go on while we ask.
         info = await ensure_stream(self.client, self.owner, replicas=self.replicas)
         incarnation = info["config"].get("metadata", {}).get("turnpike-incarnation", "none")
         last = info["state"]["last_seq"]
         async with connection.transaction():
             known = await connection.fetchrow(KNOWN_STREAM, self.stream)
-            if known is not None and known["incarnation"] == incarnation and known["sequence"] <= last:
+            if (
+                known is not None
+                and known["incarnation"] == incarnation
+                and min(before or 0, known["sequence"]) <= last
+            ):
                 return
             tag = await connection.execute(TELL_AGAIN, KEPT_FOR)
             await connection.execute(RECORD_STREAM, self.stream, incarnation, last)

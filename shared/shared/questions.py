@@ -5,6 +5,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from shared.contract import Question, Value
+from shared.owners import OWNERS
 
 
 class Recipient(Value):
@@ -182,38 +183,18 @@ class Audit(Value):
 
 
 class AskAudit(Question[Audit]):
-    """The owner's invariants, asked of its tables now. One type, one topic per owner: see `audit_of`."""
+    """The owner's invariants, asked of its tables now: `AskAudit.of("payments")()`, one topic per owner."""
 
-    topic = "payments.audit"
     answer = Audit
 
-    @classmethod
-    def of(cls, owner: str) -> "type[AskAudit]":
+    @staticmethod
+    def of(owner: str) -> "type[AskAudit]":
         return AUDITS[owner]
 
 
-class AskBotAudit(AskAudit):
-    topic = "bot.audit"
-
-
-class AskReferralsAudit(AskAudit):
-    topic = "referrals.audit"
-
-
-class AskVpnAudit(AskAudit):
-    topic = "vpn.audit"
-
-
-class AskNotifierAudit(AskAudit):
-    topic = "notifier.audit"
-
-
 AUDITS: dict[str, type[AskAudit]] = {
-    "bot": AskBotAudit,
-    "payments": AskAudit,
-    "referrals": AskReferralsAudit,
-    "vpn": AskVpnAudit,
-    "notifier": AskNotifierAudit,
+    owner: type(f"Ask{owner.capitalize()}Audit", (AskAudit,), {"topic": f"{owner}.audit", "__doc__": AskAudit.__doc__})
+    for owner in OWNERS
 }
 
 QUESTIONS: tuple[type[Question[Any]], ...] = (

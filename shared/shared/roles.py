@@ -8,7 +8,9 @@ import sys
 from collections.abc import Mapping
 from typing import Literal
 
-SCHEMAS = ("bot", "payments", "referrals", "vpn", "notifier")
+from shared.owners import OWNERS
+
+SCHEMAS = tuple(OWNERS)
 
 Duty = Literal["owner", "app"]
 DUTIES: tuple[Duty, ...] = ("owner", "app")

@@ -18,7 +18,7 @@ import uvicorn
 from faststream.asgi import AsgiFastStream
 from prometheus_client import make_asgi_app
 
-from shared import outbox, telemetry
+from shared import inbox, outbox, telemetry
 from shared.bus import Bus
 from shared.commands import ReplayDead, Replayed
 from shared.contract import Command, Question, Refused, Value
@@ -26,12 +26,14 @@ from shared.db import Database, Tx
 from shared.health import Health
 from shared.inbox import Handle, Handler
 from shared.obey import Act, obey
+from shared.owners import OWNERS
 from shared.settings import ServiceSettings
 from shared.streams import LISTENING
 
 log = structlog.get_logger()
 
 DRAIN_S = 20.0
+CANCEL_S = 3.0
 OPEN_RETRY_S = 0.3
 LOOP_BEAT_S = 0.5
 GAUGES_EVERY_S = 5.0
@@ -39,7 +41,7 @@ HOUSEKEEPING_EVERY_S = 3600.0
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
-DROP_OLD_INBOX = "delete from inbox where heard_at < now() - interval '45 days'"
+ROWS_PER_DROP = 10_000
 
 
 class _Server(uvicorn.Server):
@@ -59,7 +61,7 @@ class Service:
         self.stopping = asyncio.Event()
         self.database = Database(settings.dsn.get_secret_value(), name=f"turnpike-{owner}")
         self.bus = Bus(settings.nats_url.get_secret_value(), name=f"turnpike-{owner}")
-        self.health = Health(self.database, self.bus, self.stopping)
+        self.health = Health(OWNERS[owner], self.database, self.bus, self.stopping)
         self.handlers: dict[str, Handler] = {}
         self._loops: list[tuple[str, Loop]] = []
         self._on_open: list[Callable[[], Awaitable[None]]] = []
@@ -216,7 +218,8 @@ class Service:
         for task in late:
             log.warning("loop did not drain in time", loop=task.get_name())
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_S)
         return status
 
     async def _close(self) -> None:
@@ -236,8 +239,11 @@ class Service:
         telemetry.FACTS_UNTOLD_AGE.labels(self.owner).set(row["oldest_s"])
 
     async def _drop_old_rows(self) -> None:
-        await self.database.execute(outbox.DROP_OLD_FACTS)
-        await self.database.execute(DROP_OLD_INBOX)
+        """In pages: a statement may take 10 s, and what is left over is met again."""
+        for statement in (outbox.DROP_OLD, inbox.DROP_OLD):
+            dropped = f"DELETE {ROWS_PER_DROP}"
+            while dropped == f"DELETE {ROWS_PER_DROP}":
+                dropped = await self.database.execute(statement, ROWS_PER_DROP)
 
     def _answer_replays(self) -> None:
         self.obeys(ReplayDead.of(self.owner), self._replay)

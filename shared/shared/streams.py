@@ -7,8 +7,6 @@ from typing import Any
 from shared import facts
 from shared.contract import Fact
 
-OWNERS = ("bot", "payments", "referrals", "vpn", "notifier")
-
 KEPT_FOR = timedelta(days=3)
 DUPLICATE_WINDOW = timedelta(minutes=10)
 ACK_WAIT_S = 5.0  # Short, so that what a killed process held comes back at once; living holders say they still work.

@@ -30,6 +30,8 @@ from structlog.typing import EventDict
 
 EXPORT_EVERY_MS = 500
 
+FAILED = "turnpike.failed"
+
 tracer = trace.get_tracer("turnpike")
 _propagator = TraceContextTextMapPropagator()
 _story: ContextVar[UUID | None] = ContextVar("story", default=None)
@@ -108,6 +110,8 @@ class Ratio(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         """SQL without a story above it (a relay that looks for something to do) is no story of its own."""
+        if FAILED in (attributes or {}):
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
         if "db.statement" in (attributes or {}) or trace_id % 2**56 >= self.bound:
             return SamplingResult(Decision.DROP)
         return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
@@ -208,18 +212,30 @@ def batch(name: str, stories: Sequence[str | None], **attributes: str | int) -> 
     links = [] if alone else [Link(span_context_of(story)) for story in stories if story]
     context = context_of(stories[0] if alone else None)
     counted = {"turnpike.batch": len(stories), **attributes}
-    with tracer.start_as_current_span(name, context, SpanKind.CONSUMER, counted, links) as whole:
-        events = [_event(name, story, whole) if story and not alone else whole for story in stories]
+    whole = tracer.start_span(name, context, SpanKind.CONSUMER, counted, links)
+    events = [_event(name, story, whole) if story and not alone else whole for story in stories]
+    own = [event for event in events if event is not whole]
+    with _marked(whole):
         try:
             yield events
         except Exception as error:
-            for event in events:
+            for event in own:
                 failed(event, error)
             raise
         finally:
-            for event in events:
-                if event is not whole:
-                    event.end()
+            for event in own:
+                event.end()
+
+
+@contextmanager
+def _marked(begun: Span) -> Iterator[None]:
+    """The current span, until it ends here. The SDK itself would write an exception's text into it."""
+    with trace.use_span(begun, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield
+        except Exception as error:
+            failed(begun, error)
+            raise
 
 
 def _event(name: str, story: str, whole: Span) -> Span:
@@ -241,8 +257,9 @@ def span(
 ) -> Iterator[Span]:
     """A span as a child of the current one, or of `following` where that is given. A failure marks it."""
     context = context_of(following) if following else None
-    with tracer.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes)) as current:
-        yield current
+    begun = tracer.start_span(name, context, kind, dict(attributes))
+    with _marked(begun):
+        yield begun
 
 
 @contextmanager
@@ -250,12 +267,23 @@ def story(order: UUID, name: str, **attributes: str | int | bool) -> Iterator[Sp
     """The first span of an order's story: its trace id is the order's id, so sampling is by the order's hash."""
     token = _story.set(order)
     try:
-        with tracer.start_as_current_span(name, context=Context(), attributes=dict(attributes)) as current:
-            yield current
+        begun = tracer.start_span(name, Context(), attributes=dict(attributes))
+        with _marked(begun):
+            yield begun
     finally:
         _story.reset(token)
 
 
 def failed(current: Span, error: BaseException) -> None:
-    current.record_exception(error)
-    current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+    """Mark a span with the kind of error: its text may hold what a person typed, or a token.
+
+    A failure in a story that is not sampled is recorded all the same, in a trace of its own that names the story.
+    """
+    kind = type(error).__name__
+    if current.is_recording():
+        current.set_status(Status(StatusCode.ERROR, kind))
+        current.set_attribute(FAILED, kind)
+    elif current.get_span_context().is_valid:
+        story = [Link(current.get_span_context())]
+        with tracer.start_as_current_span("failed", Context(), attributes={FAILED: kind}, links=story) as alone:
+            alone.set_status(Status(StatusCode.ERROR, kind))

@@ -13,16 +13,18 @@ import pytest
 
 from bot_gateway.app import build
 from bot_gateway.buttons import Pay
-from bot_gateway.intake import take_in
+from bot_gateway.chats.buy import STILL_WORTH_SHOWING
 from bot_gateway.lanes import Bells
 from bot_gateway.people import OFFER_VERSION
+from bot_gateway.receiving import take_in
 from bot_gateway.settings import Settings
+from shared import clock
 from shared.bus import Bus
 from shared.commands import PlaceOrder
 from shared.contract import Refused
 from shared.db import Database
 from shared.questions import Access, AskAudit, AskCheckout, AskRecipient, Checkout, Key
-from tests.kit.bot import BOT, LINK, TOKEN, UNHURRIED, Owners, message_update, opened, running, settings, until
+from tests.kit.bot import BOT, LINK, TOKEN, UNHURRIED, Owners, message_update, opened, running, settings, until, user
 from tests.kit.servers import FreshDatabase, MakeDatabase
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Sandbox, SandboxClient
@@ -311,6 +313,51 @@ async def test_an_invoice_that_ran_out_is_replaced_by_a_new_offer(shop: Shop) ->
     shop.owners.invoice_lives = timedelta(minutes=30)
     await ann.wait_for(lambda chat: (fresh := chat.button("Stars")) is not None and fresh.data != old.data)
     await ann.press("Stars")
+    await ann.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
+
+
+async def test_an_old_button_is_answered_with_a_new_offer_when_its_invoice_has_run_out_since(shop: Shop) -> None:
+    """R-21, R-12: a repeat gets the stored answer, whose seconds were those of the first time."""
+    ann = await shop.newcomer()
+    shop.owners.invoice_lives = STILL_WORTH_SHOWING + timedelta(seconds=3)
+    await ann.press("Buy")
+    await ann.press("Basic")
+    await ann.press("1 month")
+    old = await ann.button("Stars")
+    await ann.press_at(old)
+    await ann.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
+    await asyncio.sleep(3)
+    await ann.press_at(old)
+    await ann.wait_for(lambda chat: (fresh := chat.button("Stars")) is not None and fresh.data != old.data)
+    assert len(shop.owners.orders) == 1
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=1), timedelta(hours=-1)], ids=["ahead", "behind"])
+async def test_a_process_whose_clock_is_an_hour_off_sells_all_the_same(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, off: timedelta
+) -> None:
+    """R-21: whether an invoice still lives, and whether a tap comes too late, is said by databases."""
+    right = clock.now
+    monkeypatch.setattr(clock, "now", lambda: right() + off)
+    ann = await shop.newcomer()
+    await buy(ann)
+    assert (await ann.pay()).paid
+
+
+async def test_a_tap_that_waited_too_long_places_no_order_and_may_be_repeated(shop: Shop) -> None:
+    """R-21: what somebody wanted ten minutes ago is asked for again, with the very same order."""
+    ann = await shop.newcomer()
+    await ann.press("Buy")
+    await ann.press("Basic")
+    await ann.press("1 month")
+    offered = await ann.button("Stars")
+    callback = {"id": "1", "from": user(ann.id), "chat_instance": "1", "data": offered.data}
+    async with shop.database.transaction() as tx:
+        await take_in(BOT, [{"update_id": 1, "callback_query": callback}], Bells(), tx)
+        await tx.execute("update updates set received_at = now() - interval '10 minutes' where update_id = 1")
+    again = await ann.button("Try again")
+    assert (again.data, shop.owners.orders) == (offered.data, {})
+    await ann.press("Try again")
     await ann.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -86,6 +86,7 @@ class Owners:
         self.bus = Bus(nats_url, name="owners")
         self.heard: list[Value] = []
         self.orders: dict[UUID, PlaceOrder] = {}
+        self.invoices: dict[UUID, Invoice] = {}
         self.silent: set[str] = set()
         self.closing = asyncio.Event()
         self.plans = (
@@ -129,16 +130,18 @@ class Owners:
         return self._answers[type(asked)](asked)
 
     def _place(self, command: PlaceOrder) -> Invoice | Refused:
-        """As payments does: the first wish is stored under its id, a repeat is answered from it."""
-        known = self.orders.setdefault(command.id, command)
-        if known.digest() != command.digest():
-            return Refused(reason="id_reused")
+        """As payments does: the first answer is stored under the wish's id, and a repeat gets that very answer."""
+        known = self.orders.get(command.id)
+        if known is not None:
+            return self.invoices[command.id] if known.digest() == command.digest() else Refused(reason="id_reused")
+        if command.deadline_at < datetime.now(UTC):
+            return Refused(reason="too_late")
         if command.plan not in {plan.plan for plan in self.plans}:
-            del self.orders[command.id]
             return Refused(reason="plan_unknown")
         trace = telemetry.current_trace()
         invoice = derived_id("invoice", command.id)
-        return Invoice(
+        self.orders[command.id] = command
+        self.invoices[command.id] = Invoice(
             order=command.id,
             invoice=invoice,
             payload=f"{command.id.hex}.{invoice.hex}.{trace.split('-')[2] if trace else '0' * 16}",
@@ -148,7 +151,9 @@ class Owners:
             asked_minor=99,
             currency="XTR",
             expires_at=datetime.now(UTC) + self.invoice_lives,
+            expires_in_s=int(self.invoice_lives.total_seconds()),
         )
+        return self.invoices[command.id]
 
     def heard_of(self, kind: type[Value]) -> list[Any]:
         return [one for one in self.heard if isinstance(one, kind)]
@@ -166,10 +171,14 @@ def settings(dsn: str, nats_url: str, telegram_url: str, **changes: Any) -> Sett
     return Settings(**wanted | changes)
 
 
+def running(configured: Settings) -> AbstractAsyncContextManager[Service]:
+    """The whole of bot-gateway in this process."""
+    return living(build(configured))
+
+
 @asynccontextmanager
-async def running(configured: Settings) -> AsyncIterator[Service]:
-    """The whole service in this process, from its own start to its own drain."""
-    service = build(configured)
+async def living(service: Service) -> AsyncIterator[Service]:
+    """A service in this process, from its own start to its own drain."""
     life = asyncio.create_task(service.run())
     try:
         await until(lambda: _true(service.health.opened or life.done()))

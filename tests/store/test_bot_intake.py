@@ -12,9 +12,9 @@ import pytest
 from aiogram import Bot
 from structlog.testing import capture_logs
 
-from bot_gateway.intake import take_in
 from bot_gateway.lanes import Bells
 from bot_gateway.polling import Poller
+from bot_gateway.receiving import take_in
 from bot_gateway.store import intake
 from bot_gateway.telegram import fetch_updates, open_bot, point_webhook
 from shared.db import Database

@@ -5,22 +5,22 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from aiogram.exceptions import TelegramRetryAfter
 from aiogram.methods import GetMe
 
 from bot_gateway.audit import answer_audit
-from bot_gateway.intake import take_in
 from bot_gateway.lanes import Bells
 from bot_gateway.lanes.chat import ChatLane
 from bot_gateway.lanes.checkout import CheckoutLane
 from bot_gateway.lanes.money import MoneyLane
 from bot_gateway.people import Arrival
+from bot_gateway.receiving import take_in
 from bot_gateway.store import intake, people
 from bot_gateway.telegram import open_bot
 from shared.bus import Bus
@@ -86,7 +86,7 @@ async def test_three_replicas_run_each_chat_in_order_and_never_at_once(
     running: set[int] = set()
     ran: dict[int, list[int]] = defaultdict(list)
 
-    async def run(update: dict[str, Any]) -> None:
+    async def run(update: dict[str, Any], _: datetime) -> None:
         chat = update["message"]["chat"]["id"]
         assert chat not in running, "one person's updates overlap"
         running.add(chat)
@@ -120,7 +120,7 @@ async def test_a_chat_that_a_killed_replica_held_is_run_when_its_lease_is_over(d
     """R-15: a kill at any point; the update it was running runs again."""
     ran: list[int] = []
 
-    async def run(update: dict[str, Any]) -> None:
+    async def run(update: dict[str, Any], _: datetime) -> None:
         ran.append(update["update_id"])
 
     await arrive(database, message_update(1, update_id=1))
@@ -148,7 +148,7 @@ async def test_a_poisoned_update_is_set_aside_after_its_tries_and_the_chat_goes_
     """P-10: one bad update never stops the ones behind it, nor other chats."""
     ran: list[int] = []
 
-    async def run(update: dict[str, Any]) -> None:
+    async def run(update: dict[str, Any], _: datetime) -> None:
         ran.append(update["update_id"])
         if update["update_id"] == 1:
             raise RuntimeError("a fault of ours")
@@ -175,7 +175,7 @@ async def test_a_code_that_was_drawn_for_somebody_already_is_drawn_again(databas
     assert ann is not None
     codes = iter([ann.code, "another-one"])
 
-    async def run(_: dict[str, Any]) -> None:
+    async def run(*_: object) -> None:
         await database.execute(clash, uuid4(), next(codes))
 
     await arrive(database, message_update(14, text="/start"))
@@ -188,7 +188,7 @@ async def test_telegrams_patience_is_honoured_and_costs_the_update_nothing(datab
     """N-02, W-20: after a 429 the chat rests for as long as Telegram says, and then goes on where it was."""
     ran: list[float] = []
 
-    async def run(update: dict[str, Any]) -> None:
+    async def run(update: dict[str, Any], _: datetime) -> None:
         ran.append(asyncio.get_running_loop().time())
         if len(ran) == 1:
             raise TelegramRetryAfter(method=GetMe(), message="Too Many Requests", retry_after=1)
@@ -204,7 +204,7 @@ async def test_what_has_begun_ends_before_the_process_does(database: Database) -
     """R-15, W-24: SIGTERM in the middle of an update; the next one stays for the next process."""
     began, ended = asyncio.Event(), asyncio.Event()
 
-    async def run(_: dict[str, Any]) -> None:
+    async def run(*_: object) -> None:
         began.set()
         await asyncio.sleep(1)  # Longer than the lane takes to notice that it is time to stop.
         ended.set()
@@ -224,7 +224,7 @@ async def test_money_does_not_wait_for_a_stuck_chat(database: Database) -> None:
     """R-03: the payer's own chat hangs; the payment is told all the same."""
     stuck = asyncio.Event()
 
-    async def hang(_: dict[str, Any]) -> None:
+    async def hang(*_: object) -> None:
         await stuck.wait()
 
     bells = Bells()
@@ -272,6 +272,34 @@ async def test_ten_reports_of_one_charge_are_one_fact_that_continues_its_story(d
     assert fact["trace"].split("-")[1] == ORDER
     assert set(await states(database)) == {("done", 0)}
     assert await database.fetchval("select count(*) from contradictions") == 0
+
+
+async def test_one_charge_with_two_amounts_in_one_batch_is_told_as_it_came_first_and_is_an_alarm(
+    place: FreshDatabase,
+) -> None:
+    """M-22: I12 also holds within a batch; neither report is a silent success."""
+    async with opened(place.dsn("bot_app")) as database:
+        await arrive(database, paid_update(5, "twice"), paid_update(5, "twice", total_amount=1))
+        await MoneyLane(database, Bells()).report_some(500)
+        [fact] = await facts_of(database, "twice")
+        assert fact["amount_minor"] == 99
+        assert await database.fetchval(CONTRADICTED, UUID(fact["id"])) == 1
+    async with opened(place.dsn("postgres")) as admin:
+        await admin.execute("delete from bot.contradictions")
+
+
+CONTRADICTED = "select count(*) from contradictions where where_seen = 'outbox' and fact_id = $1"
+
+
+async def test_a_report_that_waits_for_more_than_a_minute_is_a_finding(database: Database) -> None:
+    """R-26: one that fails for a reason of ours is tried for ever, and said aloud meanwhile."""
+    await arrive(database, paid_update(1, "stuck"), paid_update(2, "fresh"), message_update(3, text="hello"))
+    await database.execute("update updates set received_at = now() - interval '61 seconds' where chat <> 2")
+    await intake.put_off_report("RuntimeError: ours", database)
+    audit = await answer_audit(AskAudit.of("bot")(), database)
+    [finding] = [finding for finding in audit.findings if finding.truth == "no payment waits to be told"]
+    assert (finding.invariant, finding.violations) == ("I13", 1)
+    assert "after 1 tries: RuntimeError: ours" in finding.examples[0]
 
 
 async def test_one_unreadable_report_among_many_is_set_aside_and_audited(database: Database) -> None:

@@ -159,6 +159,53 @@ async def test_the_same_id_with_other_fields_is_an_alarm(house: House) -> None:
         assert noted["digest_known"] != noted["digest_heard"]
 
 
+async def test_the_same_id_with_other_fields_in_one_batch_is_an_alarm_too(house: House) -> None:
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        handler = Handler(STARTED, house.handle, house.listener)
+        outcome = await handler.absorb([letter(fact), letter(fact.model_copy(update={"code": "r_other"}))])
+        assert (outcome.done, outcome.repeated) == (1, 1)
+        assert await house.listener.fetchval("select count(*) from contradictions where fact_id = $1", fact.id) == 1
+
+
+async def test_one_id_told_with_two_contents_at_once_is_an_alarm(house: House) -> None:
+    person = uuid4()
+    async with house.teller.transaction() as tx:
+        now = await tx.now()
+        facts = [PersonStarted.because(person, about=person, at=now, code=c, invited_by=None) for c in ("r_1", "r_2")]
+        await outbox.tell(tx, facts)
+    told = await house.teller.fetchval("select body ->> 'code' from facts where id = $1", facts[0].id)
+    assert told == "r_1", "the first counts"
+    assert await house.teller.fetchval("select count(*) from contradictions where fact_id = $1", facts[0].id) == 1
+
+
+async def test_a_relay_that_is_quicker_does_not_make_the_stream_another_one(house: House) -> None:
+    """A second replica publishes and remembers while this one still looks at the stream: nothing is told again."""
+    async with house.open(listening=False):
+        await house.tell(5)
+        await until(lambda: _untold_is(house, 0))
+        relay = outbox.Relay(house.teller, house.bus.client, "bot")
+        async with house.teller.held() as connection:
+            await relay.compare_stream(connection)
+
+            class Behind:
+                """A connection whose second read finds what another relay remembered meanwhile."""
+
+                async def fetchval(self, sql: str, *args: object) -> object:
+                    return await connection.fetchval(sql, *args)
+
+                async def fetchrow(self, sql: str, *args: object) -> object:
+                    await connection.execute("update streams set sequence = sequence + 3 where name = 'EVT_BOT'")
+                    return await connection.fetchrow(sql, *args)
+
+                def __getattr__(self, name: str) -> Any:
+                    return getattr(connection, name)
+
+            await relay.compare_stream(Behind())
+            await connection.execute("update streams set sequence = sequence - 3 where name = 'EVT_BOT'")
+        assert await house.teller.fetchval("select count(*) from untold") == 0
+
+
 async def test_a_fact_told_twice_with_other_fields_is_an_alarm_at_its_owner(house: House) -> None:
     person = uuid4()
     for code in ("r_one", "r_two"):
@@ -361,6 +408,7 @@ async def test_a_command_is_repeated_until_somebody_answers_and_obeyed_once(hous
             asked_minor=1,
             currency="XTR",
             expires_at=datetime.now(UTC),
+            expires_in_s=1800,
         )
 
     lost = 0

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from prometheus_client import Counter
 
+from payments import store
 from payments.answers import answer_balance, answer_checkout, answer_plans, place_order
 from payments.audit import CHECKS, COUNTS
-from payments.confirmation import Receipt
+from payments.confirmation import Receipt, payload_of
+from payments.ledger import REVENUE, Account
 from payments.subscribers import confirm_receipts, on_reward_earned
+from shared import telemetry
 from shared.audit import audited
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused
@@ -80,6 +85,10 @@ async def report(book: Database, *receipts: Receipt) -> None:
         await confirm_receipts(receipts, tx)
 
 
+def counted(counter: Counter) -> float:
+    return counter.labels("receipts")._value.get()
+
+
 async def wallet(person: UUID, book: Database) -> int:
     return (await answer_balance(AskBalance(person=person), book)).wallet_minor
 
@@ -103,6 +112,44 @@ async def test_a_charge_reported_with_another_amount_is_an_alarm_and_books_nothi
     await report(book, paid(invoice, person, charge="forged", amount=5000))
     assert await wallet(person, book) == 0
     assert await book.fetchval("select count(*) from contradictions where where_seen = 'receipts'") == 1
+
+
+async def test_of_two_reports_in_one_batch_the_earlier_counts_and_the_other_is_an_alarm(book: Database) -> None:
+    """M-22: the same charge with other fields is a contradiction within a batch too, whichever was given first."""
+    person = uuid4()
+    invoice = await placed(person, book)
+    early = paid(invoice, person, charge=uuid4().hex)
+    late = replace(early, amount_minor=5000, paid_at=NOW + timedelta(seconds=1))
+    contradictions, repeats = counted(telemetry.CONTRADICTIONS), counted(telemetry.DUPLICATES_REFUSED)
+    await report(book, late, early, early)
+    assert await book.fetchval("select amount_minor from receipts where id = $1", early.id) == early.amount_minor
+    assert await book.fetchval("select count(*) from contradictions where fact_id = $1", early.id) == 1
+    assert counted(telemetry.CONTRADICTIONS) == contradictions + 1
+    assert counted(telemetry.DUPLICATES_REFUSED) == repeats + 1, "a contradiction is no plain repeat"
+    assert await wallet(person, book) == 0
+
+
+async def test_of_two_reports_of_one_moment_the_first_given_counts(book: Database) -> None:
+    """M-22: where the times agree, the order in which they were given decides."""
+    person = uuid4()
+    first = paid(await placed(person, book), person, charge=uuid4().hex)
+    await report(book, first, replace(first, amount_minor=5000))
+    assert await book.fetchval("select amount_minor from receipts where id = $1", first.id) == first.amount_minor
+
+
+async def test_a_contradiction_is_counted_only_when_it_is_committed(book: Database) -> None:
+    person = uuid4()
+    receipt = paid(await placed(person, book), person, charge=uuid4().hex)
+    before = counted(telemetry.CONTRADICTIONS)
+
+    async def rolled_back() -> None:
+        async with book.transaction() as tx:
+            await confirm_receipts([receipt, replace(receipt, amount_minor=5000)], tx)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await rolled_back()
+    assert counted(telemetry.CONTRADICTIONS) == before
 
 
 async def test_shuffled_batches_that_share_people_do_not_deadlock(book: Database) -> None:
@@ -170,6 +217,12 @@ async def test_checkout_says_yes_only_to_the_invoice_as_it_was_asked(book: Datab
     assert await checked(payload="x") == "payload_unknown"
     assert await checked(currency="RUB") == "currency_differs"
     assert await checked(amount_minor=1) == "amount_differs"
+    newer = uuid4()
+    async with book.transaction() as tx:
+        await store.insert_invoice(newer, invoice.order, "stars", 99, "XTR", tx)
+    assert await checked() == "invoice_superseded"
+    assert await checked(payload=payload_of(invoice.order, newer, None)) is None
+    await book.execute("update invoices set opened_at = opened_at - interval '1 h' where id = $1", newer)
     await book.execute("update invoices set expires_at = now() - interval '1 s' where id = $1", invoice.invoice)
     assert await checked() == "invoice_expired"
     await report(book, paid(invoice, person))
@@ -184,6 +237,83 @@ async def test_an_expired_invoice_that_is_paid_all_the_same_buys(book: Database)
     await report(book, paid(invoice, person))
     assert await book.fetchval("select state from orders where id = $1", invoice.order) == "paid"
     assert await book.fetchval("select state from invoices where id = $1", invoice.invoice) == "paid"
+
+
+async def test_whatever_else_could_pay_a_finished_order_is_superseded(book: Database) -> None:
+    """The other invoice of the order that was paid, and that of the older order which the purchase closed."""
+    person, other = uuid4(), uuid4()
+    older, invoice = await placed(person, book), await placed(person, book)
+    async with book.transaction() as tx:
+        await store.insert_invoice(other, invoice.order, "stars", 99, "XTR", tx)
+    await report(book, paid(invoice, person))
+    rows = await book.fetch(
+        "select id, state from invoices where id = any($1)", [older.invoice, invoice.invoice, other]
+    )
+    assert {row["id"]: row["state"] for row in rows} == {
+        older.invoice: "superseded",
+        invoice.invoice: "paid",
+        other: "superseded",
+    }
+
+
+async def test_an_invoice_says_how_many_seconds_it_has_left_by_the_databases_clock(book: Database) -> None:
+    assert (await placed(uuid4(), book)).expires_in_s == 30 * 60
+
+
+async def test_a_rate_counts_from_its_beginning(fresh: FreshDatabase, book: Database) -> None:
+    """The newest begun version of a rate is today's; one of tomorrow is worth nothing yet."""
+    owner = await asyncpg.connect(fresh.dsn("payments_owner"))
+    await owner.execute("""
+        insert into rates (currency, from_at, kopecks, per_minor)
+        values ('AAA', now() - interval '2 d', 1, 1), ('AAA', now() - interval '1 d', 2, 1),
+          ('AAA', now() + interval '1 d', 3, 1), ('BBB', now() + interval '1 d', 3, 1)
+    """)
+    await owner.close()
+    person = uuid4()
+    known, unknown = (
+        Receipt("telegram_stars", uuid4().hex, person, currency, 100, "free", NOW) for currency in ("AAA", "BBB")
+    )
+    await report(book, known, unknown)
+    assert await book.fetchval("select value_minor from bookings where receipt = $1", known.id) == 200
+    assert await book.fetchval("select because from bookings where receipt = $1", unknown.id) == "no_rate"
+
+
+async def test_a_reward_leaves_what_an_open_order_waits_for(fresh: FreshDatabase, book: Database) -> None:
+    """A reward pays the partner's debt from what he earned, never from the part payment of his open order."""
+    person, transfer = uuid4(), uuid4()
+    invoice = await placed(person, book)
+    await report(book, paid(invoice, person, amount=50))
+    owed = Account("owed", person)
+    async with book.transaction() as tx:
+        await store.open_accounts({owed, REVENUE}, tx)
+        await tx.execute("update accounts set balance_minor = -9000 where id = $1", owed.id)
+        await tx.execute(
+            "insert into transfers (id, cause, reason, person) values ($1, $2, 'purchase', $3)",
+            transfer,
+            str(transfer),
+            person,
+        )
+        await tx.execute(
+            "insert into entries values ($1, $2, -9000, 'RUB'), ($1, $3, 9000, 'RUB')", transfer, owed.id, REVENUE.id
+        )
+    async with book.transaction() as tx:
+        await on_reward_earned([reward(person, uuid4(), 100)], tx)
+    balance = await answer_balance(AskBalance(person=person), book)
+    assert (balance.wallet_minor, balance.earned_minor, balance.owed_minor) == (50 * 14900 // 99, 0, 8900)
+    await report(book, paid(invoice, person, amount=50))
+    assert await book.fetchval("select state from orders where id = $1", invoice.order) == "paid"
+
+
+async def test_a_reward_may_leave_after_21_days(fresh: FreshDatabase, book: Database) -> None:
+    partner, old, young = uuid4(), uuid4(), uuid4()
+    async with book.transaction() as tx:
+        await on_reward_earned([reward(partner, old, 1000), reward(partner, young, 300)], tx)
+    owner = await asyncpg.connect(fresh.dsn("payments_owner"))
+    for receipt, age in ((old, timedelta(days=21, minutes=1)), (young, timedelta(days=20, hours=23))):
+        await owner.execute("update transfers set at = now() - $2::interval where cause = $1", f"reward:{receipt}", age)
+    await owner.close()
+    balance = await answer_balance(AskBalance(person=partner), book)
+    assert (balance.earned_minor, balance.withdrawable_minor) == (1300, 1000)
 
 
 async def test_money_of_nobody_rests_in_suspense_and_is_told(book: Database) -> None:
@@ -216,11 +346,8 @@ async def test_a_reward_is_booked_once_per_receipt_however_it_comes(book: Databa
     partner, first, second = uuid4(), uuid4(), uuid4()
 
     async def book_rewards() -> None:
-        try:
-            async with book.transaction() as tx:
-                await on_reward_earned([reward(partner, first), reward(partner, second)], tx)
-        except asyncpg.UniqueViolationError:
-            return  # The natural key held; the bus would ask again and find it booked.
+        async with book.transaction() as tx:
+            await on_reward_earned([reward(partner, first), reward(partner, second), reward(partner, first)], tx)
 
     await asyncio.gather(*(book_rewards() for _ in range(20)))
     await book_rewards()
@@ -232,9 +359,10 @@ async def test_a_reward_is_booked_once_per_receipt_however_it_comes(book: Databa
 
 async def test_the_app_role_can_neither_change_nor_unbalance_the_book(book: Database) -> None:
     """D-10: history is insert-only by grant, and a transfer that does not balance is refused by the database."""
-    for table in ("transfers", "entries", "receipts", "bookings"):
-        for statement in (f"delete from {table}", f"update {table} set at = at", f"truncate {table}"):
-            with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.UndefinedColumnError)):
+    columns = {"transfers": "at", "entries": "amount_minor", "receipts": "amount_minor", "bookings": "outcome"}
+    for table, column in columns.items():
+        for statement in (f"delete from {table}", f"update {table} set {column} = {column}", f"truncate {table}"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await book.execute(statement)
     person = uuid4()
     await report(book, paid(await placed(person, book), person))

@@ -20,6 +20,7 @@ SCHEMAS = {
     "notifier": "notifier",
     "shared": "payments",
 }
+NAME = re.compile(r"\w+")
 CONSTANT = re.compile(r"_?[A-Z][A-Z_0-9]*")
 BEGINS = re.compile(r"^\s*(select|insert|update|delete|with)\s")
 
@@ -30,9 +31,11 @@ def statements(package: str) -> list[tuple[str, str]]:
     for path in files(package):
         module = ".".join(path.relative_to(PACKAGES[package].parent).with_suffix("").parts)
         for node in ast.parse(path.read_text()).body:
-            name = ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else ""
-            value = getattr(import_module(module), name) if CONSTANT.fullmatch(name) else None
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            name = ast.unparse(target) if target is not None else ""
+            value = getattr(import_module(module), name) if NAME.fullmatch(name) else None
             if isinstance(value, str) and BEGINS.match(value):
+                assert CONSTANT.fullmatch(name), f"{module}.{name} is SQL, and a constant is written in upper case"
                 found.append((f"{module}.{name}", value))
     return found
 

@@ -38,6 +38,7 @@ PLACED = Invoice(
     asked_minor=1529,
     currency="XTR",
     expires_at=NOW,
+    expires_in_s=1800,
 )
 BALANCE = Balance(
     wallet_minor=5000,

@@ -1,4 +1,4 @@
-"""The six house tests: rules that matter enough for a test to know them."""
+"""The house tests: rules that matter enough for a test to know them."""
 
 import ast
 import json
@@ -25,8 +25,48 @@ PACKAGES = SERVICES | {
     "turnpike_cli": ROOT / "deploy/cli/turnpike_cli",
     "turnpike_local": ROOT / "deploy/local/turnpike_local",
 }
-DECISIONS_MAY_NOT = ("asyncio", "asyncpg", "random", "secrets", "logging", "structlog", "time", "aiogram", "aiohttp")
-DOORS_AND_CELLARS = ("store", "subscribers", "answers", "ticks", "webhooks", "app", "settings", "audit", "__main__")
+# The rooms that touch something, by name and what; whatever module of a service is in none of them is a decision.
+ROOMS = {
+    "__init__": "nothing, or the order of imports",
+    "__main__": "the process",
+    "app": "construction",
+    "settings": "the environment",
+    "store": "SQL",
+    "audit": "SQL",
+    "subscribers": "facts",
+    "answers": "questions and commands",
+    "ticks": "time",
+    "webhooks": "HTTP",
+    "metrics": "Prometheus",
+    "telegram": "Telegram",
+    "panels": "nodes",
+    "chats": "taps and messages",
+    "lanes": "updates on lease",
+    "migrations": "the schema",
+    "texts": "words",
+}
+# What one service has and no other, with what it touches.
+OTHER_ROOMS = {
+    "bot_gateway/buttons": "aiogram, whose callback data buttons carry",
+    "bot_gateway/introduction": "Telegram, until it knows the commands",
+    "bot_gateway/lazy_aiogram": "the import system",
+    "bot_gateway/pace": "buckets, and waiting for them",
+    "bot_gateway/polling": "Telegram and a session lock",
+    "bot_gateway/receiving": "updates on their way into the store",
+    "bot_gateway/waiting": "the event loop",
+    "notifier/courier": "deliveries on lease, and Telegram",
+    "vpn_provisioner/conclude": "subscriptions under their lock, and the outbox",
+    "vpn_provisioner/fleet": "the loops of every node",
+    "vpn_provisioner/live": "one node's panel",
+    "vpn_provisioner/watch": "what a node holds, against what it should",
+    "vpn_provisioner/work": "jobs on lease, and a node",
+}
+VALUES = {f"shared.{name}" for name in ("contract", "facts", "questions", "commands", "money", "texts")}
+DECISIONS_MAY_NOT = {
+    *("asyncio", "asyncpg", "random", "secrets", "logging", "structlog", "time", "os", "sys", "socket", "pathlib"),
+    *("aiogram", "aiohttp", "grpc", "nats", "faststream", "opentelemetry", "prometheus_client"),
+}
+ASKS_THE_CLOCK_OR_CHANCE = {"now", "utcnow", "today", "uuid1", "uuid4"}
 
 
 def files(package: str) -> Iterator[Path]:
@@ -58,25 +98,60 @@ def test_services_import_shared_and_never_each_other(package: str) -> None:
         assert not strangers, f"{path.relative_to(ROOT)} imports {strangers}"
 
 
+def decisions(package: str) -> list[Path]:
+    """Every module of a service that is no door, cellar, window or fuse box."""
+    return [path for path in files(package) if not set(rooms_of(package, path)) & (set(ROOMS) | set(OTHER_ROOMS))]
+
+
+def rooms_of(package: str, path: Path) -> Iterator[str]:
+    """The names a module may be listed by: each of its folders, its own, and its own with the service's."""
+    inside = path.relative_to(PACKAGES[package]).with_suffix("")
+    yield from inside.parts
+    yield f"{package}/{inside}"
+
+
 @pytest.mark.parametrize("package", SERVICES)
 def test_decisions_touch_nothing_but_values(package: str) -> None:
-    """A module that is no door, cellar, window or fuse box has no await, clock, random or log."""
+    """What nobody declared to touch something has no await, clock, chance or log, and imports values only."""
+    there = PACKAGES[package].parent
+    deciding = {".".join(path.relative_to(there).with_suffix("").parts) for path in decisions(package)}
+    # What rides in a button is a value, though its base class is a library's; so is what a window may answer.
+    known = deciding | VALUES | {f"{package}.buttons", f"{package}.panels.protocol"}
     for path in decisions(package):
-        tree = ast.parse(path.read_text())
-        assert not any(isinstance(node, ast.Await | ast.AsyncFunctionDef) for node in ast.walk(tree)), path
-        assert not tops(path) & set(DECISIONS_MAY_NOT), path
-        clocks = {name for name in imports(path) if name in ("shared.clock", "shared.db", "shared.outbox")}
-        assert not clocks, f"{path} imports {clocks}"
+        where, nodes = path.relative_to(ROOT), list(ast.walk(ast.parse(path.read_text())))
+        waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+        assert not any(isinstance(node, waiting) for node in nodes), f"{where} waits"
+        assert not tops(path) & DECISIONS_MAY_NOT, f"{where} imports {tops(path) & DECISIONS_MAY_NOT}"
+        called = {ast.unparse(node.func).split(".")[-1] for node in nodes if isinstance(node, ast.Call)}
+        asked = called & (ASKS_THE_CLOCK_OR_CHANCE | {"open", "print"})
+        assert not asked, f"{where} calls {asked}"
+        rooms = {name for name in modules(path) if name.split(".")[0] in ("shared", package)}
+        assert rooms <= known, f"{where} imports {rooms - known}, which are no values"
 
 
-def decisions(package: str) -> list[Path]:
-    """The files that a service lists as its decisions, by its passport: `Decides in: a.py, b.py`."""
+def modules(path: Path) -> Iterator[str]:
+    """The modules that a file imports from, each as far as it is a file: `shared.db`, never `shared.db.Tx`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            folder = "." not in node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names) if folder else (node.module,)
+
+
+@pytest.mark.parametrize("package", SERVICES)
+def test_the_passport_names_every_decision_and_nothing_else(package: str) -> None:
     passport = (PACKAGES[package].parent / "README.md").read_text()
-    listed = re.search(r"^Decides in: (.+)$", passport, re.MULTILINE)
+    listed = re.search(r"^Decides in: (.+?)\n\n", passport, re.MULTILINE | re.DOTALL)
     assert listed, f"the passport of {package} names its decisions: 'Decides in: `a.py`, …'"
-    names = re.findall(r"`([\w/]+\.py)`", listed.group(1))
-    assert names
-    return [PACKAGES[package] / name for name in names]
+    there = {str(path.relative_to(PACKAGES[package])) for path in decisions(package)}
+    assert set(re.findall(r"`([\w/]+\.py)`", listed.group(1))) == there
+
+
+def test_every_room_that_is_listed_exists() -> None:
+    """A list that outlives its rooms would hide a decision of the same name."""
+    there = {name for package in SERVICES for path in files(package) for name in rooms_of(package, path)}
+    assert set(ROOMS) | set(OTHER_ROOMS) <= there
 
 
 def test_only_two_files_know_nats() -> None:
@@ -90,16 +165,57 @@ def test_only_two_files_know_nats() -> None:
 
 
 SQL = re.compile(r"^\s*(select|insert|update|delete|with)\b.*\b(from|into|set|select)\b", re.DOTALL)
+STATEMENT = re.compile(
+    r"^\s*(select\b.*\bfrom\b|insert\s+into\b|update\s+\S+\s+(\w+\s+)?set\b|delete\s+from\b|with\s+\w+\s+as\b)",
+    re.DOTALL,
+)
+RUNS_SQL = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "fetchmany", "prepare", "cursor"}
 
 
 def test_sql_lives_in_constants_and_is_never_put_together() -> None:
-    """An f-string with SQL is an injection that waits for its day."""
+    """An f-string with SQL is an injection that waits for its day; SQL within a function is prepared by no test."""
     for package in (*SERVICES, "shared"):
         for path in files(package):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.JoinedStr):
-                    text = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
-                    assert not SQL.match(text), f"{path.relative_to(ROOT)}:{node.lineno}"
+            for line in sql_out_of_place(ast.parse(path.read_text())):
+                pytest.fail(
+                    f"{path.relative_to(ROOT)}:{line}: SQL stands in a constant above the function that runs it"
+                )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(): tx.execute('vacuum')",
+        "def f(): tx.fetch(f'select {x}')",
+        "def f(): tx.fetchval('select ' + x)",
+        "def f(): tx.execute(SQL.format(x))",
+        "def f(): tx.execute(query='select 1')",
+        "def f():\n  sql = 'select a from b'\n  tx.execute(sql)",
+        "SQL = f'delete from {x}'",
+    ],
+)
+def test_sql_out_of_place_is_found(code: str) -> None:
+    assert list(sql_out_of_place(ast.parse(code)))
+
+
+def sql_out_of_place(tree: ast.Module) -> Iterator[int]:
+    """The lines of SQL that is no module-level constant, or that is put together where it is run."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            text = "".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
+            if SQL.match(text):
+                yield node.lineno
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in RUNS_SQL:
+            said = [*node.args[:1], *(word.value for word in node.keywords if word.arg in ("sql", "query"))]
+            if any(not isinstance(one, ast.Name | ast.Attribute | ast.Starred) for one in said):
+                yield node.lineno
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node, clean=False)
+            for inner in ast.walk(node):
+                if not isinstance(inner, ast.Constant) or not isinstance(inner.value, str):
+                    continue
+                if inner.value != docstring and STATEMENT.match(inner.value):
+                    yield inner.lineno
 
 
 def test_settings_and_their_example_name_the_same_variables() -> None:

@@ -125,6 +125,15 @@ def test_a_payload_that_is_not_ours_is_money_all_the_same() -> None:
         assert (booking.outcome, booking.because, booking.value_minor) == ("wallet", "no_order", 99 * 150)
 
 
+def test_an_invoice_of_another_order_lends_no_ratio() -> None:
+    """M-22: what the payload puts together is worth what the rate of the day says."""
+    book = book_of(ORDER)
+    other = Invoice(some("other"), some("other order"), 1, "XTR")
+    book.invoices = {INVOICE.id: INVOICE, other.id: other}
+    (booking,) = booked(book, stars(99, payload=payload_of(ORDER.id, other.id, None)))
+    assert booking.value_minor == 99 * 150
+
+
 def test_an_unknown_payer_or_currency_rests_in_suspense() -> None:
     for receipt, book in ((stars(payer=None), book_of(ORDER)), (stars(payload="?"), book_of(ORDER, rates={}))):
         (booking,) = booked(book, receipt)

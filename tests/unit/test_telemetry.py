@@ -66,3 +66,35 @@ def test_services_that_sample_keep_the_same_stories() -> None:
     )
     assert first == second
     assert 100 < first.count(Decision.RECORD_AND_SAMPLE) < 300
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, ratio: float) -> InMemorySpanExporter:
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(sampler=telemetry.stories(ratio))
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(telemetry, "tracer", provider.get_tracer("test"))
+    return spans
+
+
+def test_a_failed_span_names_the_kind_of_error_and_never_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S-14: an error's text may hold what a person typed, or a token."""
+    spans = recorded(monkeypatch, 1.0)
+    with pytest.raises(ValueError), telemetry.span("alone"):
+        raise ValueError("my passport is 4510")
+    with pytest.raises(ValueError), telemetry.batch("many", ["00-" + "a" * 32 + "-" + "b" * 16 + "-01", None]):
+        raise ValueError("my passport is 4510")
+    for span in spans.get_finished_spans():
+        assert not span.status.is_ok, span.name
+        assert (span.attributes or {})[telemetry.FAILED] == "ValueError"
+        assert "passport" not in span.to_json()
+    assert [span.name for span in spans.get_finished_spans()] == ["alone", "many", "many"]
+
+
+def test_a_failure_is_recorded_also_when_its_story_is_not_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = recorded(monkeypatch, 0.0)
+    with telemetry.span("fine"):
+        pass
+    with pytest.raises(ValueError), telemetry.span("fails"):
+        raise ValueError
+    (alone,) = spans.get_finished_spans()
+    assert (alone.name, len(alone.links), (alone.attributes or {})[telemetry.FAILED]) == ("failed", 1, "ValueError")

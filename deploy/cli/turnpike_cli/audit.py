@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 from shared.bus import Bus
 from shared.contract import Refused
+from shared.owners import OWNERS
 from shared.questions import AskAudit, Finding
-from shared.streams import OWNERS
 
 AUDIT_TIMEOUT_S = 30.0
 
 # What one owner counts and another must have answered with exactly as many rows: no effect lost, doubled or invented.
 AGREEMENTS = (
+    ("I5", "every payment that Telegram reported lately is a receipt", "bot.reported_lately", "payments.reported_lately"),
     ("I6", "every received payment has one reward decision", "payments.received", "referrals.receipts_decided"),
     ("I6", "every bought subscription has one access row", "payments.bought", "vpn.periods"),
     ("I6", "every bought subscription has one message", "payments.bought", "notifier.orders_told"),
+    ("I6", "every access that was granted was told with its key", "vpn.orders_granted", "notifier.keys_told"),
+    ("I6", "every reward was told", "payments.rewards", "notifier.rewards_told"),
     ("I7", "every reward earned is booked once", "payments.rewards", "referrals.rewards"),
     ("I7", "rewards booked are rewards earned, to the kopeck", "payments.reward_minor", "referrals.reward_minor"),
 )

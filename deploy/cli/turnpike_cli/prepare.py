@@ -12,26 +12,20 @@ import click
 
 from shared.migrate import MigrationError, migrate
 from shared.outbox import BrokerError, make_streams
+from shared.owners import OWNERS
 
-PACKAGES = {
-    "bot": "bot_gateway",
-    "payments": "payments",
-    "referrals": "referrals",
-    "vpn": "vpn_provisioner",
-    "notifier": "notifier",
-}
 REFUSED_STATUS = 2
 
 
 @click.command("migrate")
-@click.argument("services", nargs=-1, type=click.Choice(sorted(PACKAGES)))
+@click.argument("services", nargs=-1, type=click.Choice(sorted(OWNERS)))
 def migrate_command(services: tuple[str, ...]) -> None:
     """Bring the schemas of SERVICES (all that are installed here) to the shape their code expects.
 
     Each is reached as its owner, by TURNPIKE_<SERVICE>_OWNER_DSN. Two runners at once wait for each other.
     """
-    for service in services or [name for name, package in PACKAGES.items() if find_spec(package)]:
-        applied = _run(migrate(_wanted(f"TURNPIKE_{service.upper()}_OWNER_DSN"), PACKAGES[service]))
+    for service in services or [name for name, package in OWNERS.items() if find_spec(package)]:
+        applied = _run(migrate(_wanted(f"TURNPIKE_{service.upper()}_OWNER_DSN"), OWNERS[service]))
         click.echo(f"{service}: {', '.join(applied) or 'nothing to do'}")
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.owners import OWNERS
 from turnpike_local.ports import LOOPBACK, answers
 from turnpike_local.processes import Child
 
@@ -19,13 +20,7 @@ class Service:
     package: str
 
 
-SERVICES = (
-    Service("bot", "bot_gateway"),
-    Service("payments", "payments"),
-    Service("referrals", "referrals"),
-    Service("vpn", "vpn_provisioner"),
-    Service("notifier", "notifier"),
-)
+SERVICES = tuple(Service(name, package) for name, package in OWNERS.items())
 
 
 def service(name: str) -> Service:

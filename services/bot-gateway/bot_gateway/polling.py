@@ -7,8 +7,8 @@ import structlog
 from aiogram import Bot
 from aiogram.exceptions import TelegramConflictError
 
-from bot_gateway.intake import take_in
 from bot_gateway.lanes import Bells
+from bot_gateway.receiving import take_in
 from bot_gateway.store import intake
 from bot_gateway.telegram import fetch_updates, retry_after_of, said, stop_webhook
 from bot_gateway.waiting import pause, unless

@@ -9,9 +9,9 @@ import structlog
 from aiogram import Bot
 from faststream.asgi import AsgiResponse
 
-from bot_gateway.intake import take_in
 from bot_gateway.lanes import Bells
 from bot_gateway.metrics import WEBHOOKS_REFUSED
+from bot_gateway.receiving import take_in
 from bot_gateway.telegram import point_webhook, retry_after_of, said
 from bot_gateway.waiting import pause
 from shared.db import Database, database_is_to_blame

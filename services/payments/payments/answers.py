@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from payments import store
-from payments.confirmation import ids_in, payload_of
+from payments.confirmation import Charge, Offer, ids_in, may_charge, payload_of
 from shared import telemetry
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, derived_id
@@ -43,7 +43,7 @@ async def place_order(command: PlaceOrder, tx: Tx) -> Invoice | Refused:
         return Refused(reason="plan_unknown", detail=f"{command.plan} for {command.months} months is not on sale")
     order, invoice, trace = command.id, derived_id("invoice", command.id), telemetry.current_trace()
     await store.insert_order(order, command.person, price, trace, tx)
-    expires_at = await store.insert_invoice(invoice, order, command.way, price["stars"], "XTR", tx)
+    opened = await store.insert_invoice(invoice, order, command.way, price["stars"], "XTR", tx)
     return Invoice(
         order=order,
         invoice=invoice,
@@ -53,7 +53,8 @@ async def place_order(command: PlaceOrder, tx: Tx) -> Invoice | Refused:
         price_minor=price["price_minor"],
         asked_minor=price["stars"],
         currency="XTR",
-        expires_at=expires_at,
+        expires_at=opened["expires_at"],
+        expires_in_s=opened["expires_in_s"],
     )
 
 
@@ -61,21 +62,9 @@ async def answer_checkout(question: AskCheckout, database: Database) -> Checkout
     """Yes only for the open, unexpired, newest invoice of an open order of that person, at its amount and currency."""
     order, invoice = ids_in(question.payload)
     row = await store.invoice_for_checkout(invoice, order, database) if order and invoice else None
-    if row is None:
-        return Checkout(ok=False, reason="payload_unknown")
-    if question.payer is None or row["person"] != question.payer:
-        return Checkout(ok=False, reason="not_yours")
-    if row["state"] != "open":
-        return Checkout(ok=False, reason="order_closed")
-    if row["superseded"]:
-        return Checkout(ok=False, reason="invoice_superseded")
-    if row["expired"]:
-        return Checkout(ok=False, reason="invoice_expired")
-    if row["asked_currency"] != question.currency:
-        return Checkout(ok=False, reason="currency_differs")
-    if row["asked_minor"] != question.amount_minor:
-        return Checkout(ok=False, reason="amount_differs")
-    return Checkout(ok=True, reason=None)
+    offer = Offer(**row) if row else None
+    reason = may_charge(Charge(question.payer, question.currency, question.amount_minor), offer)
+    return Checkout(ok=reason is None, reason=reason)
 
 
 async def answer_balance(question: AskBalance, database: Database) -> Balance:
@@ -97,7 +86,7 @@ async def answer_balance(question: AskBalance, database: Database) -> Balance:
 
 async def answer_book(_: AskBook, database: Database) -> Book:
     lines = [
-        BookLine(account=row["kind"], currency=row["currency"], amount_minor=row["amount_minor"])
+        BookLine(account=row["kind"], currency=row["currency"], amount_minor=int(row["amount_minor"]))
         for row in await store.book_lines(database)
     ]
     return Book(lines=tuple(lines))

@@ -66,7 +66,7 @@ join orders o on o.id = b.order_id
 join invoices i on i.id = b.invoice and i.order_id = o.id
 where b.outcome <> 'suspense'
   and r.currency = i.asked_currency
-  and b.value_minor <> r.amount_minor * o.price_minor / i.asked_minor
+  and b.value_minor <> div(r.amount_minor::numeric * o.price_minor, i.asked_minor)
 """
 
 CHECKS = (
@@ -83,6 +83,11 @@ CHECKS = (
 COUNTS = """
 select
   (select count(*) from receipts) as receipts,
+  (
+    select count(*)
+    from receipts
+    where acquirer in ('telegram_stars', 'telegram_card') and received_at > now() - interval '29 days'
+  ) as reported_lately,
   (select count(*) from bookings where outcome <> 'suspense') as received,
   (select count(*) from bookings where outcome = 'bought') as bought,
   (select count(*) from bookings where outcome = 'suspense') as parked,

@@ -34,6 +34,17 @@ Because = Literal[
 ]
 
 
+Refusal = Literal[
+    "payload_unknown",
+    "not_yours",
+    "order_closed",
+    "invoice_superseded",
+    "invoice_expired",
+    "currency_differs",
+    "amount_differs",
+]
+
+
 @dataclass(frozen=True)
 class Receipt:
     """Money that an acquirer says it took. The charge is its key: never the payload, never the notice."""
@@ -79,6 +90,27 @@ class Order:
     @property
     def bought(self) -> Bought:
         return Bought(order=self.id, what="subscription", terms=self.terms, price_minor=self.price_minor)
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What an acquirer is about to take, and asks whether it may."""
+
+    payer: UUID | None
+    currency: str
+    amount_minor: int
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An invoice as a checkout finds it, `state` being its order's."""
+
+    person: UUID
+    state: str
+    asked_minor: int
+    asked_currency: str
+    superseded: bool
+    expired: bool
 
 
 @dataclass(frozen=True)
@@ -208,6 +240,25 @@ def value_of(
         return converted(receipt.amount_minor, Fraction(order.price_minor, invoice.asked_minor))
     rate = rates.get(receipt.currency)
     return None if rate is None else converted(receipt.amount_minor, rate)
+
+
+def may_charge(charge: Charge, offer: Offer | None) -> Refusal | None:
+    """Yes (None) only for the open, unexpired, newest invoice of an open order of that person, as it was asked."""
+    if offer is None:
+        return "payload_unknown"
+    if charge.payer is None or charge.payer != offer.person:
+        return "not_yours"
+    if offer.state != "open":
+        return "order_closed"
+    if offer.superseded:
+        return "invoice_superseded"
+    if offer.expired:
+        return "invoice_expired"
+    if charge.currency != offer.asked_currency:
+        return "currency_differs"
+    if charge.amount_minor != offer.asked_minor:
+        return "amount_differs"
+    return None
 
 
 def payload_of(order: UUID, invoice: UUID, trace: str | None) -> str:

@@ -101,6 +101,10 @@ class Holdings:
     def owed(self) -> Account:
         return Account("owed", self.person)
 
+    @property
+    def accounts(self) -> tuple[Account, Account, Account]:
+        return self.wallet, self.earned, self.owed
+
     def after(self, transfer: Transfer) -> "Holdings":
         """The holdings once this transfer is written."""
         return replace(

@@ -4,7 +4,8 @@ Locks are taken in one order, receipts, orders, accounts, each by id: two batche
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
 from fractions import Fraction
 from uuid import UUID
 
@@ -27,46 +28,57 @@ REWARDS_MATURE_AFTER = timedelta(days=21)
 # Receipts: once per charge, whoever reports it.
 
 CLAIM_RECEIPTS = """
-with reported as (
-  select *
-  from unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::bigint[],
-    $9::timestamptz[]
-  ) as r (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
-), fresh as (
-  insert into receipts (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
-  select * from reported order by id
-  on conflict do nothing
-  returning id
-)
-select r.id, f.id is not null as fresh, k.digest as known, r.digest as heard
-from reported r
-left join fresh f using (id)
-left join receipts k on k.id = r.id
+insert into receipts (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
+select *
+from unnest(
+  $1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::bigint[], $7::text[], $8::bigint[],
+  $9::timestamptz[]
+) as r (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
+order by id
+on conflict do nothing
+returning id
 """
+
+# A statement of its own: only a later one sees the row of a transaction that the claim waited for.
+STANDING = "select id, digest from receipts where id = any($1::uuid[])"
 
 NOTE_CONTRADICTION = """
 insert into contradictions (where_seen, fact_id, digest_known, digest_heard)
 values ('receipts', $1, $2, $3)
 on conflict do nothing
+returning id
 """
 
 
-async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> list[Receipt]:
-    """The receipts that nobody booked before; a known charge with other fields is noted as a contradiction (I12)."""
-    distinct = {receipt.id: receipt for receipt in receipts}
+@dataclass(frozen=True)
+class Claim:
+    """What nobody booked before, how many only repeat what stands, and how many contradictions were noted."""
+
+    fresh: list[Receipt]
+    repeats: int
+    contradictions: int
+
+
+async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> Claim:
+    """Of each charge the first counts, by when it was paid, then as given; other fields are a contradiction (I12)."""
+    firsts: dict[UUID, Receipt] = {}
+    for receipt in sorted(receipts, key=lambda receipt: receipt.paid_at):
+        firsts.setdefault(receipt.id, receipt)
     rows = [
         (r.id, r.acquirer, r.charge, r.payer, r.currency, r.amount_minor, r.payload, digest_of(r), r.paid_at)
-        for r in distinct.values()
+        for r in firsts.values()
     ]
-    fresh = []
-    for row in await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9)):
-        if row["fresh"]:
-            fresh.append(distinct[row["id"]])
-        elif row["known"] is not None and row["known"] != row["heard"]:
-            log.error("a charge was reported again with other fields", receipt=str(row["id"]))
-            await tx.execute(NOTE_CONTRADICTION, row["id"], row["known"], row["heard"])
-    return fresh
+    fresh = [firsts[row["id"]] for row in await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9))]
+    standing = {row["id"]: row["digest"] for row in await tx.fetch(STANDING, list(firsts))}
+    differing = [receipt for receipt in receipts if digest_of(receipt) != standing[receipt.id]]
+    noted = [await note_contradiction(receipt, standing[receipt.id], tx) for receipt in differing]
+    return Claim(fresh, len(receipts) - len(fresh) - len(differing), sum(noted))
+
+
+async def note_contradiction(receipt: Receipt, known: int, tx: Tx) -> bool:
+    """False when the same contradiction was noted before."""
+    log.error("a charge was reported again with other fields", receipt=str(receipt.id))
+    return await tx.fetchval(NOTE_CONTRADICTION, receipt.id, known, digest_of(receipt)) is not None
 
 
 def digest_of(receipt: Receipt) -> int:
@@ -98,6 +110,14 @@ order by id
 for update
 """
 
+# Under the accounts' locks nobody adds to a part: whoever books a receipt holds its payer's wallet.
+WAITING = """
+select person, id, received_minor
+from orders
+where person = any($1::uuid[]) and state = 'open' and received_minor > 0
+order by id
+"""
+
 RATES = """
 select distinct on (currency) currency, kopecks, per_minor
 from rates
@@ -119,20 +139,25 @@ async def open_book(receipts: Sequence[Receipt], tx: Tx) -> Book:
         for row in await tx.fetch(INVOICES, [invoice for _, invoice in named if invoice])
     }
     holdings = await lock_holdings(payers, tx)
-    for order in orders.values():
-        if order.state == "open" and order.received_minor and order.person in holdings:
-            holdings[order.person] = holdings[order.person].waits_for(order.id, order.received_minor)
     rates = {row["currency"]: Fraction(row["kopecks"], row["per_minor"]) for row in await tx.fetch(RATES)}
     return Book(await tx.now(), rates, orders, invoices, holdings)
 
 
 async def lock_holdings(people: Sequence[UUID], tx: Tx) -> dict[UUID, Holdings]:
-    """What the book holds for each of these people, locked; zeros for who has no account yet."""
+    """What the book holds for each of these people and what their open orders wait for, locked.
+
+    The accounts are opened first: what does not exist cannot be locked, and two would both find nothing.
+    """
+    owned = [account for person in people for account in Holdings(person).accounts]
+    await open_accounts(owned, tx)
     balances: dict[UUID, dict[str, int]] = {person: {} for person in people}
     for row in await tx.fetch(LOCK_HOLDINGS, list(people)):
         balances[row["owner"]][row["kind"]] = row["balance_minor"]
+    waiting: dict[UUID, list[tuple[UUID, int]]] = {person: [] for person in people}
+    for row in await tx.fetch(WAITING, list(people)):
+        waiting[row["person"]].append((row["id"], row["received_minor"]))
     return {
-        person: Holdings(person, held.get("wallet", 0), held.get("earned", 0), -held.get("owed", 0))
+        person: Holdings(person, held["wallet"], held["earned"], -held["owed"], tuple(waiting[person]))
         for person, held in balances.items()
     }
 
@@ -274,7 +299,7 @@ values ($1, $2, 'subscription', $3, $4, $5, $6, $7, $8, $9, now(), now() + $10::
 INSERT_INVOICE = """
 insert into invoices (id, order_id, way, asked_minor, asked_currency, opened_at, expires_at)
 values ($1, $2, $3, $4, $5, now(), now() + $6::interval)
-returning expires_at
+returning expires_at, extract(epoch from expires_at - now())::int as expires_in_s
 """
 
 
@@ -299,12 +324,11 @@ async def insert_order(order: UUID, person: UUID, price: Row, trace: str | None,
     )
 
 
-async def insert_invoice(invoice: UUID, order: UUID, way: str, asked_minor: int, currency: str, tx: Tx) -> datetime:
-    """Open an invoice; answers when it expires."""
-    expires_at: datetime = await tx.fetchval(
-        INSERT_INVOICE, invoice, order, way, asked_minor, currency, INVOICE_LIVES_FOR
-    )
-    return expires_at
+async def insert_invoice(invoice: UUID, order: UUID, way: str, asked_minor: int, currency: str, tx: Tx) -> Row:
+    """Open an invoice; answers when it expires, and in how many seconds."""
+    row = await tx.fetchrow(INSERT_INVOICE, invoice, order, way, asked_minor, currency, INVOICE_LIVES_FOR)
+    assert row is not None, "an insert that returns"
+    return row
 
 
 # Answers.
@@ -353,7 +377,7 @@ limit 10
 
 
 BOOK = """
-select a.kind, e.currency, sum(e.amount_minor)::bigint as amount_minor
+select a.kind, e.currency, sum(e.amount_minor) as amount_minor
 from entries e
 join accounts a on a.id = e.account
 group by a.kind, e.currency

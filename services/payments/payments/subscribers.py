@@ -30,12 +30,13 @@ def receipt_from(event: PaymentReported) -> Receipt:
 
 async def confirm_receipts(receipts: Sequence[Receipt], tx: Tx) -> None:
     """The one path for money: book each charge once, let its order spend it, and tell, in this transaction."""
-    fresh = await store.claim_receipts(receipts, tx)
-    tx.after_commit(lambda: telemetry.DUPLICATES_REFUSED.labels("receipts").inc(len(receipts) - len(fresh)))
-    if not fresh:
+    claim = await store.claim_receipts(receipts, tx)
+    tx.after_commit(lambda: telemetry.DUPLICATES_REFUSED.labels("receipts").inc(claim.repeats))
+    tx.after_commit(lambda: telemetry.CONTRADICTIONS.labels("receipts").inc(claim.contradictions))
+    if not claim.fresh:
         return
-    book = await store.open_book(fresh, tx)
-    confirm(fresh, book)
+    book = await store.open_book(claim.fresh, tx)
+    confirm(claim.fresh, book)
     facts = [fact_of(booking, book) for booking in book.bookings]
     await store.write_book(book, facts, tx)
     await outbox.tell(tx, facts)
@@ -84,6 +85,7 @@ async def on_reward_earned(events: Sequence[RewardEarned], tx: Tx) -> None:
             continue
         reward = ledger.reward(holdings[event.about], cause_of(event), event.reward_minor)
         transfers.append(reward)
+        booked.add(reward.cause)
         holdings[event.about] = holdings[event.about].after(reward)
         settled = ledger.owed_settled(holdings[event.about], cause_of(event))
         if settled is not None:

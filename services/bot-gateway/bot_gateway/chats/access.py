@@ -11,7 +11,6 @@ from aiogram.types import BufferedInputFile, CallbackQuery
 from bot_gateway import screens
 from bot_gateway.buttons import Go, Hide
 from bot_gateway.chats.visit import ASK_TIMEOUT_S, Visit, keyboard
-from shared import clock
 from shared.contract import Refused
 from shared.questions import AskAccess, AskKey, Key
 
@@ -30,7 +29,7 @@ def routes() -> Router:
 
 async def show_access(_: CallbackQuery, visit: Visit, *, toast: str | None = None) -> None:
     held = await visit.ask(AskAccess(person=visit.person.person))
-    await visit.show(screens.access(held, clock.now(), visit.say), toast=toast)
+    await visit.show(screens.access(held, visit.received_at, visit.say), toast=toast)
 
 
 async def show_access_below(tap: CallbackQuery, visit: Visit) -> None:

@@ -1,6 +1,6 @@
 """Buying: plan, period, way, invoice. Every step is in its button, so a restart between two taps changes nothing."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from aiogram import F, Router
@@ -9,13 +9,13 @@ from aiogram.types import CallbackQuery, LabeledPrice
 from bot_gateway import screens
 from bot_gateway.buttons import Go, Pay, PickPeriod, PickPlan
 from bot_gateway.chats.visit import Visit
-from shared import clock, telemetry
+from shared import telemetry
 from shared.bus import UnansweredError
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused
 from shared.questions import AskPlans, Plan, Plans, Price
 
-PLACE_WITHIN = timedelta(seconds=4)
+WANTED_FOR = timedelta(minutes=5)  # A tap that waited longer is not obeyed: its person may want something else now.
 STILL_WORTH_SHOWING = timedelta(seconds=60)  # An invoice that runs out sooner is replaced by a new offer.
 
 NOT_SOLD = frozenset({"plan_unknown", "period_unknown", "way_closed"})
@@ -70,7 +70,7 @@ async def place(command: UUID, wanted: Pay, visit: Visit) -> None:
     order = PlaceOrder(
         id=command,
         actor=f"person:{visit.person.person}",
-        deadline_at=clock.now() + PLACE_WITHIN,
+        deadline_at=visit.received_at + WANTED_FOR,
         person=visit.person.person,
         plan=wanted.plan,
         months=wanted.months,
@@ -79,9 +79,17 @@ async def place(command: UUID, wanted: Pay, visit: Visit) -> None:
     answer = await visit.shop.bus.do(order)
     if isinstance(answer, Refused):
         return await not_placed(answer, visit)
-    if answer.expires_at < clock.now() + STILL_WORTH_SHOWING:
+    if left_of(answer, visit.received_at) < STILL_WORTH_SHOWING:
         return await offer(wanted.plan, wanted.months, visit, toast=visit.say("toast-ran-out"))
     return await visit.show(screens.invoice(answer, await invoice_link(answer, visit), visit.say))
+
+
+def left_of(placed: Invoice, asked_at: datetime) -> timedelta:
+    """How long it can still be paid. A repeat gets the first answer, whose seconds have run since: the end counts too.
+
+    Both by databases' clocks.
+    """
+    return min(timedelta(seconds=placed.expires_in_s), placed.expires_at - asked_at)
 
 
 async def not_placed(refused: Refused, visit: Visit) -> None:

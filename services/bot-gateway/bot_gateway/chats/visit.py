@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -47,6 +48,8 @@ class Visit:
     user: User
     cause: str
     """Names the update: the cause of what it changes."""
+    received_at: datetime
+    """When the update became a row, by the database's clock: the moment that this visit is about."""
     known: Person | None
     screen_id: int | None = None
     """The message that is edited in place; None shows the next screen in a message of its own."""
@@ -131,7 +134,7 @@ class Admission(BaseMiddleware):
         self.shop = shop
 
     async def __call__(self, handler: Handler, event: TelegramObject, data: dict[str, Any]) -> None:
-        visit = await self._visit(event, data["cause"])
+        visit = await self._visit(event, data["cause"], data["received_at"])
         if visit is None:
             return
         if await is_flooding(visit.user.id, self.shop.database):
@@ -144,14 +147,14 @@ class Admission(BaseMiddleware):
         else:
             await self._serve(handler, event, data, visit)
 
-    async def _visit(self, event: TelegramObject, cause: str) -> Visit | None:
+    async def _visit(self, event: TelegramObject, cause: str, received_at: datetime) -> Visit | None:
         """None for what is said where others listen."""
         assert isinstance(event, CallbackQuery | Message)
         message = event.message if isinstance(event, CallbackQuery) else event
         if event.from_user is None or (message is not None and message.chat.type != "private"):
             return None
         known = await people.person_by_telegram(event.from_user.id, self.shop.database)
-        visit = Visit(self.shop, event.from_user, cause, known)
+        visit = Visit(self.shop, event.from_user, cause, received_at, known)
         if isinstance(event, CallbackQuery):
             visit.tap_id, visit.tapped = event.id, event.data
             visit.screen_id = message.message_id if message else None

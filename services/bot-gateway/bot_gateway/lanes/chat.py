@@ -8,7 +8,7 @@ claim chats (lease 10 s) ──▶ one task per chat: run an update (≤ 8 s) �
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -34,7 +34,8 @@ OUR_FAULT_REST_S = (1.0, 5.0, 30.0)
 AWAY_REST_S = (0.5, 15.0)  # Half of what it has waited already, between these.
 AWAY_FOR_GOOD_S = 3600.0
 
-Run = Callable[[dict[str, Any]], Awaitable[None]]
+Run = Callable[[dict[str, Any], datetime], Awaitable[None]]
+"""Runs a raw update that was received at this moment of the database."""
 
 
 class ChatLane:
@@ -102,7 +103,7 @@ class ChatLane:
         try:
             with telemetry.span(f"update {kind}", kind=SpanKind.CONSUMER):
                 async with timeout:
-                    await self.run_update(update)
+                    await self.run_update(update, row["received_at"])
         except TelegramForbiddenError:
             return self._end(row, "done", "blocked by the person")
         except Exception as error:  # Whatever a screen throws, the chat goes on.

@@ -10,7 +10,7 @@ from bot_gateway.updates import Lane, Update
 from shared.contract import Fact
 from shared.db import Database, Row, Tx, columns
 
-TAKE_IN = """
+INSERT_UPDATES = """
 insert into updates (bot, update_id, lane, chat, body)
 select $1, update_id, lane, chat, body::json
 from unnest($2::bigint[], $3::text[], $4::bigint[], $5::text[])
@@ -21,10 +21,10 @@ returning lane
 """
 
 
-async def take_in(bot: int, updates: Sequence[Update], tx: Tx) -> set[Lane]:
+async def insert_updates(bot: int, updates: Sequence[Update], tx: Tx) -> set[Lane]:
     """Keep what was not kept before, in the order of arrival; answers the lanes that have something new."""
     rows = [(update.update_id, update.lane, update.chat, update.body) for update in updates]
-    return {row["lane"] for row in await tx.fetch(TAKE_IN, bot, *columns(rows, 4))}
+    return {row["lane"] for row in await tx.fetch(INSERT_UPDATES, bot, *columns(rows, 4))}
 
 
 # One process polls: a session lock, over the connection that also writes what was polled
@@ -90,7 +90,8 @@ with settled as (
   set state = $4, reason = $5, ended_at = now()
   where seq = $3 and state = 'waiting'
 ), next as (
-  select u.seq, u.body::text as body, u.tries, extract(epoch from now() - u.received_at)::float8 as age_s
+  select u.seq, u.body::text as body, u.tries, u.received_at,
+    extract(epoch from now() - u.received_at)::float8 as age_s
   from updates u
   join turns t on t.chat = u.chat and t.holder = $1
   where u.chat = $2 and u.lane = 'chat' and u.state = 'waiting' and u.seq is distinct from $3
@@ -104,7 +105,7 @@ with settled as (
   delete from turns
   where chat = $2 and holder = $1 and not exists (select from next)
 )
-select seq, body, tries, age_s from next
+select seq, body, tries, received_at, age_s from next
 """
 
 

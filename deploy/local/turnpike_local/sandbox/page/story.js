@@ -2,7 +2,14 @@
 
 import { element, find, hue, read } from "./api.js";
 
-const COLOURS = { "bot-gateway": 210, payments: 145, referrals: 275, "vpn-provisioner": 25, notifier: 335, sandbox: 190 };
+// Hues, under the names that spans bear (service.name).
+const COLOURS = {
+  "turnpike-bot": 210,
+  "turnpike-payments": 140,
+  "turnpike-referrals": 270,
+  "turnpike-vpn": 30,
+  "turnpike-notifier": 330,
+};
 const IDLE_MS = 150; // A longer pause is a person reading; it is folded.
 const FOLD = 0.05; // Its width, as a share of the busy time.
 const LINES = 400;
@@ -159,7 +166,7 @@ function chip(service) {
 }
 
 function colour(service) {
-  return COLOURS[service] ?? COLOURS[service.replaceAll("_", "-")] ?? hue(service);
+  return COLOURS[service] ?? hue(service);
 }
 
 function format(ms) {

@@ -21,5 +21,5 @@ async def take_in(bot: int, raw: Sequence[dict[str, Any]], bells: Bells, tx: Tx)
             updates.append(update_from(one))
         except ValueError as error:
             log.error("telegram sent what is no update", error=str(error))
-    lanes = await intake.take_in(bot, updates, tx)
+    lanes = await intake.insert_updates(bot, updates, tx)
     tx.after_commit(lambda: bells.ring(lanes))

@@ -1,0 +1,91 @@
+"""Two transactions of the book at once: the second waits for the first, and then sees what it left."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+from payments.confirmation import Receipt
+from payments.subscribers import confirm_receipts
+from shared import telemetry
+from shared.db import Database
+from tests.store.test_payments_book import (  # noqa: F401
+    NOW,
+    _invariants_hold,
+    book,
+    fresh,
+    paid,
+    placed,
+    report,
+    wallet,
+)
+
+SESSIONS_THAT_WAIT = """
+select count(*)
+from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def one_behind_the_other(book: Database, first: Receipt, second: Receipt) -> None:  # noqa: F811
+    """Book both, the second begun while the first holds its locks."""
+    async with book.transaction() as tx:
+        await confirm_receipts([first], tx)
+        task = asyncio.create_task(report(book, second))
+        async with asyncio.timeout(5):
+            while not await book.fetchval(SESSIONS_THAT_WAIT):
+                assert not task.done(), "the second did not wait for the first"
+                await asyncio.sleep(0.01)
+    await task
+
+
+def free(person: UUID, stars: int) -> Receipt:
+    """Money that names no order."""
+    return Receipt("telegram_stars", uuid4().hex, person, "XTR", stars, "free", NOW)
+
+
+async def told_wallet(receipt: Receipt, book: Database) -> int:  # noqa: F811
+    told = "select (body ->> 'wallet_minor')::bigint from facts where body -> 'received' ->> 'receipt' = $1"
+    return int(await book.fetchval(told, str(receipt.id)))
+
+
+async def test_two_parts_of_one_order_at_once_buy_it(book: Database) -> None:  # noqa: F811
+    """M-03: the second part is decided on the order that the first one left, not on the one before both."""
+    person = uuid4()
+    invoice = await placed(person, book)
+    await one_behind_the_other(book, paid(invoice, person, amount=50), paid(invoice, person, amount=50))
+    assert await book.fetchval("select state from orders where id = $1", invoice.order) == "paid"
+    assert await wallet(person, book) == 2 * (50 * 14900 // 99) - 14900
+
+
+async def test_two_payments_of_one_person_at_once_tell_what_the_wallet_really_holds(
+    book: Database,  # noqa: F811
+) -> None:
+    """M-03: no order is locked here, only what the book holds for the person."""
+    person = uuid4()
+    await report(book, free(person, 1))
+    first, second = free(person, 10), free(person, 100)
+    await one_behind_the_other(book, first, second)
+    assert (await told_wallet(first, book), await told_wallet(second, book)) == (11 * 150, 111 * 150)
+
+
+async def test_the_first_two_payments_of_a_newcomer_at_once_tell_what_the_wallet_really_holds(
+    book: Database,  # noqa: F811
+) -> None:
+    """M-03: who has no account yet has nothing that could be locked, so the accounts are opened first."""
+    person = uuid4()
+    first, second = free(person, 10), free(person, 100)
+    await one_behind_the_other(book, first, second)
+    assert (await told_wallet(first, book), await told_wallet(second, book)) == (10 * 150, 110 * 150)
+
+
+async def test_a_charge_that_comes_with_other_fields_while_the_first_is_being_booked_is_an_alarm(
+    book: Database,  # noqa: F811
+) -> None:
+    """M-22: who waited for the winner compares with what the winner wrote."""
+    person, charge = uuid4(), uuid4().hex
+    invoice = await placed(person, book)
+    first, second = paid(invoice, person, charge=charge), paid(invoice, person, charge=charge, amount=5000)
+    before = telemetry.CONTRADICTIONS.labels("receipts")._value.get()
+    await one_behind_the_other(book, first, second)
+    assert await book.fetchval("select count(*) from contradictions where fact_id = $1", first.id) == 1
+    assert telemetry.CONTRADICTIONS.labels("receipts")._value.get() == before + 1
+    assert await wallet(person, book) == 0
