@@ -1,3 +1,12 @@
-"""Fixtures that every folder of tests may ask for."""
+"""Fixtures that every folder of tests may ask for, and how properties are searched."""
+
+import os
+
+from hypothesis import settings
 
 pytest_plugins = ["tests.kit.servers"]
+
+# The same examples in every run; `HYPOTHESIS_PROFILE=free` searches anew, by hand. No wall clock decides.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("free", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))

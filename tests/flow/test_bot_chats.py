@@ -18,7 +18,6 @@ from bot_gateway.lanes import Bells
 from bot_gateway.people import OFFER_VERSION
 from bot_gateway.receiving import take_in
 from bot_gateway.settings import Settings
-from shared import clock
 from shared.bus import Bus
 from shared.commands import PlaceOrder
 from shared.contract import Refused
@@ -330,18 +329,6 @@ async def test_an_old_button_is_answered_with_a_new_offer_when_its_invoice_has_r
     await ann.press_at(old)
     await ann.wait_for(lambda chat: (fresh := chat.button("Stars")) is not None and fresh.data != old.data)
     assert len(shop.owners.orders) == 1
-
-
-@pytest.mark.parametrize("off", [timedelta(hours=1), timedelta(hours=-1)], ids=["ahead", "behind"])
-async def test_a_process_whose_clock_is_an_hour_off_sells_all_the_same(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, off: timedelta
-) -> None:
-    """R-21: whether an invoice still lives, and whether a tap comes too late, is said by databases."""
-    right = clock.now
-    monkeypatch.setattr(clock, "now", lambda: right() + off)
-    ann = await shop.newcomer()
-    await buy(ann)
-    assert (await ann.pay()).paid
 
 
 async def test_a_tap_that_waited_too_long_places_no_order_and_may_be_repeated(shop: Shop) -> None:

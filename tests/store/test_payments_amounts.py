@@ -1,5 +1,6 @@
 """What cannot be a row of the book is buried whole, with an alarm, and holds nobody else's money back."""
 
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -22,7 +23,7 @@ LARGEST = 2**63 - 1
 
 def reported(**changed: object) -> PaymentReported:
     person = uuid4()
-    fields = {"charge": uuid4().hex, "payload": "free", "currency": "XTR", "amount_minor": 7} | changed
+    fields: dict[str, Any] = {"charge": uuid4().hex, "payload": "free", "currency": "XTR", "amount_minor": 7} | changed
     return PaymentReported.because(
         f"telegram_stars:{fields['charge']}",
         about=person,

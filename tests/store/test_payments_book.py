@@ -86,7 +86,7 @@ async def report(book: Database, *receipts: Receipt) -> None:
 
 
 def counted(counter: Counter) -> float:
-    return counter.labels("receipts")._value.get()
+    return float(counter.labels("receipts")._value.get())
 
 
 async def wallet(person: UUID, book: Database) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID, uuid4
 
+from payments import store
 from payments.confirmation import Receipt
 from payments.subscribers import confirm_receipts
 from shared import telemetry
@@ -25,15 +26,20 @@ where datname = current_database() and wait_event_type = 'Lock'
 """
 
 
+async def wait_for_its_turn(task: asyncio.Task[None], book: Database) -> None:  # noqa: F811
+    """Return once the task waits for a lock. Fails when it ends without having waited."""
+    async with asyncio.timeout(5):
+        while not await book.fetchval(SESSIONS_THAT_WAIT):
+            assert not task.done(), "the second did not wait for the first"
+            await asyncio.sleep(0.01)
+
+
 async def one_behind_the_other(book: Database, first: Receipt, second: Receipt) -> None:  # noqa: F811
     """Book both, the second begun while the first holds its locks."""
     async with book.transaction() as tx:
         await confirm_receipts([first], tx)
         task = asyncio.create_task(report(book, second))
-        async with asyncio.timeout(5):
-            while not await book.fetchval(SESSIONS_THAT_WAIT):
-                assert not task.done(), "the second did not wait for the first"
-                await asyncio.sleep(0.01)
+        await wait_for_its_turn(task, book)
     await task
 
 
@@ -59,11 +65,16 @@ async def test_two_parts_of_one_order_at_once_buy_it(book: Database) -> None:  #
 async def test_two_payments_of_one_person_at_once_tell_what_the_wallet_really_holds(
     book: Database,  # noqa: F811
 ) -> None:
-    """M-03: no order is locked here, only what the book holds for the person."""
+    """M-03: no order is locked here; whoever has read what the book holds for a person keeps others from moving it."""
     person = uuid4()
     await report(book, free(person, 1))
     first, second = free(person, 10), free(person, 100)
-    await one_behind_the_other(book, first, second)
+    async with book.transaction() as tx:
+        await store.lock_holdings([person], tx)
+        task = asyncio.create_task(report(book, second))
+        await wait_for_its_turn(task, book)
+        await confirm_receipts([first], tx)
+    await task
     assert (await told_wallet(first, book), await told_wallet(second, book)) == (11 * 150, 111 * 150)
 
 

@@ -264,3 +264,14 @@ def written() -> Iterator[Path]:
         made = "__pycache__" in parts or path.suffix in (".png", ".pyc")
         if path.is_file() and not hidden and not made and path != Path(__file__):
             yield path
+
+
+THE_PROCESS_S_CLOCK = re.compile(r"\b(datetime\.(now|utcnow|today)|date\.today|time\.time(_ns)?)\b")
+
+
+def test_no_service_asks_the_process_for_the_time() -> None:
+    """W-16, R-21: a process whose clock is an hour off sells, ends and expires as its database says."""
+    for package in (*SERVICES, "shared"):
+        for path in files(package):
+            found = THE_PROCESS_S_CLOCK.search(path.read_text())
+            assert not found, f"{path.relative_to(ROOT)}: {found.group(0)}"

@@ -94,7 +94,7 @@ def test_a_renewal_keeps_the_converted_time() -> None:
     switched = [bought("2026-04-01"), bought("2026-04-16", 2, plan="plus")]
     renewed = [*switched, bought("2026-04-20", 3, plan="plus")]
     assert fold(switched).ends_at == at("2026-05-16") + timedelta(days=15)
-    assert fold(renewed).ends_at == at("2026-06-16") + timedelta(days=15)
+    assert fold(renewed).ends_at == after_months(at("2026-05-31"), 1)
 
 
 def test_a_switch_and_a_switch_back_gain_nothing() -> None:
@@ -107,6 +107,14 @@ def test_a_switch_and_a_switch_back_gain_nothing() -> None:
     plus_month_in_basic = timedelta(days=30) * 29_900 / 14_900
     fair = at("2026-05-01") + timedelta(days=30) + plus_month_in_basic
     assert timedelta(0) <= fair - fold(periods).ends_at < 3 * HOUR
+
+
+def test_a_renewal_after_converted_time_extends_from_the_very_end() -> None:
+    """Months are of different lengths: added before the converted hours they would end at another moment."""
+    before = [bought("2026-01-01", plan="basic"), bought("2026-01-22", 2, plan="plus", months=12)]
+    end = fold(before).ends_at
+    renewed = fold([*before, bought("2026-12-01", 3, plan="plus", months=6)])
+    assert renewed.ends_at == after_months(end, 6) > after_months(at("2027-01-22"), 6)
 
 
 def test_a_plan_without_a_list_price_leaves_the_time_as_it_is() -> None:

@@ -12,7 +12,12 @@ AUDIT_TIMEOUT_S = 30.0
 
 # What one owner counts and another must have answered with exactly as many rows: no effect lost, doubled or invented.
 AGREEMENTS = (
-    ("I5", "every payment that Telegram reported lately is a receipt", "bot.reported_lately", "payments.reported_lately"),
+    (
+        "I5",
+        "every payment that Telegram reported lately is a receipt",
+        "bot.reported_lately",
+        "payments.reported_lately",
+    ),
     ("I6", "every received payment has one reward decision", "payments.received", "referrals.receipts_decided"),
     ("I6", "every bought subscription has one access row", "payments.bought", "vpn.periods"),
     ("I6", "every bought subscription has one message", "payments.bought", "notifier.orders_told"),

@@ -82,6 +82,8 @@ def _continued(run: _Run, period: Period) -> _Run:
         return _begun(period)
     if period.terms.plan != run.terms.plan:
         return _begun(period, converted=_converted(run, period))
+    if run.converted:  # Converted hours lie behind the months: what is paid now begins where they end.
+        run = replace(run, began_at=run.ends_at, months=0, converted=timedelta(0))
     longer = replace(run, terms=period.terms, months=run.months + period.terms.months)
     return replace(longer, paid=(*run.paid, (longer.ends_at, period.terms.list_month_minor)))
 
