@@ -190,7 +190,6 @@ class Service:
             await call()
         await self.bus.open()
         self._add_own_loops()
-        self.health.opened = True
 
     def _add_own_loops(self) -> None:
         relay = outbox.Relay(self.database, self.bus.client, self.owner, replicas=self.settings.nats_replicas)
@@ -205,6 +204,7 @@ class Service:
     async def _run_loops(self) -> int:
         tasks = {asyncio.create_task(loop(self.stopping), name=name) for name, loop in self._loops}
         stop = asyncio.create_task(self.stopping.wait(), name="stopping")
+        self.health.opened = True
         log.info("service up", owner=self.owner, loops=sorted(task.get_name() for task in tasks))
         done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
         status = 0
