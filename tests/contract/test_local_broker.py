@@ -95,3 +95,9 @@ async def test_a_broken_secret_is_said(own: Broker) -> None:
     (own.state_dir / "nats" / "secret").write_text("short")
     with pytest.raises(StartError, match="secret is broken"):
         await Broker.start(own.state_dir)
+
+
+async def test_a_state_folder_may_have_any_name(servers_dir: Path) -> None:
+    """NATS does not know JSON's escapes: a path in Cyrillic has to stand as it is."""
+    server = await Broker.start(servers_dir / "турникет")
+    await server.stop()

@@ -106,8 +106,8 @@ class Broker:
             "jetstream": jetstream,
             "logtime_utc": True,
         }
-        with open(self._configuration, "w", opener=_private) as file:
-            json.dump(configuration, file, indent=2)
+        with open(self._configuration, "w", encoding="utf-8", opener=_private) as file:
+            json.dump(configuration, file, indent=2, ensure_ascii=False)
 
 
 def _private(path: str, flags: int) -> int:

@@ -143,7 +143,9 @@ async function press(message, button, row, column, pressed) {
   if (button.url && startLink(button.url)) return follow(button.url);
   pressed.classList.add("pressed");
   setTimeout(() => pressed.classList.remove("pressed"), 600);
-  const opened = await attempt(() => act(`people/${page.chosen}/press`, { message_id: message.message_id, row, column }));
+  // What was seen is what is pressed: by now another keyboard may stand in its place.
+  const seen = button.callback_data ? { data: button.callback_data } : { row, column };
+  const opened = await attempt(() => act(`people/${page.chosen}/press`, { message_id: message.message_id, ...seen }));
   return opened && show(opened);
 }
 
