@@ -9,6 +9,8 @@ import pytest
 from shared import catalogue
 from shared.contract import derived_id
 from shared.facts import FACTS
+from shared.migrate import migrations_of
+from shared.owners import OWNERS
 
 DOCS = Path(__file__).parents[2] / "docs"
 SAMPLES = sorted((DOCS / "samples").glob("*.json"))
@@ -74,3 +76,10 @@ def test_the_page_of_failures_names_exactly_the_tests_that_prove_them() -> None:
         for failure in ID.findall(path.read_text()):
             proved.setdefault(failure, set()).add(str(path.relative_to(tests)))
     assert told == proved
+
+
+def test_a_migration_that_was_committed_is_never_changed() -> None:
+    """D-07: a schema that has it would refuse to start. New ones are added to docs/migrations.json, old ones stay."""
+    committed = json.loads((DOCS / "migrations.json").read_text())
+    there = {migration.name: migration.checksum for package in OWNERS.values() for migration in migrations_of(package)}
+    assert there == committed

@@ -36,7 +36,6 @@ create table inbox (
   primary key (handler, fact_id)
 );
 create index inbox_by_hour on inbox (handler, hour);
-create index inbox_by_age on inbox using brin (heard_at);
 
 -- How often a handler failed on one fact for a reason of its own, counted across restarts.
 create table stumbles (
