@@ -72,6 +72,7 @@ async def play(stack: Stack) -> Story:
             story.book_before = await _book(bus)
             alice, bob = await _invited(sandbox)
             key = await _bought(story, sandbox, bob)
+            await _refused_again(story, bob)
             await _reported_again(story, sandbox, bus)
             await _key_works(story, key, f"{stack.sandbox.url}/page")
             await _told(story, bus, alice, bob)
@@ -111,7 +112,7 @@ async def _bought(story: Story, sandbox: SandboxClient, bob: PersonClient) -> st
     await bob.button("Pay")
     story.paid_at_ns = time.time_ns()
     payment = await bob.pay()
-    story.saw("the pay sheet was confirmed after a real check", payment.paid, payment.error or "")
+    story.saw("the pay sheet was confirmed", payment.paid, payment.error or "")
     (charge,) = await sandbox.payments()
     story.charge = charge["charge"]
     story.order = charge["payload"].split(".")[0]
@@ -121,6 +122,12 @@ async def _bought(story: Story, sandbox: SandboxClient, bob: PersonClient) -> st
 
 def keys_in(chat: Chat) -> list[str]:
     return [code for message in chat.from_bot for code in message.code if code.startswith("vless://")]
+
+
+async def _refused_again(story: Story, bob: PersonClient) -> None:
+    """The pre-checkout is a real check: the same pay button charges nothing once the order is paid."""
+    again = await bob.pay()
+    story.saw("the same order cannot be paid again", not again.paid, again.error or "it was charged")
 
 
 async def _reported_again(story: Story, sandbox: SandboxClient, bus: Bus) -> None:
