@@ -16,6 +16,16 @@ def derived_id(*parts: object) -> UUID:
     return uuid5(NAMESPACE, "|".join(str(part) for part in parts))
 
 
+def digest_of(*fields: object) -> int:
+    """63 bits over what a row says, to tell a repeat from a contradiction. Rows keep them, so the way never changes."""
+    return derived_id(*fields).int % 2**63
+
+
+def _digest(body: str) -> int:
+    """64 signed bits over a message's fields, as PostgreSQL's bigint holds them."""
+    return int.from_bytes(hashlib.sha256(body.encode()).digest()[:8], "big", signed=True)
+
+
 class Value(BaseModel):
     """A frozen piece of a message. Unknown fields are ignored: an owner may add one before its listeners know it."""
 
@@ -64,8 +74,7 @@ class Fact(Value):
 
     def digest(self) -> int:
         """64 signed bits over the business fields; the same id with another digest is an alarm."""
-        body = self.model_dump_json(exclude={"id", "cause", "at"})
-        return int.from_bytes(hashlib.sha256(body.encode()).digest()[:8], "big", signed=True)
+        return _digest(self.model_dump_json(exclude={"id", "cause", "at"}))
 
 
 Answer = TypeVar("Answer", bound=Value)
@@ -105,8 +114,7 @@ class Command(Value, Generic[Answer]):
 
     def digest(self) -> int:
         """64 signed bits over what is wanted; the deadline is not part of it, a repeat may carry a later one."""
-        body = self.model_dump_json(exclude={"id", "deadline_at"})
-        return int.from_bytes(hashlib.sha256(body.encode()).digest()[:8], "big", signed=True)
+        return _digest(self.model_dump_json(exclude={"id", "deadline_at"}))
 
 
 class Refused(Value):

@@ -21,8 +21,9 @@ from uuid import UUID, uuid5
 import structlog
 from pydantic import ValidationError
 
-from shared import telemetry
+from shared import contradictions, telemetry
 from shared.contract import NAMESPACE, Fact
+from shared.contradictions import Contradiction
 from shared.db import Database, Tx, columns, data_is_to_blame, database_is_to_blame
 from shared.streams import Listening
 
@@ -47,12 +48,6 @@ select h.fact_id, f.fact_id is not null as fresh, i.digest as known
 from heard h
 left join fresh f using (fact_id)
 left join inbox i on i.handler = $1 and i.fact_id = h.fact_id
-"""
-
-NOTE_CONTRADICTION = """
-insert into contradictions (where_seen, fact_id, digest_known, digest_heard)
-values ($1, $2, $3, $4)
-on conflict do nothing
 """
 
 BURY = """
@@ -174,7 +169,7 @@ class Handler:
                     continue
                 outcome.repeated += 1
                 if first.letter.digest != letter.digest:
-                    differs = partial(self._differs, Heard(letter, fact), first.letter.digest)
+                    differs = partial(self._differs, letter, first.letter.digest)
                     await self._until_the_database_agrees(differs, stopping)
         if readable:
             batch = sorted(readable.values(), key=lambda heard: heard.fact.id)
@@ -229,24 +224,22 @@ class Handler:
                 rows = [(heard.letter.fact_id, heard.letter.digest, heard.letter.hour) for heard in batch]
                 answers = {row["fact_id"]: row for row in await tx.fetch(REMEMBER, self.name, *columns(rows, 3))}
                 fresh = [heard for heard in batch if answers[heard.fact.id]["fresh"]]
-                for heard in batch:
-                    known = answers[heard.fact.id]["known"]
-                    if known is not None and known != heard.letter.digest:
-                        await self._contradicted(heard, known, tx)
+                known = {fact_id: row["known"] for fact_id, row in answers.items() if not row["fresh"]}
+                met = [
+                    Contradiction(heard.fact.id, known[heard.fact.id], heard.letter.digest)
+                    for heard in batch
+                    if known.get(heard.fact.id, heard.letter.digest) != heard.letter.digest
+                ]
+                await contradictions.note(self.name, met, tx)
                 if fresh:
                     await self.handle([heard.fact for heard in fresh], tx)
         outcome.done += len(fresh)
         outcome.repeated += len(batch) - len(fresh)
 
-    async def _contradicted(self, heard: Heard, known: int, tx: Tx) -> None:
-        log.error("a fact came again with other fields", handler=self.name, fact=str(heard.fact.id))
-        await tx.execute(NOTE_CONTRADICTION, self.name, heard.fact.id, known, heard.letter.digest)
-        tx.after_commit(telemetry.CONTRADICTIONS.labels(self.name).inc)
-
-    async def _differs(self, heard: Heard, known: int) -> None:
+    async def _differs(self, letter: Letter, known: int) -> None:
         """Two letters of one batch bear one id and are not the same fact."""
         async with self.database.transaction() as tx:
-            await self._contradicted(heard, known, tx)
+            await contradictions.note(self.name, [Contradiction(letter.fact_id, known, letter.digest)], tx)
 
     async def _fail(self, heard: Heard, error: Exception, outcome: Outcome) -> None:
         """A letter failed alone: a data error is buried at once, any other when its tries are used up."""

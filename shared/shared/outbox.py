@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
@@ -18,8 +17,9 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from shared import telemetry
+from shared import contradictions, telemetry
 from shared.contract import Fact
+from shared.contradictions import Contradiction
 from shared.db import Database, Row, Tx, columns
 from shared.owners import OWNERS
 from shared.streams import KEPT_FOR, stream_config, stream_of
@@ -58,12 +58,6 @@ join facts f on f.id = w.id
 where f.digest <> w.digest
 """
 
-NOTE_CONTRADICTIONS = """
-insert into contradictions (where_seen, fact_id, digest_known, digest_heard)
-select 'outbox', * from unnest($1::uuid[], $2::bigint[], $3::bigint[])
-on conflict do nothing
-"""
-
 
 async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
     """Write facts beside the rows that make them true. A fact told before is left as it was.
@@ -73,21 +67,18 @@ async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
     if not facts:
         return
     distinct: dict[UUID, tuple[Fact, int]] = {}
-    differing: list[tuple[object, ...]] = []
+    differing: list[Contradiction] = []
     for fact in facts:
         digest = fact.digest()
         _, known = distinct.setdefault(fact.id, (fact, digest))
         if known != digest:
-            differing.append((fact.id, known, digest))
+            differing.append(Contradiction(fact.id, known, digest))
     rows = [
         (fact.id, fact.topic, fact.version, fact.model_dump_json(), digest, fact.trace or telemetry.current_trace())
         for fact, digest in distinct.values()
     ]
-    differing += [tuple(row) for row in await tx.fetch(TELL, *columns(rows, 6))]
-    if differing:
-        log.error("a fact was told again with other fields", facts=[str(row[0]) for row in differing])
-        await tx.execute(NOTE_CONTRADICTIONS, *columns(differing, 3))
-        tx.after_commit(partial(telemetry.CONTRADICTIONS.labels("outbox").inc, len(differing)))
+    differing += [Contradiction(*row) for row in await tx.fetch(TELL, *columns(rows, 6))]
+    await contradictions.note("outbox", differing, tx)
     tx.after_commit(Relay.wake_all)
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared import inbox, outbox
+from shared import inbox, outbox, telemetry
 from shared.bus import Bus, UnansweredError
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, Value
@@ -152,7 +152,10 @@ async def test_the_same_id_with_other_fields_is_an_alarm(house: House) -> None:
         handler = Handler(STARTED, house.handle, house.listener)
         await handler.absorb([letter(fact)])
         other = fact.model_copy(update={"code": "r_other"})
-        await handler.absorb([letter(other)])
+        counted = telemetry.CONTRADICTIONS.labels(handler.name)._value.get()
+        for _ in range(3):
+            await handler.absorb([letter(other)])
+        assert telemetry.CONTRADICTIONS.labels(handler.name)._value.get() == counted + 1, "the same is no news"
         assert house.heard == [fact.id]
         noted = await house.listener.fetchrow("select * from contradictions where fact_id = $1", fact.id)
         assert noted is not None

@@ -9,16 +9,14 @@ from datetime import timedelta
 from fractions import Fraction
 from uuid import UUID
 
-import structlog
-
 from payments import ledger
 from payments.confirmation import Book, Invoice, Order, Receipt, ids_in
 from payments.ledger import Holdings, Transfer
-from shared.contract import Fact, derived_id
+from shared import contradictions
+from shared.contract import Fact, digest_of
+from shared.contradictions import Contradiction
 from shared.db import Database, Row, Tx, columns
 from shared.facts import Terms
-
-log = structlog.get_logger()
 
 ORDER_HONOURED_FOR = timedelta(days=30)
 INVOICE_LIVES_FOR = timedelta(minutes=30)
@@ -42,21 +40,13 @@ returning id
 # A statement of its own: only a later one sees the row of a transaction that the claim waited for.
 STANDING = "select id, digest from receipts where id = any($1::uuid[])"
 
-NOTE_CONTRADICTION = """
-insert into contradictions (where_seen, fact_id, digest_known, digest_heard)
-values ('receipts', $1, $2, $3)
-on conflict do nothing
-returning id
-"""
-
 
 @dataclass(frozen=True)
 class Claim:
-    """What nobody booked before, how many only repeat what stands, and how many contradictions were noted."""
+    """What nobody booked before, and how many only repeat what stands."""
 
     fresh: list[Receipt]
     repeats: int
-    contradictions: int
 
 
 async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> Claim:
@@ -65,25 +55,20 @@ async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> Claim:
     for receipt in sorted(receipts, key=lambda receipt: receipt.paid_at):
         firsts.setdefault(receipt.id, receipt)
     rows = [
-        (r.id, r.acquirer, r.charge, r.payer, r.currency, r.amount_minor, r.payload, digest_of(r), r.paid_at)
+        (r.id, r.acquirer, r.charge, r.payer, r.currency, r.amount_minor, r.payload, said_by(r), r.paid_at)
         for r in firsts.values()
     ]
     fresh = [firsts[row["id"]] for row in await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9))]
     standing = {row["id"]: row["digest"] for row in await tx.fetch(STANDING, list(firsts))}
-    differing = [receipt for receipt in receipts if digest_of(receipt) != standing[receipt.id]]
-    noted = [await note_contradiction(receipt, standing[receipt.id], tx) for receipt in differing]
-    return Claim(fresh, len(receipts) - len(fresh) - len(differing), sum(noted))
+    differing = [receipt for receipt in receipts if said_by(receipt) != standing[receipt.id]]
+    met = (Contradiction(receipt.id, standing[receipt.id], said_by(receipt)) for receipt in differing)
+    await contradictions.note("receipts", met, tx)
+    return Claim(fresh, len(receipts) - len(fresh) - len(differing))
 
 
-async def note_contradiction(receipt: Receipt, known: int, tx: Tx) -> bool:
-    """False when the same contradiction was noted before."""
-    log.error("a charge was reported again with other fields", receipt=str(receipt.id))
-    return await tx.fetchval(NOTE_CONTRADICTION, receipt.id, known, digest_of(receipt)) is not None
-
-
-def digest_of(receipt: Receipt) -> int:
-    """64 signed bits over who paid what; when it was paid may be told differently by a listing."""
-    return derived_id(receipt.payer, receipt.currency, receipt.amount_minor, receipt.payload).int % 2**63
+def said_by(receipt: Receipt) -> int:
+    """The digest of who paid what; when it was paid may be told differently by a listing."""
+    return digest_of(receipt.payer, receipt.currency, receipt.amount_minor, receipt.payload)
 
 
 # The locked state that a batch folds over.

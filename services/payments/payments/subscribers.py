@@ -32,7 +32,6 @@ async def confirm_receipts(receipts: Sequence[Receipt], tx: Tx) -> None:
     """The one path for money: book each charge once, let its order spend it, and tell, in this transaction."""
     claim = await store.claim_receipts(receipts, tx)
     tx.after_commit(lambda: telemetry.DUPLICATES_REFUSED.labels("receipts").inc(claim.repeats))
-    tx.after_commit(lambda: telemetry.CONTRADICTIONS.labels("receipts").inc(claim.contradictions))
     if not claim.fresh:
         return
     book = await store.open_book(claim.fresh, tx)

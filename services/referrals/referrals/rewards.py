@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-from shared.contract import derived_id
+from shared.contract import digest_of
 
 Outcome = Literal["rewarded", "below_a_kopeck", "no_partner", "partner_gone"]
 
@@ -42,8 +42,7 @@ class Business(NamedTuple):
 
     @property
     def digest(self) -> int:
-        """63 bits, for the row that keeps a contradiction."""
-        return derived_id(*self).int >> 65
+        return digest_of(*self)
 
 
 @dataclass(frozen=True)

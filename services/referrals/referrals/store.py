@@ -5,6 +5,8 @@ from uuid import UUID
 
 from referrals.binding import Line, Refusal, Roll, Start, Welcome
 from referrals.rewards import Business, Level, Partner, Payment, Reward, Scale, Tally
+from shared import contradictions
+from shared.contradictions import Contradiction
 from shared.db import Database, Row, Tx, columns
 from shared.facts import PaymentConfirmed
 
@@ -209,13 +211,6 @@ from unnest($1::uuid[], $2::int[]) as counted (person, paying)
 where partners.person = counted.person
 """
 
-NOTE_CONTRADICTIONS = """
-insert into contradictions (where_seen, fact_id, digest_known, digest_heard)
-select 'rewards', *
-from unnest($1::uuid[], $2::bigint[], $3::bigint[])
-on conflict do nothing
-"""
-
 
 class ReceiptTakenError(Exception):
     """Another transaction decided a receipt that this one counted, under another partner's lock: it has two payers."""
@@ -235,11 +230,8 @@ async def write(tally: Tally, told_as: Mapping[UUID, UUID], tx: Tx) -> None:
         await tx.execute(STEP, "activated", "registered", *columns(steps, 2))
         counts = [(partner.person, partner.paying) for partner in tally.partners.values()]
         await tx.execute(COUNT_PAYING, *columns(counts, 2))
-    if tally.contradicted:
-        contradictions = [
-            (payment.fact, known.digest, payment.business.digest) for payment, known in tally.contradicted
-        ]
-        await tx.execute(NOTE_CONTRADICTIONS, *columns(contradictions, 3))
+    met = (Contradiction(payment.fact, known.digest, payment.business.digest) for payment, known in tally.contradicted)
+    await contradictions.note("rewards", met, tx)
 
 
 def row_of(reward: Reward, told_as: UUID | None) -> tuple[object, ...]:

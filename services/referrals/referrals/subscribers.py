@@ -128,6 +128,3 @@ def speak_of_rewards(tally: Tally, *, met: int) -> None:
     telemetry.DUPLICATES_REFUSED.labels("rewards").inc(met - len(tally.rewards) - len(tally.contradicted))
     for one in tally.rewards:
         DECIDED.labels(one.outcome).inc()
-    for payment, _ in tally.contradicted:
-        telemetry.CONTRADICTIONS.labels("rewards").inc()
-        log.error("a receipt came again with other fields", receipt=str(payment.receipt), fact=str(payment.fact))
