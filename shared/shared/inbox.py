@@ -36,19 +36,16 @@ BURIALS_A_MINUTE = 20
 Handle = Callable[[Sequence[Any], Tx], Awaitable[None]]
 
 REMEMBER = """
-with heard as (
-  select * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) as h (fact_id, digest, hour)
-), fresh as (
-  insert into inbox (handler, fact_id, digest, hour)
-  select $1, fact_id, digest, hour from heard order by fact_id
-  on conflict do nothing
-  returning fact_id
-)
-select h.fact_id, f.fact_id is not null as fresh, i.digest as known
-from heard h
-left join fresh f using (fact_id)
-left join inbox i on i.handler = $1 and i.fact_id = h.fact_id
+insert into inbox (handler, fact_id, digest, hour)
+select $1, fact_id, digest, hour
+from unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) as h (fact_id, digest, hour)
+order by fact_id
+on conflict do nothing
+returning fact_id
 """
+
+# A statement of its own: only a later one sees the row of a transaction that the first had to wait for.
+KNOWN = "select fact_id, digest from inbox where handler = $1 and fact_id = any($2::uuid[])"
 
 BURY = """
 insert into dead_letters (handler, fact_id, subject, headers, body, reason)
@@ -222,19 +219,21 @@ class Handler:
                 heard.fact.continuing(telemetry.trace_of(event))
             async with self.database.transaction() as tx:
                 rows = [(heard.letter.fact_id, heard.letter.digest, heard.letter.hour) for heard in batch]
-                answers = {row["fact_id"]: row for row in await tx.fetch(REMEMBER, self.name, *columns(rows, 3))}
-                fresh = [heard for heard in batch if answers[heard.fact.id]["fresh"]]
-                known = {fact_id: row["known"] for fact_id, row in answers.items() if not row["fresh"]}
-                met = [
-                    Contradiction(heard.fact.id, known[heard.fact.id], heard.letter.digest)
-                    for heard in batch
-                    if known.get(heard.fact.id, heard.letter.digest) != heard.letter.digest
-                ]
-                await contradictions.note(self.name, met, tx)
+                new = {row["fact_id"] for row in await tx.fetch(REMEMBER, self.name, *columns(rows, 3))}
+                fresh = [heard for heard in batch if heard.fact.id in new]
+                if len(fresh) < len(batch):
+                    await self._compare([heard.letter for heard in batch if heard.fact.id not in new], tx)
                 if fresh:
                     await self.handle([heard.fact for heard in fresh], tx)
         outcome.done += len(fresh)
         outcome.repeated += len(batch) - len(fresh)
+
+    async def _compare(self, letters: Sequence[Letter], tx: Tx) -> None:
+        """What was heard before must be what it was then."""
+        rows = await tx.fetch(KNOWN, self.name, [letter.fact_id for letter in letters])
+        known = {row["fact_id"]: row["digest"] for row in rows}
+        met = (Contradiction(letter.fact_id, known[letter.fact_id], letter.digest) for letter in letters)
+        await contradictions.note(self.name, (one for one in met if one.known != one.heard), tx)
 
     async def _differs(self, letter: Letter, known: int) -> None:
         """Two letters of one batch bear one id and are not the same fact."""

@@ -52,11 +52,11 @@ with wanted as (
   insert into untold (seq)
   select seq from told
 )
-select w.id, f.digest as known, w.digest as heard
-from wanted w
-join facts f on f.id = w.id
-where f.digest <> w.digest
+select id from told
 """
+
+# A statement of its own: only a later one sees the fact of a transaction that the first had to wait for.
+KNOWN = "select id, digest from facts where id = any($1::uuid[])"
 
 
 async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
@@ -77,8 +77,11 @@ async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
         (fact.id, fact.topic, fact.version, fact.model_dump_json(), digest, fact.trace or telemetry.current_trace())
         for fact, digest in distinct.values()
     ]
-    differing += [Contradiction(*row) for row in await tx.fetch(TELL, *columns(rows, 6))]
-    await contradictions.note("outbox", differing, tx)
+    told = {row["id"] for row in await tx.fetch(TELL, *columns(rows, 6))}
+    if repeated := distinct.keys() - told:
+        for row in await tx.fetch(KNOWN, list(repeated)):
+            differing.append(Contradiction(row["id"], row["digest"], distinct[row["id"]][1]))
+    await contradictions.note("outbox", (one for one in differing if one.known != one.heard), tx)
     tx.after_commit(Relay.wake_all)
 
 

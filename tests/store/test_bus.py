@@ -171,6 +171,60 @@ async def test_the_same_id_with_other_fields_in_one_batch_is_an_alarm_too(house:
         assert await house.listener.fetchval("select count(*) from contradictions where fact_id = $1", fact.id) == 1
 
 
+SESSIONS_THAT_WAIT = """
+select count(*) > 0
+from pg_stat_activity
+where datname = current_database() and wait_event_type = 'Lock'
+"""
+
+
+async def somebody_waits(database: Database) -> bool:
+    return bool(await database.fetchval(SESSIONS_THAT_WAIT))
+
+
+async def test_other_fields_that_come_while_the_first_are_being_heard_are_an_alarm(house: House) -> None:
+    """M-22: who waited for another replica's transaction compares with what that one wrote."""
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        hears, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(events: Sequence[PersonStarted], tx: Tx) -> None:
+            hears.set()
+            await go_on.wait()
+            await house.handle(events, tx)
+
+        first = asyncio.create_task(Handler(STARTED, slowly, house.listener).absorb([letter(fact)]))
+        await hears.wait()
+        other = letter(fact.model_copy(update={"code": "r_other"}))
+        second = asyncio.create_task(Handler(STARTED, house.handle, house.listener).absorb([other]))
+        await until(lambda: somebody_waits(house.listener))
+        go_on.set()
+        assert ((await first).done, (await second).repeated) == (1, 1)
+        assert house.heard == [fact.id]
+        assert await house.listener.fetchval("select count(*) from contradictions where fact_id = $1", fact.id) == 1
+
+
+async def test_one_id_told_by_two_transactions_at_once_with_two_contents_is_an_alarm(house: House) -> None:
+    """M-22: the owner's own outbox has the same moment."""
+    person = uuid4()
+
+    def fact(code: str) -> PersonStarted:
+        return PersonStarted.because(person, about=person, at=datetime.now(UTC), code=code, invited_by=None)
+
+    async def tell(code: str) -> None:
+        async with house.teller.transaction() as tx:
+            await outbox.tell(tx, [fact(code)])
+
+    async with house.teller.transaction() as tx:
+        await outbox.tell(tx, [fact("r_1")])
+        second = asyncio.create_task(tell("r_2"))
+        await until(lambda: somebody_waits(house.teller))
+    await second
+    id_ = fact("r_1").id
+    assert await house.teller.fetchval("select body ->> 'code' from facts where id = $1", id_) == "r_1"
+    assert await house.teller.fetchval("select count(*) from contradictions where fact_id = $1", id_) == 1
+
+
 async def test_one_id_told_with_two_contents_at_once_is_an_alarm(house: House) -> None:
     person = uuid4()
     async with house.teller.transaction() as tx:
