@@ -35,7 +35,11 @@ BURIALS_A_MINUTE = 20
 
 Handle = Callable[[Sequence[Any], Tx], Awaitable[None]]
 
+# Whoever stumbled over a fact and takes it in now has stood up again.
 REMEMBER = """
+with stood_up as (
+  delete from stumbles where handler = $1 and fact_id = any($2::uuid[])
+)
 insert into inbox (handler, fact_id, digest, hour)
 select $1, fact_id, digest, hour
 from unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) as h (fact_id, digest, hour)
@@ -116,9 +120,9 @@ class Letter:
     def hour(self) -> datetime:
         try:
             hour = datetime.fromisoformat(self.headers.get("Turnpike-Hour", ""))
-        except ValueError:
+            return hour.astimezone(UTC) if hour.tzinfo else hour.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             return datetime(1970, 1, 1, tzinfo=UTC)
-        return hour if hour.tzinfo else hour.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -156,9 +160,8 @@ class Handler:
             try:
                 fact = self._read(letter)
             except (ValidationError, ValueError) as error:
-                bury = partial(self._bury, letter, f"unreadable: {error}"[:1000])
+                bury = partial(self._bury, letter, _storable(f"unreadable: {error}"), outcome)
                 await self._until_the_database_agrees(bury, stopping)
-                outcome.buried += 1
             else:
                 first = readable.get(letter.fact_id)
                 if first is None:
@@ -242,7 +245,7 @@ class Handler:
 
     async def _fail(self, heard: Heard, error: Exception, outcome: Outcome) -> None:
         """A letter failed alone: a data error is buried at once, any other when its tries are used up."""
-        reason = f"{type(error).__name__}: {error}"[:1000]
+        reason = _storable(f"{type(error).__name__}: {error}")
         if not data_is_to_blame(error):
             tries = await self.database.fetchval(STUMBLE, self.name, heard.fact.id, reason)
             if tries <= len(OUR_FAULT_RETRY_S):
@@ -250,17 +253,21 @@ class Handler:
                 outcome.retried += 1
                 log.error("handler failed", handler=self.name, fact=str(heard.fact.id), tries=tries, error=reason)
                 return
-        await self._bury(heard.letter, reason)
-        outcome.buried += 1
+        await self._bury(heard.letter, reason, outcome)
 
-    async def _bury(self, letter: Letter, reason: str) -> None:
-        """Keep the bytes and the reason, and remember that it was heard; both or neither."""
+    async def _bury(self, letter: Letter, reason: str, outcome: Outcome) -> None:
+        """Keep the bytes and the reason, and remember that it was heard; both or neither. Buried once, however often."""
         async with self.database.transaction() as tx:
             headers = json.dumps(dict(letter.headers))
-            await tx.execute(BURY, self.name, letter.fact_id, letter.subject, headers, letter.body, reason)
+            text = (letter.subject, headers, letter.body, reason)
+            number = await tx.fetchval(BURY, self.name, letter.fact_id, *text)
             await tx.execute(REMEMBER_BURIED, self.name, letter.fact_id, letter.digest, letter.hour)
             await tx.execute(STAND_UP, self.name, letter.fact_id)
-        log.error("letter buried", handler=self.name, fact=str(letter.fact_id), reason=reason)
+        if number is None:
+            outcome.repeated += 1
+            return
+        outcome.buried += 1
+        log.error("letter buried", handler=self.name, fact=str(letter.fact_id), letter=number, reason=reason)
         self._buried_at.append(time.monotonic())
         if len(self._buried_at) > BURIALS_A_MINUTE and self._buried_at[-1] - self._buried_at[0] < 60:
             raise TooManyBurialsError(self.name)
@@ -283,3 +290,8 @@ class Handler:
             telemetry.HANDLED.labels(self.name, name).inc(count)
         telemetry.HANDLER_SECONDS.labels(self.name).observe(took_ms / 1000)
         log.info("batch absorbed", handler=self.name, letters=letters, took_ms=round(took_ms, 1), **counts)
+
+
+def _storable(reason: str) -> str:
+    """At most 1000 characters that PostgreSQL can hold, whatever an error quotes."""
+    return reason.encode(errors="backslashreplace").decode().replace("\0", r"\x00")[:1000]

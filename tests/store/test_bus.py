@@ -337,6 +337,54 @@ async def test_our_own_fault_is_tried_again_later_and_buried_when_its_tries_are_
         assert (outcome.buried, outcome.again) == (1, {})
 
 
+async def test_who_stood_up_again_stumbles_no_more(house: House) -> None:
+    """M-17, I13: a fault that passed leaves no finding, and its next fault has all its tries."""
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        handler = Handler(STARTED, house.handle, house.listener)
+        house.fails = lambda _: RuntimeError("once")
+        assert fact.id in (await handler.absorb([letter(fact)])).again
+        stumbles = "select count(*) from stumbles where fact_id = $1"
+        assert await house.listener.fetchval(stumbles, fact.id) == 1
+        house.fails = lambda _: None
+        assert (await handler.absorb([letter(fact)])).done == 1
+        assert await house.listener.fetchval(stumbles, fact.id) == 0
+
+
+async def test_a_fault_of_ours_whose_text_no_row_can_hold_is_a_fault_like_any_other(house: House) -> None:
+    """M-08, M-17: what is said of a fault must not become a fault that ends the process, again and again."""
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        house.fails = lambda _: RuntimeError("a\0b \ud800")
+        handler = Handler(STARTED, house.handle, house.listener)
+        for _ in inbox.OUR_FAULT_RETRY_S:
+            assert fact.id in (await handler.absorb([letter(fact)])).again
+        assert (await handler.absorb([letter(fact)])).buried == 1
+        reason = await house.listener.fetchval("select reason from dead_letters where fact_id = $1", fact.id)
+        assert reason == r"RuntimeError: a\x00b \ud800"
+
+
+async def test_a_letter_of_an_hour_that_is_none_is_heard_or_buried_like_any_other(house: House) -> None:
+    """M-08: headers are as little to be believed as bytes; none of them ends the process."""
+    async with house.open(listening=False):
+        (fact,) = await house.tell()
+        handler = Handler(STARTED, house.handle, house.listener)
+        odd = {"Turnpike-Hour": "0001-01-01T00:00:00+14:00", "Turnpike-Digest": "9" * 5_000}
+        assert (await handler.absorb([letter(fact, **odd)])).done == 1
+
+
+async def test_an_unreadable_letter_that_comes_again_is_a_repeat(house: House) -> None:
+    """M-08: a broker that is told everything again does not bury anything twice, and stops no handler by that."""
+    async with house.open(listening=False):
+        facts = await house.tell(inbox.BURIALS_A_MINUTE - 5)
+        handler = Handler(STARTED, house.handle, house.listener)
+        unreadable = [Letter(f.subject(), letter(f).headers, b"?") for f in facts]
+        assert (await handler.absorb(unreadable)).buried == len(facts)
+        for _ in range(3):
+            again = await handler.absorb(unreadable)
+            assert (again.buried, again.repeated) == (0, len(facts))
+
+
 async def test_a_buried_letter_is_replayed_in_one_transaction(house: House) -> None:
     async with house.open(listening=False):
         (fact,) = await house.tell()
