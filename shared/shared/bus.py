@@ -35,6 +35,7 @@ DO_ATTEMPT_S = 2.0
 NOBODY_THERE_PAUSE_S = 0.1
 DURABLE_RETRY_S = 0.3
 WORKERS_PER_SUBJECT = 16
+REST_AFTER_BURIALS_S = 180.0
 
 Asked = TypeVar("Asked", bound=Value)
 Respond = Callable[[Any], Awaitable[Value]]
@@ -156,7 +157,15 @@ class Bus:
         return counts
 
     async def listen(self, handler: Handler, stopping: asyncio.Event, *, replicas: int = 1) -> None:
-        """Hear until `stopping`: one message, then all that have arrived, one transaction, acknowledged."""
+        """Hear until `stopping`. A handler that buries everything rests, so that somebody can look, and begins anew."""
+        while not stopping.is_set():
+            try:
+                await self._hear(handler, stopping, replicas)
+            except TooManyBurialsError:
+                await _rest(handler, stopping)
+
+    async def _hear(self, handler: Handler, stopping: asyncio.Event, replicas: int) -> None:
+        """One message, then all that have arrived, one transaction, acknowledged; and again."""
         pull = StandingPull(self.client, handler, replicas=replicas)
         self.on_reconnect(pull.ask_anew)
         keep = asyncio.create_task(pull.keep_asking(stopping))
@@ -167,16 +176,22 @@ class Bus:
                     await _absorb(handler, batch, pull, stopping)
                 elif keep.done():
                     keep.result()
-        except TooManyBurialsError:
-            telemetry.HANDLER_STOPPED.labels(handler.name).set(1)
-            log.critical("handler stopped: it buries everything", handler=handler.name)
-            await pull.give_back()
-            await stopping.wait()
         finally:
+            self._on_reconnect.remove(pull.ask_anew)
             keep.cancel()
             with suppress(asyncio.CancelledError):
                 await keep
             await pull.give_back()
+
+
+async def _rest(handler: Handler, stopping: asyncio.Event) -> None:
+    """Another replica may have what was given back; the gauge and the log tell an operator."""
+    telemetry.HANDLER_STOPPED.labels(handler.name).set(1)
+    log.critical("handler rests: it buries everything", handler=handler.name, rest_s=REST_AFTER_BURIALS_S)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(REST_AFTER_BURIALS_S):
+            await stopping.wait()
+    telemetry.HANDLER_STOPPED.labels(handler.name).set(0)
 
 
 async def _absorb(handler: Handler, batch: list[Msg], pull: "StandingPull", stopping: asyncio.Event) -> None:

@@ -256,7 +256,7 @@ class Handler:
         await self._bury(heard.letter, reason, outcome)
 
     async def _bury(self, letter: Letter, reason: str, outcome: Outcome) -> None:
-        """Keep the bytes and the reason, and remember that it was heard; both or neither. Buried once, however often."""
+        """Keep the bytes and the reason, and remember that it was heard; both or neither, and once."""
         async with self.database.transaction() as tx:
             headers = json.dumps(dict(letter.headers))
             text = (letter.subject, headers, letter.body, reason)

@@ -44,7 +44,7 @@ RELAY_FAILURES = Counter("turnpike_relay_failures", "Rounds of the relay that fa
 HANDLED = Counter(
     "turnpike_handled", "Facts by handler and outcome: done, repeated, retried, buried", ["handler", "outcome"]
 )
-HANDLER_STOPPED = Gauge("turnpike_handler_stopped", "1 when a handler buried too much and stands still", ["handler"])
+HANDLER_STOPPED = Gauge("turnpike_handler_stopped", "1 while a handler rests that buried too much", ["handler"])
 HANDLER_SECONDS = Histogram("turnpike_handler_seconds", "Time of one batch's transaction", ["handler"])
 CONTRADICTIONS = Counter("turnpike_contradictions", "The same id with other business fields", ["where"])
 DUPLICATES_REFUSED = Counter("turnpike_duplicates_refused", "Repeats met by a natural key, by where", ["where"])

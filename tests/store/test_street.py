@@ -21,7 +21,7 @@ from payments.answers import place_order
 from payments.app import build
 from payments.settings import Settings
 from payments.subscribers import on_payment_reported
-from shared import db, health, inbox, outbox, service, telemetry
+from shared import bus, db, health, inbox, outbox, service, telemetry
 from shared.bus import Bus
 from shared.commands import Invoice, PlaceOrder, ReplayDead, Replayed
 from shared.contract import Fact, Refused, derived_id
@@ -541,6 +541,39 @@ async def test_as_many_purchases_at_once_as_there_are_connections_need_no_other(
 
 
 # A handler that buries everything
+
+
+async def test_a_handler_that_rested_begins_anew_with_what_it_left(
+    place: FreshDatabase, store: Database, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M-08: nothing restarts a process for one handler's sake: when the cause is mended, the rest is taken in."""
+    monkeypatch.setattr(bus, "REST_AFTER_BURIALS_S", 0.5)
+    client = await nats.connect(nats_url)
+    await ensure_stream(client, "bot")
+    subject, handle, taken = Service("payments", settings(place.dsn("payments_app"), nats_url)), Counting(), set[UUID]()
+    handle.fails = asyncpg.NumericValueOutOfRangeError("too large")
+
+    async def hears(events: Sequence[PaymentReported], tx: Tx) -> None:
+        await handle(events, tx)
+        tx.after_commit(lambda: taken.update(event.id for event in events))
+
+    subject.hears(HANDLER, hears)
+    facts = [reported() for _ in range(inbox.BURIALS_A_MINUTE + 10)]
+    gauge = telemetry.HANDLER_STOPPED.labels(HANDLER)
+    gauge.set(0)
+    async with living(subject) as life:
+        for fact in facts:
+            one = letter(fact)
+            await client.request(one.subject, one.body, headers=dict(one.headers))
+        await until(lambda: gauge._value.get() == 1)
+        handle.fails = None
+        await until(lambda: gauge._value.get() == 0)
+        in_the_ground = {row["fact_id"] for row in await store.fetch("select fact_id from dead_letters")}
+        await until(lambda: {fact.id for fact in facts} - in_the_ground <= taken)
+        assert len({fact.id for fact in facts} & in_the_ground) == inbox.BURIALS_A_MINUTE + 1
+        assert not life.done()
+    assert await life == 0
+    await client.close()
 
 
 async def test_a_handler_that_stops_shows_it_and_gives_back_what_it_held(
