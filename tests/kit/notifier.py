@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
+import pytest
 
 from notifier.audit import answer_audit
 from notifier.courier import Courier
@@ -30,6 +31,7 @@ from shared.facts import (
     Terms,
 )
 from shared.questions import Access, AskAccess, AskAudit, AskKey, AskRecipient, Finding, Key, Recipient
+from tests.kit.servers import MakeDatabase
 from turnpike_local.sandbox import Limits, Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Message, PersonClient
 
@@ -161,6 +163,22 @@ async def broken(shop: Shop) -> list[Finding]:
     await shop.database.execute("update buckets set paused_until = now(), tokens = 1")
     audit = await answer_audit(AskAudit.of("notifier")(), shop.database)
     return [found for found in audit.findings if found.violations and found.truth != "no fact is waiting to be told"]
+
+
+@pytest.fixture(scope="module")
+async def opened_shop(
+    fresh_database: MakeDatabase, nats_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shop]:
+    fresh = await fresh_database("notifier")
+    async with open_shop(fresh.dsn("notifier_app"), nats_url, tmp_path_factory.mktemp("sandbox")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def shop(opened_shop: Shop) -> AsyncIterator[Shop]:
+    """Every story ends with the invariants."""
+    yield opened_shop
+    assert await broken(opened_shop) == []
 
 
 # Facts

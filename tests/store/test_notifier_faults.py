@@ -1,11 +1,8 @@
 """Messages while processes die, Telegram stumbles and workers race: none is lost, none is sent twice in peace."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
-
-import pytest
 
 from notifier import store
 from notifier.store import LEASE_S
@@ -21,33 +18,14 @@ from tests.kit.notifier import (
     DiesAfterSaying,
     Shop,
     Slow,
-    broken,
     changed,
     confirmed,
     granted,
     key_of,
-    open_shop,
     registered,
     rewarded,
     said,
 )
-from tests.kit.servers import MakeDatabase
-
-
-@pytest.fixture(scope="module")
-async def shop(
-    fresh_database: MakeDatabase, nats_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Shop]:
-    fresh = await fresh_database("notifier")
-    async with open_shop(fresh.dsn("notifier_app"), nats_url, tmp_path_factory.mktemp("sandbox")) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-async def _invariants_hold(shop: Shop) -> AsyncIterator[None]:
-    """Every story ends with the invariants."""
-    yield
-    assert await broken(shop) == []
 
 
 async def test_a_crash_between_sending_and_marking_sends_again(shop: Shop) -> None:

@@ -1,10 +1,7 @@
 """What a person reads, on a real PostgreSQL and a stand-in for Telegram: one message, whichever fact comes first."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
-
-import pytest
 
 from notifier.store import LEASE_S
 from notifier.subscribers import (
@@ -14,41 +11,19 @@ from notifier.subscribers import (
     notifier_tells_registered,
     notifier_tells_rewards,
 )
-from shared.facts import (
-    AccessEnded,
-)
+from shared.facts import AccessEnded
 from tests.kit.notifier import (
     NOW,
     Shop,
     Slow,
-    broken,
     confirmed,
     delete,
     granted,
     key_of,
-    open_shop,
     registered,
     rewarded,
     said,
 )
-from tests.kit.servers import MakeDatabase
-
-
-@pytest.fixture(scope="module")
-async def shop(
-    fresh_database: MakeDatabase, nats_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Shop]:
-    fresh = await fresh_database("notifier")
-    async with open_shop(fresh.dsn("notifier_app"), nats_url, tmp_path_factory.mktemp("sandbox")) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-async def _invariants_hold(shop: Shop) -> AsyncIterator[None]:
-    """Every story ends with the invariants."""
-    yield
-    assert await broken(shop) == []
-
 
 # One message for one payment
 
