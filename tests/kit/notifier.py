@@ -184,17 +184,19 @@ async def shop(opened_shop: Shop) -> AsyncIterator[Shop]:
 # Facts
 
 
-def confirmed(person: UUID, order: UUID | None = None, *, missing_minor: int = 0) -> PaymentConfirmed:
+def confirmed(
+    person: UUID, order: UUID | None = None, *, missing_minor: int = 0, at: datetime = NOW, **changes: Any
+) -> PaymentConfirmed:
     bought = order and Bought(order=order, what="subscription", terms=TERMS, price_minor=14900)
     return PaymentConfirmed.because(
         f"telegram:{uuid4()}",
         about=person,
-        at=NOW,
+        at=at,
         received=Received(receipt=uuid4(), acquirer="telegram", charge="charge", value_minor=14900),
         bought=bought,
         booked_at=NOW,
-        wallet_minor=0 if order else 14900,
         missing_minor=missing_minor,
+        **{"wallet_minor": 0 if order else 14900} | changes,
     )
 
 

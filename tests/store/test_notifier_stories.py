@@ -1,6 +1,8 @@
 """What a person reads, on a real PostgreSQL and a stand-in for Telegram: one message, whichever fact comes first."""
 
 import asyncio
+import re
+from datetime import timedelta
 from uuid import uuid4
 
 from notifier.store import LEASE_S
@@ -190,6 +192,21 @@ async def test_money_that_bought_nothing_is_shown_in_the_wallet(shop: Shop) -> N
         await shop.hear(notifier_tells_confirmed, confirmed(person, missing_minor=5000))
         await shop.time_passes(1)
         assert "50\u00a0₽ is still missing" in (await chat.hears("still missing")).text
+
+
+async def test_what_happened_at_one_moment_is_told_in_its_order_and_the_last_figure_is_the_last(shop: Shop) -> None:
+    """N-16: the bus hands a batch over by ids, which are random; two batches may be written the wrong way round."""
+    person, chat = await shop.person()
+    earlier = confirmed(person, wallet_minor=100, at=NOW - timedelta(seconds=1))
+    batch = [confirmed(person, wallet_minor=100 * (place + 2), place=place) for place in range(6)]
+    await shop.hear(notifier_tells_confirmed, *sorted(batch, key=lambda fact: fact.id))
+    await shop.hear(notifier_tells_confirmed, earlier)
+    async with shop.courier():
+        for told in range(1, 8):
+            await shop.until("select count(*) = $2 from deliveries where person = $1 and state = 'sent'", person, told)
+            await shop.time_passes(1)
+    figures = [re.findall(r"holds (\d)", message.text) for message in await said(chat)]
+    assert figures == [["1"], ["2"], ["3"], ["4"], ["5"], ["6"], ["7"]]
 
 
 async def test_a_partner_hears_of_the_friend_and_of_the_reward(shop: Shop) -> None:

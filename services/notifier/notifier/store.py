@@ -65,12 +65,13 @@ on conflict do nothing
 HOLD = "select from recipients where person = any($1::uuid[]) order by person for no key update"
 
 WRITE = """
-insert into deliveries (id, person, cause, kind, lane, story, rank, details, trace, not_before)
-select id, person, cause, kind, lane, story, rank, details::json, trace, now() + after_s * interval '1 second'
+insert into deliveries (id, person, cause, kind, lane, story, rank, details, trace, told_at, place, not_before)
+select id, person, cause, kind, lane, story, rank, details::json, trace, told_at, place,
+  now() + after_s * interval '1 second'
 from unnest(
   $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::smallint[], $8::text[], $9::text[],
-  $10::float8[]
-) as m (id, person, cause, kind, lane, story, rank, details, trace, after_s)
+  $10::timestamptz[], $11::int[], $12::float8[]
+) as m (id, person, cause, kind, lane, story, rank, details, trace, told_at, place, after_s)
 order by id
 on conflict do nothing
 """
@@ -100,7 +101,10 @@ where r.person = p.person and r.claim is null and w.first_at is not null
 async def write(messages: Iterable[Message], tx: Tx) -> None:
     """Write messages down, each once for ever; what a later one of its story makes needless is never sent."""
     rows = [
-        (m.id, m.person, m.cause, m.kind, m.lane, m.story, m.rank, json.dumps(dict(m.details)), m.trace, m.after_s)
+        (
+            *(m.id, m.person, m.cause, m.kind, m.lane, m.story, m.rank, json.dumps(dict(m.details)), m.trace),
+            *(m.told_at, m.place, m.after_s),
+        )
         for m in messages
     ]
     if not rows:
@@ -108,7 +112,7 @@ async def write(messages: Iterable[Message], tx: Tx) -> None:
     people = sorted({row[1] for row in rows})
     await tx.execute(KNOW_PEOPLE, people)
     await tx.execute(HOLD, people)
-    await tx.execute(WRITE, *columns(rows, 10))
+    await tx.execute(WRITE, *columns(rows, 12))
     await tx.execute(SUPERSEDE, people)
     await tx.execute(SCHEDULE, people, CHAT_PAUSE_S)
 
@@ -172,7 +176,7 @@ with next as (
     select d.id
     from deliveries d
     where d.person = p.person and d.state = 'waiting' and d.not_before <= now()
-    order by d.lane, d.rank desc, d.not_before, d.id
+    order by d.lane, d.rank desc, d.told_at, d.place, d.id
     limit 1
   ) n
 )
