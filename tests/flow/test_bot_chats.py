@@ -441,6 +441,17 @@ async def test_whoever_blocks_us_is_unreachable_until_he_lets_us_in_again(shop: 
     assert [fact["reachable"] for fact in await shop.facts("bot.person.changed")] == [False, True]
 
 
+async def test_whoever_speaks_to_us_is_reachable_whatever_we_knew(shop: Shop) -> None:
+    """N-15: the update about the unblocking may be lost; a tap says the same."""
+    ann = await shop.newcomer()
+    await ann.hears("What would you like to do?")
+    await shop.database.execute("update people set reachable = false")
+    await ann.press("Balance")
+    await ann.hears("Balance:")
+    [changed] = await shop.facts("bot.person.changed")
+    assert changed["reachable"] is True
+
+
 async def test_a_flood_of_one_person_is_answered_with_a_sentence_and_hinders_nobody(shop: Shop) -> None:
     """S-09, W-22: twenty at once, then one a second; the bucket is shared by replicas."""
     eve, ann = await shop.newcomer("Eve"), await shop.newcomer("Ann")

@@ -251,6 +251,21 @@ class Slow(Telegram):
         return await super().say(chat_id, words, instead_of=instead_of)
 
 
+class RefusedAndHeld(Telegram):
+    """Has Telegram's answer, and keeps it until it may go."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(TOKEN, url)
+        self.refused = asyncio.Event()
+        self.may_go = asyncio.Event()
+
+    async def say(self, chat_id: int, words: Words, *, instead_of: int | None = None) -> Answer:
+        answer = await super().say(chat_id, words, instead_of=instead_of)
+        self.refused.set()
+        await self.may_go.wait()
+        return answer
+
+
 class DiesAfterSaying(Telegram):
     """Says it, and never hears that it was said."""
 

@@ -16,6 +16,7 @@ from notifier.subscribers import (
 from tests.kit.notifier import (
     NOW,
     DiesAfterSaying,
+    RefusedAndHeld,
     Shop,
     Slow,
     changed,
@@ -143,6 +144,68 @@ async def test_who_pays_is_written_to_whatever_was_known_of_his_door(shop: Shop)
     await shop.hear(notifier_follows_people, changed(person, reachable=False))
     async with shop.courier():
         await shop.hear(notifier_tells_granted, granted(person, uuid4()))
+        await chat.hears("Your access is ready")
+        await shop.at_rest(person)
+    assert await shop.database.fetchval("select reachable from recipients where person = $1", person)
+
+
+async def test_who_comes_back_gets_the_key_and_the_receipts_he_missed_and_nothing_else(shop: Shop) -> None:
+    """N-15: paid, blocked us at once, and is back: the key, no "being issued" after it, and no old news."""
+    person, chat = await shop.person()
+    order = uuid4()
+    async with shop.courier():
+        await chat.block()
+        await shop.hear(notifier_tells_confirmed, confirmed(person, order), confirmed(person))
+        await shop.hear(notifier_tells_rewards, rewarded(person))
+        for _ in range(4):
+            await shop.time_passes(3)
+            await asyncio.sleep(0.05)
+        await shop.at_rest(person)
+        await shop.hear(notifier_tells_granted, granted(person, order))
+        await shop.time_passes(1)
+        await shop.at_rest(person)
+        await chat.unblock()
+        await shop.hear(notifier_follows_people, changed(person, reachable=True))
+        await chat.hears("Your access is ready")
+        await shop.time_passes(1)
+        await chat.hears("wallet now holds")
+        await shop.at_rest(person)
+    assert len(await said(chat)) == 2
+    assert await shop.states(person) == {
+        "paid_issuing": "superseded",
+        "access_ready": "sent",
+        "topped_up": "sent",
+        "reward_earned": "unreachable",
+    }
+
+
+async def test_a_key_of_long_ago_is_not_sent_to_who_comes_back(shop: Shop) -> None:
+    """N-15: after a week the key is where he looks for it, in his access."""
+    person, chat = await shop.person()
+    async with shop.courier():
+        await chat.block()
+        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
+        await shop.at_rest(person)
+        await shop.database.execute(
+            "update deliveries set written_at = now() - interval '8 days' where person = $1", person
+        )
+        await chat.unblock()
+        await shop.hear(notifier_follows_people, changed(person, reachable=True))
+    assert await shop.states(person) == {"access_ready": "unreachable"}
+
+
+async def test_who_comes_back_while_his_door_is_being_tried_is_written_to(shop: Shop) -> None:
+    """N-15: the return was heard of before the refusal was written down."""
+    person, chat = await shop.person()
+    await chat.block()
+    refused = RefusedAndHeld(shop.sandbox.url)
+    async with shop.courier(telegram=refused):
+        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
+        await refused.refused.wait()
+        await chat.unblock()
+        await shop.hear(notifier_follows_people, changed(person, reachable=True))
+        refused.may_go.set()
+        await shop.time_passes(1)
         await chat.hears("Your access is ready")
         await shop.at_rest(person)
     assert await shop.database.fetchval("select reachable from recipients where person = $1", person)

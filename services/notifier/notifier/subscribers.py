@@ -44,6 +44,7 @@ async def notifier_tells_rewards(events: Sequence[RewardEarned], tx: Tx) -> None
 async def notifier_follows_people(events: Sequence[PersonChanged], tx: Tx) -> None:
     """Somebody speaks another language, shut the door or opened it again."""
     await store.follow(events, tx)
+    tx.after_commit(Courier.wake_all)
 
 
 async def _write(told: Iterable[Message | None], tx: Tx) -> None:
