@@ -23,7 +23,20 @@ from shared.commands import PlaceOrder
 from shared.contract import Refused
 from shared.db import Database
 from shared.questions import Access, AskAudit, AskCheckout, AskRecipient, Checkout, Key
-from tests.kit.bot import BOT, LINK, TOKEN, UNHURRIED, Owners, message_update, opened, running, settings, until, user
+from tests.kit.bot import (
+    BOT,
+    LINK,
+    TOKEN,
+    UNHURRIED,
+    Owners,
+    checkout_update,
+    message_update,
+    opened,
+    running,
+    settings,
+    until,
+    user,
+)
 from tests.kit.servers import FreshDatabase, MakeDatabase
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Sandbox, SandboxClient
@@ -245,6 +258,35 @@ async def test_a_refused_charge_says_why(shop: Shop, reason: Any, sentence: str)
     await until(lambda: _refused(shop, "charge", reason))
 
 
+async def test_of_three_pay_sheets_of_one_invoice_one_is_charged(shop: Shop) -> None:
+    """R-29: payments has booked nothing yet and says yes to each; the others are refused before any money moves."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    paid = await asyncio.gather(*(ann.pay() for _ in range(3)))
+    assert [one.paid for one in paid].count(True) == 1
+    assert all(one.error.startswith(("This order is being paid", "This order is paid")) for one in paid if one.error)
+    await until(lambda: _are(shop, "bot.payment.reported", 1))
+    await shop.database.execute("update yeses set said_at = said_at - interval '1 hour'")
+    late = await ann.pay()
+    assert late.error is not None, "the charge was reported, however long payments needs"
+    assert late.error.startswith("This order is paid or closed already.")
+
+
+async def test_a_yes_that_no_charge_follows_keeps_its_invoice_for_a_minute_only(shop: Shop) -> None:
+    """R-29: somebody who closed the pay sheet, or whose Telegram died, pays a minute later."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    [placed] = shop.owners.invoices.values()
+    async with shop.database.transaction() as tx:
+        await take_in(BOT, [checkout_update(ann.id, placed.payload, query="nobody-waits")], Bells(), tx)
+    await until(lambda: _all_is_done(shop))
+    refused = await ann.pay()
+    assert refused.error is not None
+    assert refused.error.startswith("This order is being paid at this moment")
+    await shop.database.execute("update yeses set said_at = said_at - interval '60 seconds'")
+    assert (await ann.pay()).paid
+
+
 async def _refused(shop: Shop, what: str, reason: str) -> bool:
     return (what, reason) in await shop.refused()
 
@@ -439,6 +481,17 @@ async def test_whoever_blocks_us_is_unreachable_until_he_lets_us_in_again(shop: 
     await ann.unblock()
     await until(lambda: _are(shop, "bot.person.changed", 2))
     assert [fact["reachable"] for fact in await shop.facts("bot.person.changed")] == [False, True]
+
+
+async def test_whoever_speaks_to_us_is_reachable_whatever_we_knew(shop: Shop) -> None:
+    """N-15: the update about the unblocking may be lost; a tap says the same."""
+    ann = await shop.newcomer()
+    await ann.hears("What would you like to do?")
+    await shop.database.execute("update people set reachable = false")
+    await ann.press("Balance")
+    await ann.hears("Balance:")
+    [changed] = await shop.facts("bot.person.changed")
+    assert changed["reachable"] is True
 
 
 async def test_a_flood_of_one_person_is_answered_with_a_sentence_and_hinders_nobody(shop: Shop) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
+import pytest
 
 from notifier.audit import answer_audit
 from notifier.courier import Courier
@@ -30,6 +31,7 @@ from shared.facts import (
     Terms,
 )
 from shared.questions import Access, AskAccess, AskAudit, AskKey, AskRecipient, Finding, Key, Recipient
+from tests.kit.servers import MakeDatabase
 from turnpike_local.sandbox import Limits, Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Message, PersonClient
 
@@ -163,20 +165,38 @@ async def broken(shop: Shop) -> list[Finding]:
     return [found for found in audit.findings if found.violations and found.truth != "no fact is waiting to be told"]
 
 
+@pytest.fixture(scope="module")
+async def opened_shop(
+    fresh_database: MakeDatabase, nats_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Shop]:
+    fresh = await fresh_database("notifier")
+    async with open_shop(fresh.dsn("notifier_app"), nats_url, tmp_path_factory.mktemp("sandbox")) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def shop(opened_shop: Shop) -> AsyncIterator[Shop]:
+    """Every story ends with the invariants."""
+    yield opened_shop
+    assert await broken(opened_shop) == []
+
+
 # Facts
 
 
-def confirmed(person: UUID, order: UUID | None = None, *, missing_minor: int = 0) -> PaymentConfirmed:
+def confirmed(
+    person: UUID, order: UUID | None = None, *, missing_minor: int = 0, at: datetime = NOW, **changes: Any
+) -> PaymentConfirmed:
     bought = order and Bought(order=order, what="subscription", terms=TERMS, price_minor=14900)
     return PaymentConfirmed.because(
         f"telegram:{uuid4()}",
         about=person,
-        at=NOW,
+        at=at,
         received=Received(receipt=uuid4(), acquirer="telegram", charge="charge", value_minor=14900),
         bought=bought,
         booked_at=NOW,
-        wallet_minor=0 if order else 14900,
         missing_minor=missing_minor,
+        **{"wallet_minor": 0 if order else 14900} | changes,
     )
 
 
@@ -229,6 +249,21 @@ class Slow(Telegram):
         self.began.set()
         await self.may_go.wait()
         return await super().say(chat_id, words, instead_of=instead_of)
+
+
+class RefusedAndHeld(Telegram):
+    """Has Telegram's answer, and keeps it until it may go."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(TOKEN, url)
+        self.refused = asyncio.Event()
+        self.may_go = asyncio.Event()
+
+    async def say(self, chat_id: int, words: Words, *, instead_of: int | None = None) -> Answer:
+        answer = await super().say(chat_id, words, instead_of=instead_of)
+        self.refused.set()
+        await self.may_go.wait()
+        return answer
 
 
 class DiesAfterSaying(Telegram):

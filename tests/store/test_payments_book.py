@@ -1,6 +1,7 @@
 """The book on a real PostgreSQL: once per charge, balanced, insert-only, whoever races."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -102,6 +103,20 @@ async def test_many_reports_of_one_charge_book_it_once(book: Database) -> None:
     assert await book.fetchval("select count(*) from transfers where person = $1", person) == 2
     assert await book.fetchval("select count(*) from facts where body ->> 'about' = $1", str(person)) == 1
     assert await wallet(person, book) == 0
+
+
+async def test_what_is_booked_at_one_moment_is_told_with_its_place_in_it(book: Database) -> None:
+    """N-16: the facts of one transaction share their moment, and each says what the wallet held after it."""
+    person = uuid4()
+    receipts = [
+        Receipt("telegram_stars", uuid4().hex, person, "XTR", 1, "", NOW + timedelta(seconds=second))
+        for second in range(4)
+    ]
+    await report(book, *receipts[::-1])
+    rows = await book.fetch(
+        "select body from facts where body ->> 'about' = $1 order by coalesce((body ->> 'place')::int, 0)", str(person)
+    )
+    assert [json.loads(row["body"])["wallet_minor"] for row in rows] == [150, 300, 450, 600]
 
 
 async def test_a_charge_reported_with_another_amount_is_an_alarm_and_books_nothing(book: Database) -> None:

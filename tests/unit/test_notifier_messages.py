@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from typing import Any, get_args
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from fluent.syntax import FluentParser, ast
@@ -84,8 +84,12 @@ def test_a_confirmation_without_either_half_tells_nobody() -> None:
 
 
 def test_the_same_cause_tells_two_people_two_things() -> None:
-    buyer, partner, receipt = uuid4(), uuid4(), "receipt"
-    assert messages.Message(buyer, receipt, "topped_up").id != messages.Message(partner, receipt, "reward_earned").id
+    buyer, partner = uuid4(), uuid4()
+
+    def about(person: UUID, kind: Kind) -> messages.Message:
+        return messages.Message(person, "receipt", kind, NOW)
+
+    assert about(buyer, "topped_up").id != about(partner, "reward_earned").id
 
 
 def test_a_reward_of_nothing_is_not_told() -> None:

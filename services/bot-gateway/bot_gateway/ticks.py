@@ -1,7 +1,7 @@
 """What happens by time: old rows go, and gauges say what waits."""
 
 from bot_gateway.metrics import UPDATES_AGE, UPDATES_KEPT
-from bot_gateway.store import buckets, intake, people
+from bot_gateway.store import buckets, intake, people, yeses
 from shared.db import Database
 
 DROP_OLD_ROWS_EVERY_S = 600.0
@@ -15,6 +15,7 @@ async def drop_old_rows(database: Database) -> None:
     await intake.drop_ended_updates(MOST_ROWS_AT_ONCE, database)
     await buckets.drop_full_buckets(database)
     await people.drop_old_refusals(database)
+    await yeses.drop_old_yeses(database)
 
 
 async def set_gauges(database: Database) -> None:

@@ -6,12 +6,12 @@ from notifier.audit import answer_audit
 from notifier.courier import Courier
 from notifier.settings import Settings
 from notifier.subscribers import (
-    on_access_ended,
-    on_access_granted,
-    on_invitation_registered,
-    on_payment_confirmed,
-    on_person_changed,
-    on_reward_earned,
+    notifier_follows_people,
+    notifier_tells_confirmed,
+    notifier_tells_ended,
+    notifier_tells_granted,
+    notifier_tells_registered,
+    notifier_tells_rewards,
 )
 from notifier.telegram import Telegram
 from notifier.ticks import GAUGES_EVERY_S, set_gauges
@@ -25,12 +25,12 @@ def build(settings: Settings | None = None) -> Service:
     service = Service("notifier", settings)
     telegram = Telegram(settings.bot_token.get_secret_value(), settings.telegram_api_url)
     courier = Courier(service.database, service.bus, telegram, per_s=settings.messages_per_s)
-    service.hears("notifier_tells_confirmed", on_payment_confirmed)
-    service.hears("notifier_tells_granted", on_access_granted)
-    service.hears("notifier_tells_ended", on_access_ended)
-    service.hears("notifier_tells_registered", on_invitation_registered)
-    service.hears("notifier_tells_rewards", on_reward_earned)
-    service.hears("notifier_follows_people", on_person_changed)
+    service.hears("notifier_tells_confirmed", notifier_tells_confirmed)
+    service.hears("notifier_tells_granted", notifier_tells_granted)
+    service.hears("notifier_tells_ended", notifier_tells_ended)
+    service.hears("notifier_tells_registered", notifier_tells_registered)
+    service.hears("notifier_tells_rewards", notifier_tells_rewards)
+    service.hears("notifier_follows_people", notifier_follows_people)
     service.answers(AskAudit.of("notifier"), answer_audit)
     service.loops("courier", courier.run)
     service.ticks("delivery_gauges", GAUGES_EVERY_S, partial(set_gauges, service.database))

@@ -5,7 +5,7 @@ waiting ──▶ claimed ──▶ sent
    │           ├──▶ failed       Telegram will not have it, or was away for a day
    │           ├──▶ unknown      each time cut off before the answer
    │           ├──▶ superseded   no longer true, or a later message of its story says more
-   └───────────┘                 the key is not there yet, Telegram is away or asks for patience
+   └───────────┘                 the key is not there yet, Telegram is away or asks for patience, the person is back
 """
 
 from dataclasses import dataclass

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -23,11 +24,17 @@ ISSUING_AFTER_S = 3.0
 
 @dataclass(frozen=True)
 class Message:
-    """A message to write down. Within a `story` a higher `rank` takes the place of every lower one."""
+    """A message to write down. Within a `story` a higher `rank` supersedes every lower one.
+
+    Those of a chat go out in the order of what happened: `told_at` is the fact's own moment, and `place` its place
+    among what happened at that very moment.
+    """
 
     person: UUID
     cause: str
     kind: Kind
+    told_at: datetime
+    place: int = 0
     story: UUID | None = None
     rank: int = 0
     lane: int = KEYS_AND_RECEIPTS
@@ -47,6 +54,8 @@ def of_payment(fact: PaymentConfirmed) -> Message | None:
             fact.about,
             str(fact.bought.order),
             "paid_issuing",
+            fact.at,
+            fact.place,
             story=fact.bought.order,
             rank=1,
             after_s=ISSUING_AFTER_S,
@@ -59,7 +68,8 @@ def of_payment(fact: PaymentConfirmed) -> Message | None:
     kind: Kind = "topped_up"
     if fact.missing_minor > 0:
         kind, details["missing_minor"] = "missing", fact.missing_minor
-    return Message(fact.about, str(fact.received.receipt), kind, details=details, trace=fact.trace)
+    receipt = str(fact.received.receipt)
+    return Message(fact.about, receipt, kind, fact.at, fact.place, details=details, trace=fact.trace)
 
 
 def of_access(fact: AccessGranted) -> Message:
@@ -68,6 +78,7 @@ def of_access(fact: AccessGranted) -> Message:
         fact.about,
         str(fact.order),
         "access_ready",
+        fact.at,
         story=fact.order,
         rank=2,
         details={"plan": fact.plan, "devices": fact.devices},
@@ -76,19 +87,19 @@ def of_access(fact: AccessGranted) -> Message:
 
 
 def of_end(fact: AccessEnded) -> Message:
-    return Message(
-        fact.about, fact.cause, "access_ended", details={"ended_at": fact.ended_at.isoformat()}, trace=fact.trace
-    )
+    details = {"ended_at": fact.ended_at.isoformat()}
+    return Message(fact.about, fact.cause, "access_ended", fact.at, details=details, trace=fact.trace)
 
 
 def of_invitation(fact: InvitationRegistered) -> Message:
-    return Message(fact.about, str(fact.invitee), "friend_registered", trace=fact.trace)
+    return Message(fact.about, str(fact.invitee), "friend_registered", fact.at, trace=fact.trace)
 
 
 def of_reward(fact: RewardEarned) -> Message | None:
-    """A share of less than a kopeck is nothing to write about."""
+    """A share of less than a kopeck is nothing to write about. Of one moment, the one with fewer paying came first."""
     if fact.reward_minor == 0:
         return None
     fields = ("reward_minor", "percent", "paying", "next_level_at", "next_percent")
     details = {name: getattr(fact, name) for name in fields}
-    return Message(fact.about, str(fact.receipt), "reward_earned", details=details, trace=fact.trace)
+    receipt = str(fact.receipt)
+    return Message(fact.about, receipt, "reward_earned", fact.at, fact.paying, details=details, trace=fact.trace)

@@ -6,12 +6,13 @@ what is locked, so claiming waits for nobody.
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from notifier.deliveries import Verdict
-from notifier.messages import Kind, Message
+from notifier.messages import ANSWERS_A_PAYMENT, Kind, Message
 from notifier.pace import Bucket
 from shared.db import Database, Row, Tx, columns
 from shared.facts import PersonChanged
@@ -19,6 +20,7 @@ from shared.questions import Recipient
 
 LEASE_S = 5.0
 CHAT_PAUSE_S = 1.0  # Telegram: no more than one message a second in one chat.
+KEPT_FOR_A_RETURN = timedelta(days=7)  # Below the shortest period that is sold: the key that waited still opens.
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Claimed:
     waits: int
     recipient: Recipient | None
     instead_of: int | None
+    changed_at: datetime | None
+    """What was last told of the recipient when this was claimed."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,13 @@ on conflict do nothing
 HOLD = "select from recipients where person = any($1::uuid[]) order by person for no key update"
 
 WRITE = """
-insert into deliveries (id, person, cause, kind, lane, story, rank, details, trace, not_before)
-select id, person, cause, kind, lane, story, rank, details::json, trace, now() + after_s * interval '1 second'
+insert into deliveries (id, person, cause, kind, lane, story, rank, details, trace, told_at, place, not_before)
+select id, person, cause, kind, lane, story, rank, details::json, trace, told_at, place,
+  now() + after_s * interval '1 second'
 from unnest(
   $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::smallint[], $8::text[], $9::text[],
-  $10::float8[]
-) as m (id, person, cause, kind, lane, story, rank, details, trace, after_s)
+  $10::timestamptz[], $11::int[], $12::float8[]
+) as m (id, person, cause, kind, lane, story, rank, details, trace, told_at, place, after_s)
 order by id
 on conflict do nothing
 """
@@ -100,7 +105,10 @@ where r.person = p.person and r.claim is null and w.first_at is not null
 async def write(messages: Iterable[Message], tx: Tx) -> None:
     """Write messages down, each once for ever; what a later one of its story makes needless is never sent."""
     rows = [
-        (m.id, m.person, m.cause, m.kind, m.lane, m.story, m.rank, json.dumps(dict(m.details)), m.trace, m.after_s)
+        (
+            *(m.id, m.person, m.cause, m.kind, m.lane, m.story, m.rank, json.dumps(dict(m.details)), m.trace),
+            *(m.told_at, m.place, m.after_s),
+        )
         for m in messages
     ]
     if not rows:
@@ -108,7 +116,7 @@ async def write(messages: Iterable[Message], tx: Tx) -> None:
     people = sorted({row[1] for row in rows})
     await tx.execute(KNOW_PEOPLE, people)
     await tx.execute(HOLD, people)
-    await tx.execute(WRITE, *columns(rows, 10))
+    await tx.execute(WRITE, *columns(rows, 12))
     await tx.execute(SUPERSEDE, people)
     await tx.execute(SCHEDULE, people, CHAT_PAUSE_S)
 
@@ -121,14 +129,33 @@ order by person
 on conflict (person) do update
 set language = excluded.language, reachable = excluded.reachable, changed_at = excluded.changed_at
 where recipients.changed_at is null or recipients.changed_at < excluded.changed_at
+returning person, reachable
+"""
+
+# Keys and receipts alone: what else was not said to a shut door is no news any more.
+TAKE_UP_AGAIN = """
+update deliveries
+set state = 'waiting', reason = null, settled_at = null
+where person = any($1::uuid[])
+  and state = 'unreachable'
+  and kind = any($2::text[])
+  and written_at > now() - $3::interval
 """
 
 
 async def follow(changes: Sequence[PersonChanged], tx: Tx) -> None:
-    """Keep the newest that bot-gateway told of each person, in whatever order it came."""
+    """Keep the newest that bot-gateway told of each person, in whatever order it came.
+
+    Whoever is back gets the keys and receipts of the last 7 days that found the door shut.
+    """
     newest = {change.about: change for change in sorted(changes, key=lambda change: change.at)}
     rows = [(person, change.language, change.reachable, change.at) for person, change in newest.items()]
-    await tx.execute(FOLLOW, *columns(rows, 4))
+    await tx.execute(HOLD, sorted(newest))
+    back = [row["person"] for row in await tx.fetch(FOLLOW, *columns(rows, 4)) if row["reachable"]]
+    if back:
+        await tx.execute(TAKE_UP_AGAIN, back, sorted(ANSWERS_A_PAYMENT), KEPT_FOR_A_RETURN)
+        await tx.execute(SUPERSEDE, back)
+        await tx.execute(SCHEDULE, back, CHAT_PAUSE_S)
 
 
 # Claiming
@@ -172,7 +199,7 @@ with next as (
     select d.id
     from deliveries d
     where d.person = p.person and d.state = 'waiting' and d.not_before <= now()
-    order by d.lane, d.rank desc, d.not_before, d.id
+    order by d.lane, d.rank desc, d.told_at, d.place, d.id
     limit 1
   ) n
 )
@@ -182,6 +209,7 @@ from next n, recipients r
 where d.id = n.id and r.person = d.person
 returning
   d.id, d.person, d.kind, d.details::text as details, d.trace, d.tries, d.waits, r.chat_id, r.language, r.reachable,
+  r.changed_at,
   (select max(s.message_id) from deliveries s where s.story = d.story and s.person = d.person) as instead_of
 """
 
@@ -232,6 +260,7 @@ def claimed_from(row: Row) -> Claimed:
         row["waits"],
         Recipient(chat_id=row["chat_id"], language=row["language"], reachable=row["reachable"]) if known else None,
         row["instead_of"],
+        row["changed_at"],
     )
 
 
@@ -253,7 +282,7 @@ async def renew(people: Sequence[UUID], worker: UUID, tx: Tx) -> None:
 
 
 HOLD_OURS = """
-select person from recipients
+select person, reachable, changed_at from recipients
 where person = any($1::uuid[]) and claim = $2
 order by person
 for no key update
@@ -311,8 +340,8 @@ async def settle(settled: Sequence[Settled], worker: UUID, tx: Tx) -> list[Settl
     A lease that ran out meanwhile is another worker's now, and so is what becomes of its delivery.
     """
     people = [each.claimed.person for each in settled]
-    held = {row["person"] for row in await tx.fetch(HOLD_OURS, people, worker)}
-    ours = [each for each in settled if each.claimed.person in held]
+    held = {row["person"]: row for row in await tx.fetch(HOLD_OURS, people, worker)}
+    ours = [_seen_anew(each, held[each.claimed.person]) for each in settled if each.claimed.person in held]
     await _learn(ours, tx)
     verdicts = [(each.claimed, each.verdict) for each in ours]
     rows = [(c.id, v.state, v.reason, v.message_id, v.tries, v.waits, v.pause_s) for c, v in verdicts]
@@ -321,6 +350,14 @@ async def settle(settled: Sequence[Settled], worker: UUID, tx: Tx) -> list[Settl
     await release([(c.person, v.spoke, v.reachable) for c, v in verdicts], worker, tx)
     await _settle_bucket([verdict for _, verdict in verdicts], tx)
     return ours
+
+
+def _seen_anew(settled: Settled, recipient: Row) -> Settled:
+    """A door that was found shut, of whom we heard meanwhile that he is back: the message is said after all."""
+    came_back = recipient["reachable"] and recipient["changed_at"] != settled.claimed.changed_at
+    if settled.verdict.state != "unreachable" or not came_back:
+        return settled
+    return replace(settled, verdict=replace(settled.verdict, state="waiting", reason="came back", reachable=None))
 
 
 async def _learn(settled: Sequence[Settled], tx: Tx) -> None:

@@ -16,34 +16,35 @@ from shared.facts import (
 )
 
 
-async def on_payment_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
+async def notifier_tells_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
     """Somebody paid."""
     await _write((messages.of_payment(event) for event in events), tx)
 
 
-async def on_access_granted(events: Sequence[AccessGranted], tx: Tx) -> None:
+async def notifier_tells_granted(events: Sequence[AccessGranted], tx: Tx) -> None:
     """Somebody may use the VPN now."""
     await _write((messages.of_access(event) for event in events), tx)
 
 
-async def on_access_ended(events: Sequence[AccessEnded], tx: Tx) -> None:
+async def notifier_tells_ended(events: Sequence[AccessEnded], tx: Tx) -> None:
     """Somebody's time is over."""
     await _write((messages.of_end(event) for event in events), tx)
 
 
-async def on_invitation_registered(events: Sequence[InvitationRegistered], tx: Tx) -> None:
+async def notifier_tells_registered(events: Sequence[InvitationRegistered], tx: Tx) -> None:
     """A friend of somebody's is here."""
     await _write((messages.of_invitation(event) for event in events), tx)
 
 
-async def on_reward_earned(events: Sequence[RewardEarned], tx: Tx) -> None:
+async def notifier_tells_rewards(events: Sequence[RewardEarned], tx: Tx) -> None:
     """Somebody earned a share of a friend's payment."""
     await _write((messages.of_reward(event) for event in events), tx)
 
 
-async def on_person_changed(events: Sequence[PersonChanged], tx: Tx) -> None:
+async def notifier_follows_people(events: Sequence[PersonChanged], tx: Tx) -> None:
     """Somebody speaks another language, shut the door or opened it again."""
     await store.follow(events, tx)
+    tx.after_commit(Courier.wake_all)
 
 
 async def _write(told: Iterable[Message | None], tx: Tx) -> None:

@@ -36,12 +36,12 @@ async def confirm_receipts(receipts: Sequence[Receipt], tx: Tx) -> None:
         return
     book = await store.open_book(claim.fresh, tx)
     confirm(claim.fresh, book)
-    facts = [fact_of(booking, book) for booking in book.bookings]
+    facts = [fact_of(booking, place, book) for place, booking in enumerate(book.bookings)]
     await store.write_book(book, facts, tx)
     await outbox.tell(tx, facts)
 
 
-def fact_of(booking: Booking, book: Book) -> Fact:
+def fact_of(booking: Booking, place: int, book: Book) -> Fact:
     receipt = booking.receipt
     order = book.orders.get(booking.order) if booking.order else None
     trace = receipt.trace or (order.trace if order else None)
@@ -71,6 +71,7 @@ def fact_of(booking: Booking, book: Book) -> Fact:
         booked_at=book.now,
         wallet_minor=booking.wallet_minor,
         missing_minor=booking.missing_minor,
+        place=place,
     )
 
 

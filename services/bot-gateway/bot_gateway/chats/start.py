@@ -38,7 +38,6 @@ async def start(_: Message, command: CommandObject, visit: Visit) -> None:
             await people.start_person(arrival, invitation_in(arrival.payload), tx)
         else:
             await people.know_again(arrival, tx)
-            await people.reach(arrival.telegram_id, visit.cause, tx, reachable=True)
     await visit.look_again()
     await show_way_in(visit)
 

@@ -148,12 +148,15 @@ class Admission(BaseMiddleware):
             await self._serve(handler, event, data, visit)
 
     async def _visit(self, event: TelegramObject, cause: str, received_at: datetime) -> Visit | None:
-        """None for what is said where others listen."""
+        """None for what is said where others listen. Whoever speaks to us can be spoken to again (N-15)."""
         assert isinstance(event, CallbackQuery | Message)
         message = event.message if isinstance(event, CallbackQuery) else event
         if event.from_user is None or (message is not None and message.chat.type != "private"):
             return None
         known = await people.person_by_telegram(event.from_user.id, self.shop.database)
+        if known is not None and not known.reachable:
+            async with self.shop.database.transaction() as tx:
+                await people.reach(known.telegram_id, cause, tx, reachable=True)
         visit = Visit(self.shop, event.from_user, cause, received_at, known)
         if isinstance(event, CallbackQuery):
             visit.tap_id, visit.tapped = event.id, event.data

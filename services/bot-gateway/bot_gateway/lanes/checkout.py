@@ -1,4 +1,8 @@
-"""Pre-checkouts are answered within 3 s from one question; without its answer a kind no, for no charge may be lost."""
+"""Pre-checkouts are answered within 3 s from one question; without its answer a kind no, for no charge may be lost.
+
+Of one invoice there is one charge: a yes is kept before it is said, and another pay sheet of the same invoice is
+refused for a minute, or for ever once the charge was reported.
+"""
 
 import asyncio
 import json
@@ -13,7 +17,7 @@ from opentelemetry.trace import SpanKind
 from bot_gateway.lanes import Bells
 from bot_gateway.metrics import CHECKOUTS, UPDATES
 from bot_gateway.people import Person, language_of
-from bot_gateway.store import intake, people
+from bot_gateway.store import intake, people, yeses
 from bot_gateway.store.intake import Ended
 from bot_gateway.telegram import is_query_too_old, said
 from bot_gateway.updates import story_of
@@ -21,7 +25,7 @@ from shared import telemetry
 from shared.bus import Bus
 from shared.contract import Refused
 from shared.db import Database, Row
-from shared.questions import AskCheckout
+from shared.questions import AskCheckout, Checkout
 from shared.texts import Texts
 
 log = structlog.get_logger()
@@ -109,9 +113,16 @@ class CheckoutLane:
                     amount_minor=query["total_amount"],
                 )
                 answer = await self.bus.ask(question, timeout_s=DECIDE_WITHIN_S)
+                if isinstance(answer, Checkout) and answer.ok:
+                    return person, await self._why_not_again(query)
         except Exception as error:  # Nobody knows: then the charge may not be taken.
             log.warning("payments cannot answer for a charge", error=said(error))
             return person, "away"
-        if isinstance(answer, Refused):
-            return person, "away"
-        return person, None if answer.ok else (answer.reason or "away")
+        return person, ("away" if isinstance(answer, Refused) else answer.reason) or "away"
+
+    async def _why_not_again(self, query: dict[str, Any]) -> str | None:
+        """Why an invoice that payments would let be charged is not: another pay sheet of it was faster."""
+        payload = query["invoice_payload"]
+        if await yeses.say_yes(payload, query["id"], self.database):
+            return None
+        return "order_closed" if await yeses.was_charged(payload, self.database) else "being_paid"

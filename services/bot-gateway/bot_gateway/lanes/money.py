@@ -10,7 +10,7 @@ import structlog
 
 from bot_gateway.lanes import Bells
 from bot_gateway.metrics import UPDATES
-from bot_gateway.store import intake, people
+from bot_gateway.store import intake, people, yeses
 from bot_gateway.telegram import said
 from bot_gateway.updates import Report, report_from, story_of
 from shared import telemetry
@@ -63,6 +63,7 @@ class MoneyLane:
                     seq: _fact(report, payers.get(report.payer), now, stories[seq]) for seq, report in reports.items()
                 }
                 await tell(tx, list(told.values()))
+                await yeses.note_charges([report.payload for report in reports.values()], tx)
                 await intake.end_reports(told, unreadable, tx)
         UPDATES.labels("money", "done").inc(len(reports))
         UPDATES.labels("money", "failed").inc(len(unreadable))

@@ -1,1 +1,1 @@
-"""The cellar of bot-gateway: people, the intake of updates, and token buckets."""
+"""The cellar of bot-gateway: people, the intake of updates, yeses to charges, and token buckets."""

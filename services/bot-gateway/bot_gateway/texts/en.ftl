@@ -207,6 +207,7 @@ checkout-refused = { $reason ->
     [order_closed] This order is paid or closed already. Nothing was charged.
     [invoice_superseded] There is a newer invoice for this order. Please pay that one.
     [invoice_expired] This invoice ran out. Please open “Buy” for a new one.
+    [being_paid] This order is being paid at this moment, so this time nothing was charged. If the payment does not go through, try again in a minute.
     [amount_differs] The amount is not the one of the order. Please open “Buy” for a new invoice.
     [currency_differs] The currency is not the one of the order. Please open “Buy” for a new invoice.
    *[away] We cannot take a payment just now. Nothing was charged. Please try again in a minute.
