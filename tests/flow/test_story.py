@@ -10,6 +10,7 @@ import pytest
 from shared.bus import Bus
 from turnpike_cli.audit import Found, audit
 from turnpike_local.demo import as_dict, timeline
+from turnpike_local.sandbox.client import SandboxClient
 from turnpike_local.stack import Stack
 from turnpike_local.story import Check, Story, play, tree
 
@@ -103,3 +104,28 @@ async def test_the_audit_sees_what_was_broken_by_hand(
 def test_a_story_with_one_false_sentence_is_not_ok() -> None:
     assert Story(checks=[Check("true", True)]).ok
     assert not Story(checks=[Check("true", True), Check("false", False)]).ok
+
+
+def vain(story: Story) -> list[str]:
+    return [check.seen for check in story.checks if check.sentence == "nobody waited in vain"]
+
+
+async def test_a_story_that_goes_wrong_is_told_to_its_end(servers_dir: Path) -> None:
+    """W-30: a refused payment and a missing key are sentences; what was seen, book, trace and invariants stay."""
+    async with Stack(servers_dir / "wrong") as shop, SandboxClient(shop.urls["sandbox"]) as sandbox:
+        await sandbox.stumble("500", method="answerPreCheckoutQuery", calls=1000)
+        refused = await play(shop, patience_s=2)
+        await sandbox.recover()
+        assert not refused.ok
+        assert vain(refused)[0] == "without a payment there is nothing to wait for"
+        assert {found.owner for found in refused.invariants} >= {"bot", "payments", "referrals", "vpn", "notifier"}
+
+        shop.services["notifier"].kill()
+        untold = await play(shop, patience_s=2)
+        assert not untold.ok
+        assert "Bob waited 2 s for the key" in vain(untold)[0]
+        assert timeline(untold)
+        assert ("revenue", 14900) in {(line.account, line.amount_minor) for line in untold.book_after}
+        silent = [found.owner for found in untold.invariants if found.finding.truth.startswith("every owner answers")]
+        assert silent == ["notifier"]
+        assert as_dict(untold, 1.0)["ok"] is False
