@@ -6,7 +6,7 @@ Alice starts, takes her link ─▶ Bob follows it, buys with Stars ─▶ the p
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import aiohttp
 from shared.bus import Bus, UnansweredError
 from shared.questions import AskAudit, AskBook, Audit, BookLine
 from turnpike_cli.audit import Found, audit
+from turnpike_local.faults import Fault, kept, trapped
 from turnpike_local.sandbox.client import Chat, Json, PersonClient, SandboxClient, SandboxError
 from turnpike_local.stack import Stack
 from turnpike_local.waiting import until
@@ -26,6 +27,7 @@ REPEATS_OF_THE_SAME_UPDATE = 2
 REPEATS_AS_NEW_UPDATES = 2
 REPORTS = 1 + REPEATS_OF_THE_SAME_UPDATE + REPEATS_AS_NEW_UPDATES
 PATIENCE_S = 20.0
+FAULTY_PATIENCE_S = 120.0  # Starts one after the other, then leases and acknowledgement waits of a few seconds each.
 AUDIT_TIMEOUT_S = 5.0
 FETCH_TIMEOUT_S = 10.0
 REFUSAL_TIMEOUT_S = 5.0
@@ -49,6 +51,15 @@ class Check:
     seen: str = ""
 
 
+@dataclass(frozen=True)
+class Break:
+    """What was done to the shop on purpose, and what its keeper did then."""
+
+    at_ns: int
+    who: str
+    what: str
+
+
 @dataclass
 class Story:
     """Everything that the demo shows; `ok` decides its exit status."""
@@ -63,6 +74,7 @@ class Story:
     spans: list[Json] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     invariants: list[Found] = field(default_factory=list)
+    breaks: list[Break] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -70,30 +82,44 @@ class Story:
             found.finding.violations for found in self.invariants
         )
 
+    def note(self, who: str, what: str) -> None:
+        self.breaks.append(Break(time.time_ns(), who, what))
+
     def saw(self, sentence: str, holds: bool, seen: object = "") -> None:  # noqa: FBT001 - the second half of a sentence.
         self.checks.append(Check(sentence, holds, str(seen)))
 
 
-async def play(stack: Stack, *, patience_s: float = PATIENCE_S) -> Story:
-    """Play the purchase, and tell it to its end however it goes: whoever waits longer than `patience_s` in vain is a
-    false check."""
+async def play(stack: Stack, faults: Sequence[Fault] = (), *, patience_s: float = 0) -> Story:
+    """Play the purchase while the `faults` happen, and tell it to its end however it goes.
+
+    Whoever waits longer than `patience_s` (0: as long as it takes with these faults) is a check that does not hold.
+    """
     assert stack.sandbox is not None, "a story needs the sandbox"
-    story = Story(patience_s=patience_s)
+    story = Story(patience_s=patience_s or (FAULTY_PATIENCE_S if faults else PATIENCE_S))
     bus = Bus(stack.broker.url, "turnpike-demo")
-    async with SandboxClient(stack.sandbox.url) as sandbox:
+    async with SandboxClient(stack.sandbox.url) as sandbox, kept(stack, faults, story.note):
         try:
             with _nobody_waits_in_vain(story):
-                await asyncio.wait_for(bus.open(), patience_s)
+                await asyncio.wait_for(bus.open(), story.patience_s)
                 story.book_before = await _book(bus)
                 alice, bob = await _invited(sandbox)
-                key = await _bought(story, sandbox, bob)
+                if faults:  # A trap is for the payment, not for what came before it.
+                    await _settled(story, sandbox, bus)
+                async with trapped(stack, bus, faults, story.note) as spring:
+                    await _paid(story, sandbox, bob)
+                    await spring()
+                key = await _got_key(story, bob)
                 await _refused_again(story, bob)
                 await _reported_again(story, sandbox, bus)
                 await _key_works(story, key, f"{stack.sandbox.url}/page")
-                await alice.hears(REWARD, timeout_s=patience_s)
+                await alice.hears(REWARD, timeout_s=story.patience_s)
             for look in (_settled, _told, _traced, _audited, _booked):
                 with _nobody_waits_in_vain(story):
                     await look(story, sandbox, bus)
+            for fault in faults:
+                with _nobody_waits_in_vain(story):
+                    proof = await fault.proof(stack)
+                    story.saw(proof.sentence, proof.holds, proof.seen)
         finally:
             await bus.close()
     return story
@@ -126,8 +152,8 @@ async def _invited(sandbox: SandboxClient) -> tuple[PersonClient, PersonClient]:
     return alice, bob
 
 
-async def _bought(story: Story, sandbox: SandboxClient, bob: PersonClient) -> str:
-    """Through the screens to the pay sheet; answers the key that came."""
+async def _paid(story: Story, sandbox: SandboxClient, bob: PersonClient) -> None:
+    """Through the screens to the pay sheet."""
     await bob.press("Buy")
     await bob.press("Basic")
     await bob.press("1 month")
@@ -141,6 +167,9 @@ async def _bought(story: Story, sandbox: SandboxClient, bob: PersonClient) -> st
     story.charge = payment.charge
     payloads = {charge["charge"]: charge["payload"] for charge in await sandbox.payments()}
     story.order = payloads[payment.charge].split(".")[0]
+
+
+async def _got_key(story: Story, bob: PersonClient) -> str:
     chat = await bob.wait_for(lambda chat: bool(keys_in(chat)), timeout_s=story.patience_s, what="the key")
     return keys_in(chat)[0]
 
