@@ -22,8 +22,8 @@ $(INSTALLED): requirements.lock $(MANIFESTS) deploy/local/install
 up: $(INSTALLED) ## Start the whole shop on this machine and print its link; Ctrl-C stops it
 	@exec $(BIN)/turnpike up
 
-demo: $(INSTALLED) ## Play a purchase without a browser and prove it
-	@exec $(BIN)/turnpike demo
+demo: $(INSTALLED) ## Play a purchase without a browser and prove it; BREAK="--kill SERVICE" or --wipe-broker
+	@exec $(BIN)/turnpike demo $(BREAK)
 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, NATS and Xray
 	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)

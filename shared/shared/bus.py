@@ -148,11 +148,17 @@ class Bus:
     # Facts
 
     async def unsettled(self) -> dict[str, int]:
-        """How many facts each handler has yet to hear or to acknowledge; a missing durable counts as -1."""
+        """How many facts each handler has yet to hear or to acknowledge; a missing durable counts as -1.
+
+        Raises UnansweredError when JetStream does not answer.
+        """
         counts = {}
         for listening in LISTENING:
             call = f"$JS.API.CONSUMER.INFO.{listening.stream}.{listening.handler}"
-            info = json.loads((await self.client.request(call, b"", ASK_TIMEOUT_S)).data)
+            try:
+                info = json.loads((await self.client.request(call, b"", ASK_TIMEOUT_S)).data)
+            except NatsError as error:
+                raise UnansweredError(call) from error
             counts[listening.handler] = -1 if "error" in info else info["num_pending"] + info["num_ack_pending"]
         return counts
 

@@ -8,8 +8,12 @@ import asyncpg
 import pytest
 
 from shared.bus import Bus
+from tests.kit.processes import runs
 from turnpike_cli.audit import Found, audit
-from turnpike_local.demo import as_dict, timeline
+from turnpike_local.demo import as_dict, faults_of, timeline
+from turnpike_local.faults import Kill, WipeBroker
+from turnpike_local.processes import StartError
+from turnpike_local.sandbox.client import SandboxClient
 from turnpike_local.stack import Stack
 from turnpike_local.story import Check, Story, play, tree
 
@@ -103,3 +107,59 @@ async def test_the_audit_sees_what_was_broken_by_hand(
 def test_a_story_with_one_false_sentence_is_not_ok() -> None:
     assert Story(checks=[Check("true", True)]).ok
     assert not Story(checks=[Check("true", True), Check("false", False)]).ok
+
+
+def vain(story: Story) -> list[str]:
+    return [check.seen for check in story.checks if check.sentence == "nobody waited in vain"]
+
+
+async def test_a_story_that_goes_wrong_is_told_to_its_end(servers_dir: Path) -> None:
+    """W-30: a refused payment and a missing key are sentences; what was seen, book, trace and invariants stay."""
+    async with Stack(servers_dir / "wrong") as shop, SandboxClient(shop.urls["sandbox"]) as sandbox:
+        await sandbox.stumble("500", method="answerPreCheckoutQuery", calls=1000)
+        refused = await play(shop, patience_s=2)
+        await sandbox.recover()
+        assert not refused.ok
+        assert vain(refused)[0] == "without a payment there is nothing to wait for"
+        assert {found.owner for found in refused.invariants} >= {"bot", "payments", "referrals", "vpn", "notifier"}
+
+        shop.services["notifier"].kill()
+        untold = await play(shop, patience_s=2)
+        assert not untold.ok
+        assert "Bob waited 2 s for the key" in vain(untold)[0]
+        assert timeline(untold)
+        assert ("revenue", 14900) in {(line.account, line.amount_minor) for line in untold.book_after}
+        silent = [found.owner for found in untold.invariants if found.finding.truth.startswith("every owner answers")]
+        assert silent == ["notifier"]
+        assert as_dict(untold, 1.0)["ok"] is False
+
+
+async def test_every_service_dies_at_its_work_and_the_broker_loses_its_disk_and_the_story_holds(
+    servers_dir: Path,
+) -> None:
+    """W-31: once booked, rewarded, told, one working key; and each fault really happened."""
+    async with Stack(servers_dir / "faulty") as shop:
+        before = {name: program.child.pid for name, program in shop.services.items()}
+        streams = await shop.broker.incarnations()
+        story = await play(shop, [*(Kill(name) for name in before), WipeBroker()])
+        assert [check for check in story.checks if not check.holds] == []
+        assert [found for found in story.invariants if found.finding.violations] == []
+        for name, program in shop.services.items():
+            assert program.child.pid != before[name]
+            assert not runs(before[name])
+        after = await shop.broker.incarnations()
+        assert after.keys() == streams.keys()
+        assert not set(after.values()) & set(streams.values())
+    lines = [(line["service"], line["what"]) for line in timeline(story) if line["on_purpose"]]
+    assert {who for who, what in lines if what.startswith("killed with SIGKILL")} == {*before, "nats"}
+    assert {who for who, what in lines if what.endswith("is back.")} == {*before, "nats"}
+
+
+async def test_a_fault_that_does_not_happen_is_no_proof(shop: Stack) -> None:
+    assert not (await Kill("payments").proof(shop)).holds
+    assert not (await WipeBroker(await shop.broker.incarnations()).proof(shop)).holds
+
+
+def test_a_service_that_there_is_not_is_one_sentence() -> None:
+    with pytest.raises(StartError, match="There is no service gateway; --kill takes bot-gateway, payments"):
+        faults_of(["payments", "gateway"], wipe_broker=False)

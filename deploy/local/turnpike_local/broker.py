@@ -13,6 +13,7 @@ from turnpike_local.processes import Child, program
 from turnpike_local.state import draw_secret, read_secret
 
 USER = "turnpike"
+INCARNATION = "turnpike-incarnation"  # As `shared.outbox` writes it.
 MAX_MEM_BYTES = 64 * 1024**2
 MAX_FILE_BYTES = 16 * 1024**3  # What the streams may reserve together, and some room.
 
@@ -72,8 +73,12 @@ class Broker:
     async def wipe(self) -> None:
         """Lose the disk: stop, delete every stream and consumer, start empty on the same ports."""
         await self.stop()
-        shutil.rmtree(self._store)
+        self.lose_disk()
         await self._launch()
+
+    def lose_disk(self) -> None:
+        """Delete every stream and consumer of a server that does not run; it starts empty."""
+        shutil.rmtree(self._store)
 
     @property
     def url(self) -> str:
@@ -84,6 +89,14 @@ class Broker:
         """Per "stream/consumer": messages not delivered yet or not acknowledged yet; only those that have any."""
         body = await fetch(f"{self.monitor_url}/jsz?consumers=true")
         return {name: count for name, count in _counts(json.loads(body or b"{}")) if count}
+
+    async def incarnations(self) -> dict[str, str]:
+        """Per stream the random word that whoever made it wrote into it."""
+        body = await fetch(f"{self.monitor_url}/jsz?streams=true&config=true")
+        return {
+            stream["name"]: stream["config"].get("metadata", {}).get(INCARNATION, "")
+            for stream in _streams(json.loads(body or b"{}"))
+        }
 
     async def _ready(self) -> bool:
         return await answers(f"{self.monitor_url}/healthz")
@@ -115,7 +128,11 @@ def _private(path: str, flags: int) -> int:
 
 
 def _counts(report: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    for stream in _streams(report):
+        for consumer in stream.get("consumer_detail", ()):
+            yield f"{stream['name']}/{consumer['name']}", consumer["num_pending"] + consumer["num_ack_pending"]
+
+
+def _streams(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for account in report.get("account_details", ()):
-        for stream in account.get("stream_detail", ()):
-            for consumer in stream.get("consumer_detail", ()):
-                yield f"{stream['name']}/{consumer['name']}", consumer["num_pending"] + consumer["num_ack_pending"]
+        yield from account.get("stream_detail", ())

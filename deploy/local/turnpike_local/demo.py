@@ -5,7 +5,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from shared.money import shown
 from shared.questions import BookLine
+from turnpike_local.faults import SERVICES, Fault, Kill, WipeBroker
 from turnpike_local.processes import StartError
 from turnpike_local.stack import Stack
 from turnpike_local.story import Story, play, tree
@@ -27,13 +28,20 @@ ABSTRACT_KINDS = ("db.system", "db.system.name", "http.method", "http.request.me
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the same for a machine.")
-def demo(*, as_json: bool) -> None:
-    """Play a purchase without a browser and prove it; exit status 1 when anything is off."""
+@click.option("--kill", "killed", metavar="SERVICE", multiple=True, help="Kill -9 SERVICE in the middle of its work.")
+@click.option("--wipe-broker", is_flag=True, help="Kill NATS and delete its disk while the payment is on its way.")
+def demo(*, as_json: bool, killed: tuple[str, ...], wipe_broker: bool) -> None:
+    """Play a purchase without a browser and prove it, whatever breaks meanwhile.
+
+    SERVICE is bot-gateway, payments, referrals, vpn-provisioner or notifier; --kill may be given several times.
+
+    Exit status 1 when anything is off, with all that was seen; 2 when the shop does not start.
+    """
     try:
-        story, took_s = asyncio.run(_demo(quiet=as_json))
-    except (StartError, OSError, TimeoutError) as error:
+        story, took_s = asyncio.run(_demo(faults_of(killed, wipe_broker=wipe_broker), quiet=as_json))
+    except (StartError, OSError) as error:
         click.echo(str(error), err=True)
-        sys.exit(REFUSED_STATUS if isinstance(error, StartError) else 1)
+        sys.exit(REFUSED_STATUS)
     if as_json:
         click.echo(json.dumps(as_dict(story, took_s), indent=2, ensure_ascii=False))
     else:
@@ -41,7 +49,16 @@ def demo(*, as_json: bool) -> None:
     sys.exit(0 if story.ok else 1)
 
 
-async def _demo(*, quiet: bool) -> tuple[Story, float]:
+def faults_of(killed: Sequence[str], *, wipe_broker: bool) -> list[Fault]:
+    """Raises `StartError` for a service that there is not."""
+    for name in killed:
+        if name not in SERVICES:
+            raise StartError(f"There is no service {name}; --kill takes {', '.join(SERVICES)}.")
+    faults: list[Fault] = [Kill(SERVICES[name]) for name in dict.fromkeys(killed)]
+    return [*faults, WipeBroker()] if wipe_broker else faults
+
+
+async def _demo(faults: Sequence[Fault], *, quiet: bool) -> tuple[Story, float]:
     began = time.monotonic()
 
     def progress(step: str, seconds: float) -> None:
@@ -50,7 +67,7 @@ async def _demo(*, quiet: bool) -> tuple[Story, float]:
 
     with throw_away_state() as folder:
         async with Stack(folder, progress=progress) as stack:
-            story = await play(stack)
+            story = await play(stack, faults)
     return story, time.monotonic() - began
 
 
@@ -63,15 +80,22 @@ def throw_away_state() -> Iterator[Path]:
 
 def timeline(story: Story) -> list[dict[str, Any]]:
     """What happened, in which service, milliseconds since the payment; SQL and HTTP stand in the trace."""
+    began_ns = story.paid_at_ns or min((span["start_ns"] for span in story.spans), default=0)
+    steps = [
+        (span["start_ns"], span["service"].removeprefix("turnpike-"), span["name"], took_ms(span), False)
+        for span in story.spans
+        if not any(kind in span["attributes"] for kind in ABSTRACT_KINDS)
+    ]
+    steps += [(broken.at_ns, broken.who, broken.what, 0.0, True) for broken in story.breaks]
     return [
         {
-            "ms": round((span["start_ns"] - story.paid_at_ns) / 1e6, 1),
-            "service": span["service"].removeprefix("turnpike-"),
-            "what": span["name"],
-            "took_ms": took_ms(span),
+            "ms": round((at_ns - began_ns) / 1e6, 1),
+            "service": service,
+            "what": what,
+            "took_ms": took,
+            "on_purpose": on_purpose,
         }
-        for _, span in sorted(tree(story.spans), key=lambda entry: entry[1]["start_ns"])
-        if not any(kind in span["attributes"] for kind in ABSTRACT_KINDS)
+        for at_ns, service, what, took, on_purpose in sorted(steps, key=lambda step: step[0])
     ]
 
 
@@ -104,13 +128,15 @@ def show(story: Story, took_s: float) -> None:
     console = Console(highlight=False)
     console.print("\n[bold]The story[/] (ms since the payment)")
     for line in timeline(story):
-        console.print(f"  {line['ms']:>9.1f}  {line['service']:<10} {escape(line['what'])}")
+        what = f"[red]{escape(line['what'])}[/]" if line["on_purpose"] else escape(line["what"])
+        console.print(f"  {line['ms']:>9.1f}  {line['service']:<10} {what}", soft_wrap=True)
     show_messages(console, story)
     console.print(book_table(story))
     show_trace(console, story)
     console.print("\n[bold]What was seen[/]")
     for check in story.checks:
-        console.print(f"  {mark(check.holds)} {escape(check.sentence)} [dim]{escape(check.seen[:90])}[/]")
+        seen = " ".join(check.seen.split())[:90] if check.holds else check.seen
+        console.print(f"  {mark(check.holds)} {escape(check.sentence)} [dim]{escape(seen)}[/]", soft_wrap=True)
     console.print(invariants_table(story))
     verdict = "[green]Everything holds.[/]" if story.ok else "[red]Something is off.[/]"
     console.print(f"{verdict} {took_s:.0f} s in all.")

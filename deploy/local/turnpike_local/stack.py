@@ -8,10 +8,10 @@ state folder held ┬─▶ PostgreSQL ─▶ migrations ─┬─▶ five servi
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import asyncpg
 
@@ -25,6 +25,7 @@ from turnpike_local.postgres import Postgres
 from turnpike_local.processes import Child, StartError, surroundings
 from turnpike_local.services import SERVICES, Program, Service
 from turnpike_local.state import draw_secret, held, read_secret
+from turnpike_local.waiting import together
 from turnpike_local.xray import XrayNode
 
 VOICES = ("bot", "notifier")  # The services that speak to Telegram.
@@ -118,8 +119,8 @@ class Stack:
     async def _start(self) -> None:
         self._refuse_taken_ports()
         voice = [] if self._telegram else [self._start_sandbox()]
-        await _together(self._start_postgres(), self._start_broker(), self._start_node(), *voice)
-        await _together(*(self._start_service(service) for service in SERVICES))
+        await together(self._start_postgres(), self._start_broker(), self._start_node(), *voice)
+        await together(*(self._start_service(service) for service in SERVICES))
 
     def _refuse_taken_ports(self) -> None:
         wanted = {"TURNPIKE_HTTP_PORT": self._ports["bot"]}
@@ -134,7 +135,7 @@ class Stack:
             self.postgres = await Postgres.start(self.state_dir)
             self._ground.append(self.postgres)
         with self._step("migrations"):
-            await _together(*(self._migrate(service) for service in SERVICES))
+            await together(*(self._migrate(service) for service in SERVICES))
 
     async def _migrate(self, service: Service) -> None:
         try:
@@ -238,18 +239,8 @@ class Node:
         self.xray.kill()
 
 
-async def _together(*steps: Coroutine[Any, Any, None]) -> None:
-    """All at the same time; the first failure ends the others and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for step in steps:
-                group.create_task(step)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-
-
 async def _stop(parts: Collection[Stoppable]) -> None:
-    await _together(*(part.stop() for part in parts))
+    await together(*(part.stop() for part in parts))
 
 
 def _bot_token(folder: Path) -> str:

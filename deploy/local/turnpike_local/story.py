@@ -6,26 +6,40 @@ Alice starts, takes her link ─▶ Bob follows it, buys with Stars ─▶ the p
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from shared.bus import Bus
+import aiohttp
+
+from shared.bus import Bus, UnansweredError
 from shared.questions import AskAudit, AskBook, Audit, BookLine
 from turnpike_cli.audit import Found, audit
-from turnpike_local.sandbox.client import Chat, Json, PersonClient, SandboxClient
+from turnpike_local.faults import Fault, kept, trapped
+from turnpike_local.sandbox.client import Chat, Json, PersonClient, SandboxClient, SandboxError
 from turnpike_local.stack import Stack
+from turnpike_local.waiting import until
 from turnpike_local.xray import NotFetchedError, fetch_through
 
 REPEATS_OF_THE_SAME_UPDATE = 2
 REPEATS_AS_NEW_UPDATES = 2
 REPORTS = 1 + REPEATS_OF_THE_SAME_UPDATE + REPEATS_AS_NEW_UPDATES
-SETTLE_TIMEOUT_S = 20.0
+PATIENCE_S = 20.0
+FAULTY_PATIENCE_S = 120.0  # Starts one after the other, then leases and acknowledgement waits of a few seconds each.
+AUDIT_TIMEOUT_S = 5.0
 FETCH_TIMEOUT_S = 10.0
 REFUSAL_TIMEOUT_S = 5.0
+REWARD = "14.90"
 FIVE = {"turnpike-bot", "turnpike-payments", "turnpike-referrals", "turnpike-vpn", "turnpike-notifier"}
+
+
+class InVainError(Exception):
+    """The story cannot go on as it should."""
+
+
+IN_VAIN = (InVainError, SandboxError, UnansweredError, aiohttp.ClientError, OSError)  # A TimeoutError is an OSError.
 
 
 @dataclass(frozen=True)
@@ -37,10 +51,20 @@ class Check:
     seen: str = ""
 
 
+@dataclass(frozen=True)
+class Break:
+    """What was done to the shop on purpose, and what its keeper did then."""
+
+    at_ns: int
+    who: str
+    what: str
+
+
 @dataclass
 class Story:
-    """Everything that the demo shows; `ok` is its exit status."""
+    """Everything that the demo shows; `ok` decides its exit status."""
 
+    patience_s: float = PATIENCE_S
     order: str = ""
     charge: str = ""
     paid_at_ns: int = 0
@@ -50,6 +74,7 @@ class Story:
     spans: list[Json] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     invariants: list[Found] = field(default_factory=list)
+    breaks: list[Break] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -57,32 +82,56 @@ class Story:
             found.finding.violations for found in self.invariants
         )
 
+    def note(self, who: str, what: str) -> None:
+        self.breaks.append(Break(time.time_ns(), who, what))
+
     def saw(self, sentence: str, holds: bool, seen: object = "") -> None:  # noqa: FBT001 - the second half of a sentence.
         self.checks.append(Check(sentence, holds, str(seen)))
 
 
-async def play(stack: Stack) -> Story:
-    """Play the purchase on a fresh shop. Raises TimeoutError when somebody waits in vain."""
+async def play(stack: Stack, faults: Sequence[Fault] = (), *, patience_s: float = 0) -> Story:
+    """Play the purchase while the `faults` happen, and tell it to its end however it goes.
+
+    Whoever waits longer than `patience_s` (0: as long as it takes with these faults) is a check that does not hold.
+    """
     assert stack.sandbox is not None, "a story needs the sandbox"
-    story = Story()
+    story = Story(patience_s=patience_s or (FAULTY_PATIENCE_S if faults else PATIENCE_S))
     bus = Bus(stack.broker.url, "turnpike-demo")
-    await bus.open()
-    try:
-        async with SandboxClient(stack.sandbox.url) as sandbox:
-            story.book_before = await _book(bus)
-            alice, bob = await _invited(sandbox)
-            key = await _bought(story, sandbox, bob)
-            await _refused_again(story, bob)
-            await _reported_again(story, sandbox, bus)
-            await _key_works(story, key, f"{stack.sandbox.url}/page")
-            await _told(story, bus, alice, bob)
-            await _traced(story, sandbox)
-            story.invariants = await _at_rest(bus)
-            story.book_after = await _book(bus)
-            _booked(story)
-    finally:
-        await bus.close()
+    async with SandboxClient(stack.sandbox.url) as sandbox, kept(stack, faults, story.note):
+        try:
+            with _nobody_waits_in_vain(story):
+                await asyncio.wait_for(bus.open(), story.patience_s)
+                story.book_before = await _book(bus)
+                alice, bob = await _invited(sandbox)
+                if faults:  # A trap is for the payment, not for what came before it.
+                    await _settled(story, sandbox, bus)
+                async with trapped(stack, bus, faults, story.note) as spring:
+                    await _paid(story, sandbox, bob)
+                    await spring()
+                key = await _got_key(story, bob)
+                await _refused_again(story, bob)
+                await _reported_again(story, sandbox, bus)
+                await _key_works(story, key, f"{stack.sandbox.url}/page")
+                await alice.hears(REWARD, timeout_s=story.patience_s)
+            for look in (_settled, _told, _traced, _audited, _booked):
+                with _nobody_waits_in_vain(story):
+                    await look(story, sandbox, bus)
+            for fault in faults:
+                with _nobody_waits_in_vain(story):
+                    proof = await fault.proof(stack)
+                    story.saw(proof.sentence, proof.holds, proof.seen)
+        finally:
+            await bus.close()
     return story
+
+
+@contextmanager
+def _nobody_waits_in_vain(story: Story) -> Iterator[None]:
+    """What follows depends on what did not come, so the block ends; the story goes on behind it."""
+    try:
+        yield
+    except IN_VAIN as error:
+        story.saw("nobody waited in vain", False, error if str(error) else type(error).__name__)
 
 
 async def started(person: PersonClient, text: str = "/start") -> None:
@@ -103,8 +152,8 @@ async def _invited(sandbox: SandboxClient) -> tuple[PersonClient, PersonClient]:
     return alice, bob
 
 
-async def _bought(story: Story, sandbox: SandboxClient, bob: PersonClient) -> str:
-    """Through the screens to the pay sheet; answers the key that came."""
+async def _paid(story: Story, sandbox: SandboxClient, bob: PersonClient) -> None:
+    """Through the screens to the pay sheet."""
     await bob.press("Buy")
     await bob.press("Basic")
     await bob.press("1 month")
@@ -113,10 +162,15 @@ async def _bought(story: Story, sandbox: SandboxClient, bob: PersonClient) -> st
     story.paid_at_ns = time.time_ns()
     payment = await bob.pay()
     story.saw("the pay sheet was confirmed", payment.paid, payment.error or "")
-    (charge,) = await sandbox.payments()
-    story.charge = charge["charge"]
-    story.order = charge["payload"].split(".")[0]
-    chat = await bob.wait_for(lambda chat: bool(keys_in(chat)), timeout_s=SETTLE_TIMEOUT_S, what="the key")
+    if payment.charge is None:
+        raise InVainError("without a payment there is nothing to wait for")
+    story.charge = payment.charge
+    payloads = {charge["charge"]: charge["payload"] for charge in await sandbox.payments()}
+    story.order = payloads[payment.charge].split(".")[0]
+
+
+async def _got_key(story: Story, bob: PersonClient) -> str:
+    chat = await bob.wait_for(lambda chat: bool(keys_in(chat)), timeout_s=story.patience_s, what="the key")
     return keys_in(chat)[0]
 
 
@@ -140,7 +194,7 @@ async def _reported_again(story: Story, sandbox: SandboxClient, bus: Bus) -> Non
     async def none_waits() -> bool:
         return bool((await sandbox.health())["pending_updates"] == 0)
 
-    await _until(none_waits, "the bot takes every report")
+    await until(none_waits, "the bot has taken every report", timeout_s=story.patience_s)
     bot = await bus.ask(AskAudit.of("bot")())
     taken = bot.counts["reports"] if isinstance(bot, Audit) else 0
     story.saw(
@@ -164,29 +218,34 @@ async def _key_works(story: Story, key: str, page: str) -> None:
         story.saw("a random key is refused", True, error)
 
 
-async def _told(story: Story, bus: Bus, alice: PersonClient, bob: PersonClient) -> None:
-    await alice.hears("14.90", timeout_s=SETTLE_TIMEOUT_S)
-
-    async def settled() -> bool:
+async def _settled(story: Story, _: SandboxClient, bus: Bus) -> None:
+    async def all_heard() -> bool:
         return not any((await bus.unsettled()).values())
 
-    await _until(settled, "every listener has heard everything")
-    chats = {"Alice": await alice.chat(), "Bob": await bob.chat()}
-    story.messages = [(name, message.text) for name, chat in chats.items() for message in chat.from_bot]
-    story.saw("the key came in exactly one message", len(keys_in(chats["Bob"])) == 1, f"{len(keys_in(chats['Bob']))}")
-    rewards = [message for message in chats["Alice"].from_bot if "14.90" in message.text]
+    await until(all_heard, "every listener has heard everything", timeout_s=story.patience_s)
+
+
+async def _told(story: Story, sandbox: SandboxClient, _: Bus) -> None:
+    chats = [(person.first_name, await person.chat()) for person in await sandbox.people()]
+    story.messages = [(name, message.text) for name, chat in chats for message in chat.from_bot]
+    keys = [key for _, chat in chats for key in keys_in(chat)]
+    story.saw("the key came in exactly one message", len(keys) == 1, f"{len(keys)}")
+    rewards = [text for _, text in story.messages if REWARD in text]
     story.saw("the inviter was told of the reward exactly once", len(rewards) == 1, f"{len(rewards)}")
 
 
-async def _traced(story: Story, sandbox: SandboxClient) -> None:
+async def _traced(story: Story, sandbox: SandboxClient, _: Bus) -> None:
     """The order's id is the id of its trace; spans arrive up to a second after they ended."""
+    about = story.order or await sandbox.newest_story()
+    if about is None:
+        raise InVainError("no order left a trace")
 
     async def whole() -> bool:
-        story.spans = await sandbox.spans(story.order)
+        story.spans = await sandbox.spans(about)
         return {span["service"] for span in story.spans} >= FIVE
 
     with suppress(TimeoutError):
-        await _until(whole, "the trace is whole")
+        await until(whole, "the trace is whole", timeout_s=story.patience_s)
     services = {span["service"] for span in story.spans if span["trace_id"] == story.order}
     story.saw("one trace holds all five services", services >= FIVE, ", ".join(sorted(services)))
     attributes = [set(span["attributes"]) for span in story.spans]
@@ -195,18 +254,20 @@ async def _traced(story: Story, sandbox: SandboxClient) -> None:
     story.saw("the trace holds SQL and HTTP spans", has_sql and has_http, f"{len(story.spans)} spans")
 
 
-async def _at_rest(bus: Bus) -> list[Found]:
+async def _audited(story: Story, _: SandboxClient, bus: Bus) -> None:
     """The audits, asked until nothing is on its way any more (I13), at most for a while."""
-    ends_at = time.monotonic() + SETTLE_TIMEOUT_S
-    while True:
-        found = await audit(bus)
-        if time.monotonic() > ends_at or not any(entry.finding.violations for entry in found):
-            return found
-        await asyncio.sleep(0.25)
+
+    async def hold() -> bool:
+        story.invariants = await audit(bus, timeout_s=AUDIT_TIMEOUT_S)
+        return not any(found.finding.violations for found in story.invariants)
+
+    with suppress(TimeoutError):
+        await until(hold, "every invariant holds", timeout_s=story.patience_s)
 
 
-def _booked(story: Story) -> None:
+async def _booked(story: Story, _: SandboxClient, bus: Bus) -> None:
     """What the book gained is one purchase and one reward of 10 %."""
+    story.book_after = await _book(bus)
     sums: dict[tuple[str, str], int] = {}
     for sign, lines in ((1, story.book_after), (-1, story.book_before)):
         for line in lines:
@@ -224,14 +285,6 @@ def _booked(story: Story) -> None:
 async def _book(bus: Bus) -> tuple[BookLine, ...]:
     answer = await bus.ask(AskBook())
     return getattr(answer, "lines", ())
-
-
-async def _until(true: Callable[[], Awaitable[bool]], what: str) -> None:
-    ends_at = time.monotonic() + SETTLE_TIMEOUT_S
-    while not await true():
-        if time.monotonic() > ends_at:
-            raise TimeoutError(f"waited {SETTLE_TIMEOUT_S} s until {what}")
-        await asyncio.sleep(0.1)
 
 
 def tree(spans: list[Json]) -> list[tuple[int, Json]]:
