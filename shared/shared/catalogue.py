@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from shared.commands import COMMANDS
 from shared.contract import Command, Fact, Question
 from shared.facts import FACTS
+from shared.inspection import INSPECTIONS
 from shared.owners import OWNERS
 from shared.questions import QUESTIONS
 from shared.streams import LISTENING, stream_of
@@ -26,7 +27,7 @@ def document() -> dict[str, Any]:
         operations[listening.handler] = _operation(
             "receive", listening.fact.topic, f"{listening.service} listens since {listening.since}"
         )
-    everything: list[type[Question[Any]] | type[Command[Any]]] = [*QUESTIONS, *COMMANDS]
+    everything: list[type[Question[Any]] | type[Command[Any]]] = [*QUESTIONS, *INSPECTIONS, *COMMANDS]
     for asked in everything:
         channels[asked.subject()] = _channel(asked, schemas)
         _add_schema(asked.answer, schemas)

@@ -18,13 +18,14 @@ import uvicorn
 from faststream.asgi import AsgiFastStream
 from prometheus_client import make_asgi_app
 
-from shared import inbox, outbox, telemetry
+from shared import inbox, outbox, records, telemetry
 from shared.bus import Bus
 from shared.commands import ReplayDead, Replayed
 from shared.contract import Command, Question, Refused, Value
 from shared.db import Database, Tx
 from shared.health import Health
 from shared.inbox import Handle, Handler
+from shared.inspection import AskDeadLetter, AskDeadLetters
 from shared.obey import Act, obey
 from shared.owners import OWNERS
 from shared.settings import ServiceSettings
@@ -185,7 +186,7 @@ class Service:
                 await asyncio.sleep(OPEN_RETRY_S)
 
     async def _open_bus(self) -> None:
-        self._answer_replays()
+        self._serve_operators()
         for call in self._on_open:
             await call()
         await self.bus.open()
@@ -230,7 +231,7 @@ class Service:
         await self.database.close()
         log.info("service down", owner=self.owner)
 
-    # What every service does by time, and the one command that every service obeys
+    # What every service does by time, and what operators may ask of every service
 
     async def _set_gauges(self) -> None:
         row = await self.database.fetchrow(outbox.STATE_OF_UNTOLD)
@@ -245,7 +246,9 @@ class Service:
             while dropped == f"DELETE {ROWS_PER_DROP}":
                 dropped = await self.database.execute(statement, ROWS_PER_DROP)
 
-    def _answer_replays(self) -> None:
+    def _serve_operators(self) -> None:
+        self.answers(AskDeadLetters.of(self.owner), records.answer_dead_letters)
+        self.answers(AskDeadLetter.of(self.owner), records.answer_dead_letter)
         self.obeys(ReplayDead.of(self.owner), self._replay)
 
     async def _replay(self, command: ReplayDead, tx: Tx) -> Value:

@@ -1,29 +1,13 @@
 """`turnpike migrate` and `turnpike streams` prepare what is missing, and say in a sentence what they cannot do."""
 
 import asyncio
-import os
-import sys
-from asyncio.subprocess import PIPE
 
 import asyncpg
 
 from shared.roles import role
+from tests.kit.commands import turnpike
 from turnpike_local.broker import Broker
 from turnpike_local.postgres import Postgres
-
-TURNPIKE = [sys.executable, "-m", "turnpike_cli.main"]
-RUN_TIMEOUT_S = 60.0
-
-
-async def turnpike(*arguments: str, **variables: str) -> tuple[int, str, str]:
-    """Status, stdout and stderr of a run with these variables and none of ours."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNPIKE_")}
-    process = await asyncio.create_subprocess_exec(
-        *TURNPIKE, *arguments, stdout=PIPE, stderr=PIPE, env=environment | variables
-    )
-    out, err = await asyncio.wait_for(process.communicate(), RUN_TIMEOUT_S)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_streams_are_made_once_and_then_left_as_they_are(broker: Broker) -> None:

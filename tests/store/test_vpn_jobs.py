@@ -13,6 +13,7 @@ from shared.commands import Replayed, ReplayJobs
 from shared.contract import Refused
 from shared.db import Database, Tx
 from shared.facts import AccessGranted
+from shared.inspection import AskDeadJobs
 from shared.obey import obey
 from tests.kit.access import (
     LINK,
@@ -30,7 +31,7 @@ from tests.kit.access import (
 )
 from tests.kit.servers import MakeDatabase
 from vpn_provisioner import attempts, watch
-from vpn_provisioner.answers import replay_jobs
+from vpn_provisioner.answers import answer_dead_jobs, replay_jobs
 from vpn_provisioner.attempts import MOST_TRIES, Attempt
 from vpn_provisioner.fleet import Fleet, place_first
 from vpn_provisioner.live import LiveNode
@@ -253,6 +254,9 @@ async def test_dead_jobs_run_again_on_an_operators_word(
     panel.refuses = {person}
     await work(database, node, panel)
     await dies(database, node, panel, person)
+    [dead] = (await answer_dead_jobs(AskDeadJobs(), database)).jobs
+    assert (dead.person, dead.node, dead.present, dead.tries) == (person, "one", True, MOST_TRIES)
+    assert dead.error == "PanelRefused: not this one"
     panel.refuses = set()
     command = ReplayJobs(
         id=uuid4(), actor="operator:1", person=None, deadline_at=datetime.now(UTC) + timedelta(seconds=10)
@@ -269,6 +273,7 @@ async def test_dead_jobs_run_again_on_an_operators_word(
     assert len(await told(database, AccessGranted)) == 1
     again = command.model_copy(update={"id": uuid4()})
     assert await obey(database, again, act) == Refused(reason="no_dead_jobs")
+    assert (await answer_dead_jobs(AskDeadJobs(person=person), database)).jobs == ()
 
 
 async def test_a_fault_of_the_window_is_a_failed_try_and_names_no_key(

@@ -61,7 +61,7 @@ OTHER_ROOMS = {
     "vpn_provisioner/watch": "what a node holds, against what it should",
     "vpn_provisioner/work": "jobs on lease, and a node",
 }
-VALUES = {f"shared.{name}" for name in ("contract", "facts", "questions", "commands", "money", "texts")}
+VALUES = {f"shared.{name}" for name in ("contract", "facts", "questions", "inspection", "commands", "money", "texts")}
 DECISIONS_MAY_NOT = {
     *("asyncio", "asyncpg", "random", "secrets", "logging", "structlog", "time", "os", "sys", "socket", "pathlib"),
     *("aiogram", "aiohttp", "grpc", "nats", "faststream", "opentelemetry", "prometheus_client"),

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from shared.commands import Replayed, ReplayJobs
 from shared.contract import Refused
 from shared.db import Database, Tx
+from shared.inspection import AskDeadJobs, DeadJob, DeadJobs
 from shared.questions import Access, AskAccess, AskKey, Key
+from shared.telemetry import trace_id_of
 from vpn_provisioner.panels.xray import LinkTemplate
 from vpn_provisioner.store import jobs, subscriptions
 
 MOST_REPLAYED = 10_000
+MOST_LISTED = 200
 
 
 async def answer_access(question: AskAccess, database: Database) -> Access:
@@ -33,6 +36,12 @@ async def answer_key(question: AskKey, database: Database) -> Key | Refused:
     if row["link_template"] is None:
         return Refused(reason="issuing")
     return Key(link=LinkTemplate(row["link_template"]).link(row["key"]), ends_at=row["ends_at"])
+
+
+async def answer_dead_jobs(question: AskDeadJobs, database: Database) -> DeadJobs:
+    rows = await jobs.dead(question.person, MOST_LISTED + 1, database)
+    listed = [DeadJob(**{**row, "trace": trace_id_of(row["trace"])}) for row in rows[:MOST_LISTED]]
+    return DeadJobs(jobs=tuple(listed), more=len(rows) > MOST_LISTED)
 
 
 async def replay_jobs(command: ReplayJobs, tx: Tx, *, wake: Callable[[], None]) -> Replayed | Refused:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shared.db import Database, Tx, columns
+from shared.db import Database, Row, Tx, columns
 from vpn_provisioner.attempts import Attempt
 from vpn_provisioner.drift import Listed
 from vpn_provisioner.store import subscriptions
@@ -213,6 +213,21 @@ async def jobs_page(node: UUID, after: UUID, most: int, looked_at: datetime, dat
     """So many jobs of a node after this person's, by person; `settled` are those agreed before `looked_at`."""
     rows = await database.fetch(JOBS_PAGE, node, after, most, looked_at)
     return [Listed(row["person"], row["key"], row["present"], row["settled"]) for row in rows]
+
+
+DEAD = """
+select j.person, n.name as node, j.present, j.tries, j.error, j.run_at as died_at, j.trace
+from access_jobs j
+join nodes n on n.id = j.node
+where j.state = 'dead' and ($1::uuid is null or j.person = $1)
+order by j.run_at, j.person
+limit $2
+"""
+
+
+async def dead(person: UUID | None, most: int, database: Database) -> list[Row]:
+    """Jobs that were given up, the oldest first; their last try is the moment they died."""
+    return await database.fetch(DEAD, person, most)
 
 
 REVIVE = """
