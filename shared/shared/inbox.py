@@ -21,7 +21,7 @@ from uuid import UUID, uuid5
 import structlog
 from pydantic import ValidationError
 
-from shared import telemetry
+from shared import crash, telemetry
 from shared.contract import NAMESPACE, Fact
 from shared.db import Database, Tx, columns, data_is_to_blame, database_is_to_blame
 from shared.streams import Listening
@@ -234,7 +234,9 @@ class Handler:
                     if known is not None and known != heard.letter.digest:
                         await self._contradicted(heard, known, tx)
                 if fresh:
+                    crash.passing("handler_remembered", self.name)
                     await self.handle([heard.fact for heard in fresh], tx)
+                    crash.passing("handler_done", self.name)
         outcome.done += len(fresh)
         outcome.repeated += len(batch) - len(fresh)
 

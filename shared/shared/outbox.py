@@ -18,7 +18,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from shared import telemetry
+from shared import crash, telemetry
 from shared.contract import Fact
 from shared.db import Database, Row, Tx, columns
 from shared.owners import OWNERS
@@ -232,6 +232,7 @@ class Relay:
             if not rows:
                 return 0
             acknowledged = await self._publish(rows)
+            crash.passing("relay_published", self.owner)
             done = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is not None]
             await connection.execute(FORGET, [row["retold"] for row in done], [row["seq"] for row in done])
         if len(done) < len(rows):
