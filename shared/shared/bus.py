@@ -18,7 +18,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from shared import telemetry
+from shared import crash, telemetry
 from shared.contract import Answer, Command, Question, Refused, Value
 from shared.inbox import Handler, Letter, TooManyBurialsError
 from shared.streams import ACK_WAIT_S, LISTENING
@@ -203,6 +203,7 @@ async def _rest(handler: Handler, stopping: asyncio.Event) -> None:
 async def _absorb(handler: Handler, batch: list[Msg], pull: "StandingPull", stopping: asyncio.Event) -> None:
     letters = [Letter(message.subject, message.headers or {}, message.data) for message in batch]
     outcome = await handler.absorb(letters, stopping)
+    crash.passing("handler_committed", handler.name)
     for message, letter in zip(batch, letters, strict=True):
         await pull.settle(message, outcome.again.get(letter.fact_id))
 

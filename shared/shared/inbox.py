@@ -21,7 +21,7 @@ from uuid import UUID, uuid5
 import structlog
 from pydantic import ValidationError
 
-from shared import contradictions, telemetry
+from shared import contradictions, crash, telemetry
 from shared.contract import NAMESPACE, Fact
 from shared.contradictions import Contradiction
 from shared.db import Database, Tx, columns, data_is_to_blame, database_is_to_blame
@@ -227,7 +227,9 @@ class Handler:
                 if len(fresh) < len(batch):
                     await self._compare([heard.letter for heard in batch if heard.fact.id not in new], tx)
                 if fresh:
+                    crash.passing("handler_remembered", self.name)
                     await self.handle([heard.fact for heard in fresh], tx)
+                    crash.passing("handler_done", self.name)
         outcome.done += len(fresh)
         outcome.repeated += len(batch) - len(fresh)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from shared import telemetry
+from shared import crash, telemetry
 from shared.contract import Command, Refused, Value
 from shared.db import Database, Tx
 
@@ -54,7 +54,9 @@ async def obey(database: Database, command: Command[Any], act: Act) -> Value:
         answer = await _act(command, act, tx, late=claimed["late"])
         outcome = "refused" if isinstance(answer, Refused) else "done"
         await tx.execute(SETTLE, claimed["seq"], outcome, answer.model_dump_json())
-        return answer
+        crash.passing("command_done", command.topic)
+    crash.passing("command_committed", command.topic)
+    return answer
 
 
 async def _act(command: Command[Any], act: Act, tx: Tx, *, late: bool) -> Value:

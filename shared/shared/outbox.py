@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from shared import contradictions, telemetry
+from shared import contradictions, crash, telemetry
 from shared.contract import Fact
 from shared.contradictions import Contradiction
 from shared.db import Database, Row, Tx, columns
@@ -226,6 +226,7 @@ class Relay:
             if not rows:
                 return 0
             acknowledged = await self._publish(rows)
+            crash.passing("relay_published", self.owner)
             done = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is not None]
             await connection.execute(FORGET, [row["retold"] for row in done], [row["seq"] for row in done])
         if len(done) < len(rows):

@@ -12,6 +12,7 @@ from bot_gateway.receiving import take_in
 from bot_gateway.store import intake
 from bot_gateway.telegram import fetch_updates, retry_after_of, said, stop_webhook
 from bot_gateway.waiting import pause, unless
+from shared import crash
 from shared.db import Database, Tx
 
 log = structlog.get_logger()
@@ -55,7 +56,9 @@ class Poller:
             async with connection.transaction():
                 tx = Tx(connection)
                 await take_in(self.bot.id, updates, self.bells, tx)
+                crash.passing("update_written", "polling")
             tx.committed()
+            crash.passing("update_committed", "polling")
             offset = updates[-1]["update_id"] + 1
 
 

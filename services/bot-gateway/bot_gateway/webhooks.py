@@ -14,6 +14,7 @@ from bot_gateway.metrics import WEBHOOKS_REFUSED
 from bot_gateway.receiving import take_in
 from bot_gateway.telegram import point_webhook, retry_after_of, said
 from bot_gateway.waiting import pause
+from shared import crash
 from shared.db import Database, database_is_to_blame
 
 log = structlog.get_logger()
@@ -60,6 +61,8 @@ class TelegramWebhook:
         try:
             async with self.database.transaction() as tx:
                 await take_in(self.bot.id, [update], self.bells, tx)
+                crash.passing("update_written", "webhook")
+            crash.passing("update_committed", "webhook")
         except Exception as error:
             if not database_is_to_blame(error):
                 raise

@@ -19,12 +19,12 @@ import structlog
 from prometheus_client import Counter
 
 from notifier import store
-from notifier.deliveries import Answer, Away, Blocked, NotYet, Outdated, Verdict, verdict
+from notifier.deliveries import Answer, Away, Blocked, NotYet, Outdated, Said, Verdict, verdict
 from notifier.messages import ANSWERS_A_PAYMENT
 from notifier.store import Claimed, Claims, Settled
 from notifier.telegram import Telegram
 from notifier.wording import words
-from shared import telemetry
+from shared import crash, telemetry
 from shared.bus import Bus, UnansweredError
 from shared.contract import Refused
 from shared.db import Database, Tx
@@ -162,6 +162,8 @@ class Courier:
                 if isinstance(answer, Recipient):
                     recipient, learned = answer, None if recipient else answer
                     answer = await self._speak(claimed, recipient)
+                if isinstance(answer, Said):
+                    crash.passing("message_sent")
             except Exception as error:  # Our own fault; it must not stop the other deliveries.
                 telemetry.failed(span, error)
                 log.exception("delivery failed", delivery=str(claimed.id), kind=claimed.kind)

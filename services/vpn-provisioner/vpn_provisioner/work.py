@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import structlog
 from opentelemetry.trace import SpanKind
 
-from shared import telemetry
+from shared import crash, telemetry
 from shared.db import Database
 from vpn_provisioner import metrics
 from vpn_provisioner.attempts import Attempt, judge
@@ -87,12 +87,14 @@ class Worker:
             async with self._holding(jobs, token, began):
                 failures = await self._ask(jobs)
                 attempts = await self._judge(failures)
+            crash.passing("panel_written")
             for job, failure in failures.items():
                 if failure is not None:
                     telemetry.failed(spans[job.person], failure)
             async with self.database.transaction() as tx:
                 await store.settle(self.live.node.id, token, attempts, tx)
                 await conclude([job.person for job, failure in failures.items() if failure is None], tx, spans)
+                crash.passing("access_recorded")
         self._speak(attempts)
         return len(jobs)
 

@@ -22,7 +22,7 @@ from bot_gateway.metrics import UPDATES
 from bot_gateway.store import intake
 from bot_gateway.store.intake import Ended
 from bot_gateway.telegram import retry_after_of, said, telegram_is_away
-from shared import telemetry
+from shared import crash, telemetry
 from shared.db import Database, Row, database_is_to_blame
 
 log = structlog.get_logger()
@@ -104,6 +104,7 @@ class ChatLane:
             with telemetry.span(f"update {kind}", kind=SpanKind.CONSUMER):
                 async with timeout:
                     await self.run_update(update, row["received_at"])
+                    crash.passing("screen_shown")
         except TelegramForbiddenError:
             return self._end(row, "done", "blocked by the person")
         except Exception as error:  # Whatever a screen throws, the chat goes on.

@@ -21,7 +21,7 @@ from bot_gateway.store import intake, people, yeses
 from bot_gateway.store.intake import Ended
 from bot_gateway.telegram import is_query_too_old, said
 from bot_gateway.updates import story_of
-from shared import telemetry
+from shared import crash, telemetry
 from shared.bus import Bus
 from shared.contract import Refused
 from shared.db import Database, Row
@@ -93,6 +93,7 @@ class CheckoutLane:
             if not is_query_too_old(error):
                 raise
             return Ended(row["seq"], "dropped", "Telegram did not wait, or had an answer")
+        crash.passing("checkout_answered")
         CHECKOUTS.labels(reason or "yes").inc()
         if reason is not None:
             log.info("charge refused", reason=reason)

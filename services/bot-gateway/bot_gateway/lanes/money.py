@@ -13,7 +13,7 @@ from bot_gateway.metrics import UPDATES
 from bot_gateway.store import intake, people, yeses
 from bot_gateway.telegram import said
 from bot_gateway.updates import Report, report_from, story_of
-from shared import telemetry
+from shared import crash, telemetry
 from shared.contract import derived_id
 from shared.db import Database, database_is_to_blame
 from shared.facts import PaymentReported
@@ -64,6 +64,7 @@ class MoneyLane:
                 }
                 await tell(tx, list(told.values()))
                 await yeses.note_charges([report.payload for report in reports.values()], tx)
+                crash.passing("report_told")
                 await intake.end_reports(told, unreadable, tx)
         UPDATES.labels("money", "done").inc(len(reports))
         UPDATES.labels("money", "failed").inc(len(unreadable))
