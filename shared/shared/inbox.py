@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -99,7 +99,7 @@ class Letter:
     headers: Mapping[str, str]
     body: bytes
 
-    @property
+    @cached_property
     def fact_id(self) -> UUID:
         """The fact's id; for bytes without a usable one it is derived from them, so that they too are heard once."""
         try:
@@ -107,7 +107,7 @@ class Letter:
         except ValueError:
             return uuid5(NAMESPACE, f"letter|{hashlib.sha256(self.body).hexdigest()}")
 
-    @property
+    @cached_property
     def digest(self) -> int:
         text = self.headers.get("Turnpike-Digest", "")
         try:
@@ -219,7 +219,7 @@ class Handler:
         stories = [heard.letter.headers.get("traceparent") for heard in batch]
         with telemetry.batch(self.name, stories) as events:
             for heard, event in zip(batch, events, strict=True):
-                heard.fact.continuing(telemetry.trace_of(event))
+                heard.fact.continuing(event.trace)
             async with self.database.transaction() as tx:
                 rows = [(heard.letter.fact_id, heard.letter.digest, heard.letter.hour) for heard in batch]
                 new = {row["fact_id"] for row in await tx.fetch(REMEMBER, self.name, *columns(rows, 3))}

@@ -1,7 +1,6 @@
 """Integer money: minor units with a currency, and the one way to turn an amount into another by a ratio."""
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 # How many digits stand behind the point. Telegram's Stars are whole.
 MINOR_DIGITS = {"RUB": 2, "XTR": 0}
@@ -26,6 +25,6 @@ def shown(amount_minor: int, currency: str = "RUB") -> str:
     return f"{sign}{grouped}{tail}\u00a0{ {'RUB': '₽', 'XTR': '⭐'}[currency] }"
 
 
-def converted(amount_minor: int, ratio: Fraction) -> int:
-    """Floor to the minor unit: what a conversion cannot express stays with the shop's exchange account."""
-    return int(amount_minor * ratio // 1)
+def converted(amount_minor: int, times: int, per: int) -> int:
+    """Times `times`, divided by `per`, floor: what a conversion cannot express stays with the exchange account."""
+    return amount_minor * times // per

@@ -6,6 +6,7 @@ A loop that dies takes the process down with a reason; what restarts processes r
 """
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -205,6 +206,7 @@ class Service:
     async def _run_loops(self) -> int:
         tasks = {asyncio.create_task(loop(self.stopping), name=name) for name, loop in self._loops}
         stop = asyncio.create_task(self.stopping.wait(), name="stopping")
+        gc.freeze()  # What was imported is never garbage: without this each full collection walks all of it.
         self.health.opened = True
         log.info("service up", owner=self.owner, loops=sorted(task.get_name() for task in tasks))
         done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)

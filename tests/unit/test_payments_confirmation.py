@@ -2,13 +2,12 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from uuid import UUID, uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from payments.confirmation import Book, Booking, Invoice, Order, Receipt, confirm, ids_in, payload_of
+from payments.confirmation import Book, Booking, Invoice, Order, Rate, Receipt, confirm, ids_in, payload_of
 from payments.ledger import Holdings, changes
 from shared.contract import NAMESPACE
 from shared.facts import Terms
@@ -25,14 +24,14 @@ ALICE, BOB = some("alice"), some("bob")
 ORDER = Order(some("order"), ALICE, 14900, 0, "open", TERMS, NOW, NOW + timedelta(days=30), None)
 INVOICE = Invoice(some("invoice"), ORDER.id, 99, "XTR")
 PAYLOAD = payload_of(ORDER.id, INVOICE.id, None)
-RATES = {"XTR": Fraction(150)}
+RATES = {"XTR": Rate(150, 1)}
 
 
 def stars(amount: int = 99, charge: str = "c1", *, payer: UUID | None = ALICE, payload: str = PAYLOAD) -> Receipt:
     return Receipt("telegram_stars", charge, payer, "XTR", amount, payload, NOW)
 
 
-def book_of(*orders: Order, holdings: Holdings | None = None, rates: dict[str, Fraction] | None = None) -> Book:
+def book_of(*orders: Order, holdings: Holdings | None = None, rates: dict[str, Rate] | None = None) -> Book:
     held = {ALICE: holdings or Holdings(ALICE), BOB: Holdings(BOB)}
     for order in orders:
         if order.state == "open" and order.received_minor:

@@ -11,8 +11,8 @@ A batch is a fold: each decision takes the state that the one before it left.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from fractions import Fraction
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from payments import ledger
@@ -58,11 +58,11 @@ class Receipt:
     paid_at: datetime
     trace: str | None = field(default=None, compare=False)
 
-    @property
+    @cached_property
     def cause(self) -> str:
         return f"{self.acquirer}:{self.charge}"
 
-    @property
+    @cached_property
     def id(self) -> UUID:
         return derived_id("receipt", self.acquirer, self.charge)
 
@@ -128,12 +128,19 @@ class Booking:
     bought: Bought | None = None
 
 
+class Rate(NamedTuple):
+    """What money of another currency is worth: so many kopecks per so many of its minor units."""
+
+    kopecks: int
+    per_minor: int
+
+
 @dataclass
 class Book:
     """The locked state that a batch folds over, and what it has added so far."""
 
     now: datetime
-    rates: Mapping[str, Fraction]
+    rates: Mapping[str, Rate]
     orders: dict[UUID, Order]
     invoices: Mapping[UUID, Invoice]
     holdings: dict[UUID, Holdings]
@@ -141,6 +148,13 @@ class Book:
     bookings: list[Booking] = field(default_factory=list)
     changed: set[UUID] = field(default_factory=set)
     """Orders whose row is another now."""
+    orders_of: dict[UUID, list[UUID]] = field(init=False)
+    """By person: a batch holds hundreds of people, and each looks at his own."""
+
+    def __post_init__(self) -> None:
+        self.orders_of = {}
+        for order in self.orders.values():
+            self.orders_of.setdefault(order.person, []).append(order.id)
 
     def held_by(self, person: UUID) -> Holdings:
         return self.holdings.get(person, Holdings(person))
@@ -178,42 +192,59 @@ def confirm_one(receipt: Receipt, book: Book) -> Booking:
         holdings,
         ledger.receipt(holdings, receipt.cause, receipt.acquirer, receipt.currency, receipt.amount_minor, value_minor),
     )
-    booking = Booking(receipt, "wallet", "paid", value_minor=value_minor, invoice=invoice.id if invoice else None)
-    booking = settle_order(booking, value_minor, order, book)
+    spent = settle_order(receipt.payer, value_minor, order, book)
     settle_owed(receipt.payer, receipt.cause, book)
-    return replace(booking, wallet_minor=book.held_by(receipt.payer).wallet_minor)
+    return Booking(
+        receipt,
+        outcome="bought" if spent.bought else "wallet",
+        because=spent.because,
+        order=spent.order,
+        invoice=invoice.id if invoice else None,
+        value_minor=value_minor,
+        missing_minor=spent.missing_minor,
+        wallet_minor=book.held_by(receipt.payer).wallet_minor,
+        bought=spent.bought,
+    )
 
 
-def settle_order(booking: Booking, value_minor: int, order: Order | None, book: Book) -> Booking:
+class Spent(NamedTuple):
+    """What became of the order that money came for; `order` is None where it came for none of this payer's."""
+
+    because: Because
+    order: UUID | None = None
+    missing_minor: int = 0
+    bought: Bought | None = None
+
+
+def settle_order(payer: UUID, value_minor: int, order: Order | None, book: Book) -> Spent:
     """Let the order that this money came for spend it, if there is enough."""
     if order is None:
-        return replace(booking, because="no_order")
-    if order.person != booking.receipt.payer:
-        return replace(booking, because="not_yours")
-    booking = replace(booking, order=order.id)
+        return Spent("no_order")
+    if order.person != payer:
+        return Spent("not_yours")
     if order.state != "open":
-        return replace(booking, because="order_closed")
+        return Spent("order_closed", order.id)
     if book.now > order.honoured_until:
-        return replace(booking, because="order_too_old")
-    order = replace(order, received_minor=order.received_minor + value_minor)
-    holdings = book.held_by(order.person)
-    if order.received_minor < order.price_minor:
-        book.set_order(order)
-        return replace(booking, because="too_little", missing_minor=order.price_minor - order.received_minor)
+        return Spent("order_too_old", order.id)
+    received_minor = order.received_minor + value_minor
+    holdings = book.held_by(payer)
+    if received_minor < order.price_minor:
+        book.set_order(replace(order, received_minor=received_minor))
+        return Spent("too_little", order.id, order.price_minor - received_minor)
     if holdings.wallet_minor < order.price_minor:
-        book.set_order(order)
-        return replace(booking, because="part_spent", missing_minor=order.price_minor - holdings.wallet_minor)
+        book.set_order(replace(order, received_minor=received_minor))
+        return Spent("part_spent", order.id, order.price_minor - holdings.wallet_minor)
     book.write(holdings, ledger.purchase(holdings, f"order:{order.id}", order.price_minor))
     close_older(order, book)
-    book.set_order(replace(order, state="paid"))
-    return replace(booking, outcome="bought", bought=order.bought)
+    book.set_order(replace(order, received_minor=received_minor, state="paid"))
+    return Spent("paid", order.id, bought=order.bought)
 
 
 def close_older(paid: Order, book: Book) -> None:
     """That person's older open orders for the same subscription want nothing any more."""
-    for order in list(book.orders.values()):
+    for order in [book.orders[order] for order in book.orders_of[paid.person]]:
         older = (order.placed_at, order.id) < (paid.placed_at, paid.id)
-        if order.person == paid.person and order.state == "open" and older:
+        if order.state == "open" and older:
             book.set_order(replace(order, state="closed"))
 
 
@@ -230,16 +261,14 @@ def park(receipt: Receipt, because: Literal["payer_unknown", "no_rate"], book: B
     return Booking(receipt, "suspense", because)
 
 
-def value_of(
-    receipt: Receipt, order: Order | None, invoice: Invoice | None, rates: Mapping[str, Fraction]
-) -> int | None:
+def value_of(receipt: Receipt, order: Order | None, invoice: Invoice | None, rates: Mapping[str, Rate]) -> int | None:
     """What it is worth in kopecks: by the invoice's own ratio, else by the rate of the day, else nobody knows."""
     if receipt.currency == "RUB":
         return receipt.amount_minor
     if order and invoice and invoice.order == order.id and invoice.asked_currency == receipt.currency:
-        return converted(receipt.amount_minor, Fraction(order.price_minor, invoice.asked_minor))
+        return converted(receipt.amount_minor, order.price_minor, invoice.asked_minor)
     rate = rates.get(receipt.currency)
-    return None if rate is None else converted(receipt.amount_minor, rate)
+    return None if rate is None else converted(receipt.amount_minor, *rate)
 
 
 def may_charge(charge: Charge, offer: Offer | None) -> Refusal | None:

@@ -7,7 +7,8 @@ currency. A person's `wallet` and `earned` are never below zero; `owed` is never
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cached_property, lru_cache
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from shared.contract import derived_id
@@ -21,7 +22,7 @@ class Account:
     owner: UUID | None = None
     currency: str = "RUB"
 
-    @property
+    @cached_property
     def id(self) -> UUID:
         """Derived, so that an entry can be written without looking its account up."""
         return derived_id("account", self.owner, self.kind, self.currency)
@@ -30,21 +31,31 @@ class Account:
 REVENUE = Account("revenue")
 REWARDS = Account("rewards")
 
+ACCOUNTS_REMEMBERED = 4_096
 
+
+@lru_cache(ACCOUNTS_REMEMBERED)
+def of_person(kind: Literal["wallet", "earned", "owed"], person: UUID) -> Account:
+    """The same value for the same person: a batch names it a dozen times, and its id is derived once."""
+    return Account(kind, person)
+
+
+@lru_cache(ACCOUNTS_REMEMBERED)
 def clearing(acquirer: str, currency: str) -> Account:
     return Account(f"clearing:{acquirer}", None, currency)
 
 
+@lru_cache(ACCOUNTS_REMEMBERED)
 def exchange(currency: str) -> Account:
     return Account("exchange", None, currency)
 
 
+@lru_cache(ACCOUNTS_REMEMBERED)
 def suspense(currency: str) -> Account:
     return Account("suspense", None, currency)
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     account: Account
     amount_minor: int
 
@@ -58,12 +69,12 @@ class Transfer:
 
     def __post_init__(self) -> None:
         sums: dict[str, int] = {}
-        for entry in self.entries:
-            assert entry.amount_minor != 0, "an entry moves something"
-            sums[entry.account.currency] = sums.get(entry.account.currency, 0) + entry.amount_minor
+        for account, amount_minor in self.entries:
+            assert amount_minor != 0, "an entry moves something"
+            sums[account.currency] = sums.get(account.currency, 0) + amount_minor
         assert not any(sums.values()), f"{self.reason} of {self.cause} does not balance: {sums}"
 
-    @property
+    @cached_property
     def id(self) -> UUID:
         return derived_id("transfer", self.cause, self.reason)
 
@@ -91,15 +102,15 @@ class Holdings:
 
     @property
     def wallet(self) -> Account:
-        return Account("wallet", self.person)
+        return of_person("wallet", self.person)
 
     @property
     def earned(self) -> Account:
-        return Account("earned", self.person)
+        return of_person("earned", self.person)
 
     @property
     def owed(self) -> Account:
-        return Account("owed", self.person)
+        return of_person("owed", self.person)
 
     @property
     def accounts(self) -> tuple[Account, Account, Account]:
@@ -107,21 +118,23 @@ class Holdings:
 
     def after(self, transfer: Transfer) -> "Holdings":
         """The holdings once this transfer is written."""
-        return replace(
-            self,
-            wallet_minor=self.wallet_minor + amount_on(self.wallet, transfer),
-            earned_minor=self.earned_minor + amount_on(self.earned, transfer),
-            owed_minor=self.owed_minor - amount_on(self.owed, transfer),
+        moved_minor = {"wallet": 0, "earned": 0, "owed": 0}
+        for account, amount_minor in transfer.entries:
+            if account.owner == self.person:
+                moved_minor[account.kind] += amount_minor
+        return Holdings(
+            self.person,
+            self.wallet_minor + moved_minor["wallet"],
+            self.earned_minor + moved_minor["earned"],
+            self.owed_minor - moved_minor["owed"],
+            self.waiting,
         )
 
     def waits_for(self, order: UUID, received_minor: int) -> "Holdings":
         """The holdings with so much received for this order; 0 when it waits for nothing any more."""
         others = tuple(entry for entry in self.waiting if entry[0] != order)
-        return replace(self, waiting=(*others, (order, received_minor)) if received_minor else others)
-
-
-def amount_on(account: Account, transfer: Transfer) -> int:
-    return sum(entry.amount_minor for entry in transfer.entries if entry.account == account)
+        waiting = (*others, (order, received_minor)) if received_minor else others
+        return self if waiting == self.waiting else replace(self, waiting=waiting)
 
 
 def changes(transfers: Iterable[Transfer]) -> Iterator[tuple[Account, int]]:

@@ -6,11 +6,10 @@ Locks are taken in one order, receipts, orders, accounts, each by id: two batche
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from fractions import Fraction
 from uuid import UUID
 
 from payments import ledger
-from payments.confirmation import Book, Invoice, Order, Receipt, ids_in
+from payments.confirmation import Book, Invoice, Order, Rate, Receipt, ids_in
 from payments.ledger import Holdings, Transfer
 from shared import contradictions
 from shared.contract import Fact, digest_of
@@ -124,7 +123,7 @@ async def open_book(receipts: Sequence[Receipt], tx: Tx) -> Book:
         for row in await tx.fetch(INVOICES, [invoice for _, invoice in named if invoice])
     }
     holdings = await lock_holdings(payers, tx)
-    rates = {row["currency"]: Fraction(row["kopecks"], row["per_minor"]) for row in await tx.fetch(RATES)}
+    rates = {row["currency"]: Rate(row["kopecks"], row["per_minor"]) for row in await tx.fetch(RATES)}
     return Book(await tx.now(), rates, orders, invoices, holdings)
 
 
@@ -240,7 +239,8 @@ async def write_transfers(transfers: Sequence[Transfer], tx: Tx) -> None:
     """Insert transfers and entries, and move the balances that they change. A cause booked before is refused."""
     if not transfers:
         return
-    await open_accounts({entry.account for transfer in transfers for entry in transfer.entries}, tx)
+    # A person's were opened when they were locked.
+    await open_accounts({e.account for transfer in transfers for e in transfer.entries if e.account.owner is None}, tx)
     await tx.execute(INSERT_TRANSFERS, *columns([(t.id, t.cause, t.reason, t.person) for t in transfers], 4))
     entries = [(t.id, e.account.id, e.amount_minor, e.account.currency) for t in transfers for e in t.entries]
     await tx.execute(INSERT_ENTRIES, *columns(entries, 4))

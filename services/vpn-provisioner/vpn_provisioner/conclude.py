@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from uuid import UUID
 
-from opentelemetry.trace import Span
-
 from shared import telemetry
 from shared.contract import Fact
 from shared.db import Tx
@@ -15,13 +13,13 @@ from vpn_provisioner import metrics
 from vpn_provisioner.store import subscriptions
 from vpn_provisioner.store.subscriptions import Granted
 
-_NO_SPANS: Mapping[UUID, Span] = MappingProxyType({})
+_NO_EVENTS: Mapping[UUID, telemetry.Event] = MappingProxyType({})
 
 
-async def conclude(people: Sequence[UUID], tx: Tx, spans: Mapping[UUID, Span] = _NO_SPANS) -> None:
+async def conclude(people: Sequence[UUID], tx: Tx, events: Mapping[UUID, telemetry.Event] = _NO_EVENTS) -> None:
     """Tell what is true of these people now and was not told yet. Their subscriptions are locked.
 
-    `spans` are those in which the nodes were asked, by person: the story goes on from there.
+    `events` are those in which the nodes were asked, by person: the story goes on from there.
     """
     granted = await subscriptions.grant(people, tx)
     ended = await subscriptions.end(people, tx)
@@ -33,7 +31,7 @@ async def conclude(people: Sequence[UUID], tx: Tx, spans: Mapping[UUID, Span] = 
             grant.order,
             about=grant.person,
             at=now,
-            trace=_story(grant, spans.get(grant.person)),
+            trace=_story(grant, events.get(grant.person)),
             order=grant.order,
             plan=grant.plan,
             devices=grant.devices,
@@ -50,7 +48,7 @@ async def conclude(people: Sequence[UUID], tx: Tx, spans: Mapping[UUID, Span] = 
     tx.after_commit(lambda: metrics.ENDED.inc(len(ended)))
 
 
-def _story(grant: Granted, asked: Span | None) -> str | None:
+def _story(grant: Granted, asked: telemetry.Event | None) -> str | None:
     """The order's own story; from the span that asked the node where that is part of it."""
-    here = telemetry.trace_of(asked) if asked is not None else None
+    here = asked.trace if asked is not None else None
     return here if telemetry.trace_id_of(here) == telemetry.trace_id_of(grant.trace) else grant.trace

@@ -83,17 +83,17 @@ class Worker:
         if not jobs:
             return 0
         with telemetry.batch("vpn.agree", [job.trace for job in jobs], node=self.live.node.name) as events:
-            spans = {job.person: span for job, span in zip(jobs, events, strict=True)}
+            event_of = {job.person: event for job, event in zip(jobs, events, strict=True)}
             async with self._holding(jobs, token, began):
                 failures = await self._ask(jobs)
                 attempts = await self._judge(failures)
             crash.passing("panel_written")
             for job, failure in failures.items():
                 if failure is not None:
-                    telemetry.failed(spans[job.person], failure)
+                    event_of[job.person].failed(failure)
             async with self.database.transaction() as tx:
                 await store.settle(self.live.node.id, token, attempts, tx)
-                await conclude([job.person for job, failure in failures.items() if failure is None], tx, spans)
+                await conclude([job.person for job, failure in failures.items() if failure is None], tx, event_of)
                 crash.passing("access_recorded")
         self._speak(attempts)
         return len(jobs)

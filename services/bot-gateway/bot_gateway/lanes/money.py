@@ -55,8 +55,8 @@ class MoneyLane:
             if not rows:
                 return 0
             reports, unreadable = _read({row["seq"]: row["body"] for row in rows})
-            with telemetry.batch(SPAN, [story_of(report.payload) for report in reports.values()]) as spans:
-                stories = {seq: telemetry.trace_of(span) for seq, span in zip(reports, spans, strict=True)}
+            with telemetry.batch(SPAN, [story_of(report.payload) for report in reports.values()]) as events:
+                stories = {seq: event.trace for seq, event in zip(reports, events, strict=True)}
                 payers = await people.persons_by_telegram([report.payer for report in reports.values()], tx)
                 now = await tx.now()
                 told = {
