@@ -1,6 +1,5 @@
 """Small values that people read."""
 
-
 import pytest
 
 from shared.money import converted, shown
