@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeGuard
 from uuid import UUID
 
@@ -142,7 +142,27 @@ def start(service: str) -> None:
     trace.set_tracer_provider(provider)
     global tracer  # From here on it is no stand-in any more.
     tracer = provider.get_tracer("turnpike")
-    AsyncPGInstrumentor().instrument()  # type: ignore[no-untyped-call]  # Its constructor has no annotations.
+    watch_sql(provider)
+
+
+def watch_sql(provider: TracerProvider) -> None:
+    """Every statement is a span. One that fails is marked, without the row that PostgreSQL shows in its error."""
+    instrumentor = AsyncPGInstrumentor()  # type: ignore[no-untyped-call]  # Its constructor has no annotations.
+    instrumentor.instrument(tracer_provider=_WithoutTexts(provider))
+
+
+class _WithoutTexts:
+    """Tracers for somebody else's instrumentation, whose spans take in no exception's text."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self._provider = provider
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Any:
+        tracer: Any = self._provider.get_tracer(*args, **kwargs)
+        tracer.start_as_current_span = partial(
+            tracer.start_as_current_span, record_exception=False, set_status_on_exception=False
+        )
+        return tracer
 
 
 def stop() -> None:

@@ -1,11 +1,15 @@
 """What a trace may say about a person: which kind of update failed and by what kind of error, never what was typed."""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
+import structlog
 from aiogram.types import Update
+from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -14,6 +18,7 @@ from bot_gateway.lanes import Bells
 from bot_gateway.lanes.chat import ChatLane, Run
 from bot_gateway.receiving import take_in
 from shared import telemetry
+from shared.db import Database
 from tests.kit.bot import BOT, message_update, opened, until
 from tests.kit.servers import MakeDatabase
 
@@ -27,6 +32,20 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     provider.add_span_processor(SimpleSpanProcessor(kept))
     monkeypatch.setattr(telemetry, "tracer", provider.get_tracer("test"))
     return kept
+
+
+@pytest.fixture
+def sql_spans() -> Iterator[InMemorySpanExporter]:
+    """Every span that is written about a statement."""
+    kept, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    telemetry.watch_sql(provider)
+    yield kept
+    AsyncPGInstrumentor().uninstrument()  # type: ignore[no-untyped-call]
+
+
+async def write(raw: dict[str, Any], _: datetime, database: Database) -> None:
+    await database.execute(WRITE_ANOTHER_LANGUAGE, raw["message"]["text"])
 
 
 async def read(raw: dict[str, Any], _: datetime) -> None:
@@ -56,4 +75,43 @@ async def test_an_update_that_fails_is_marked_with_the_kind_of_error_and_not_wit
         await lane
     [span] = [span for span in spans.get_finished_spans() if span.name == "update message"]
     assert span.status.description == error
+    assert TYPED not in span.to_json()
+
+
+# PostgreSQL shows the whole row that it refuses.
+WRITE_ANOTHER_LANGUAGE = """
+insert into people (person, telegram_id, first_name, language, code, started_fact)
+values (gen_random_uuid(), 1, $1, 'xx', 'c', gen_random_uuid())
+"""
+
+
+async def test_a_row_that_the_database_refuses_is_shown_nowhere(
+    fresh_database: MakeDatabase, sql_spans: InMemorySpanExporter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """S-14: neither in the span of the statement, nor in the log, nor as the reason of the update set aside."""
+    place, stopping = await fresh_database("bot"), asyncio.Event()
+    telemetry.start_logs("test")
+    try:
+        async with opened(place.dsn("bot_app")) as database:
+
+            async def set_aside() -> bool:
+                return bool(await database.fetchval("select exists (select from updates where state = 'failed')"))
+
+            async with database.transaction() as tx:
+                await take_in(BOT, [message_update(5, text=TYPED)], Bells(), tx)
+            lane = ChatLane(database, Bells(), partial(write, database=database), our_fault_rest_s=())
+            running = asyncio.create_task(lane.run(stopping))
+            await until(set_aside)
+            stopping.set()
+            await running
+            reason = await database.fetchval("select reason from updates")
+            assert reason == "CheckViolationError 23514 people_language_check"
+    finally:
+        structlog.reset_defaults()
+    logged = capsys.readouterr().err
+    assert "update set aside" in logged
+    assert "in write" in logged, "where it failed is said"
+    assert TYPED not in logged
+    [span] = [span for span in sql_spans.get_finished_spans() if not span.status.is_ok and not span.status.is_unset]
+    assert (span.attributes or {})["db.statement"] == WRITE_ANOTHER_LANGUAGE
     assert TYPED not in span.to_json()

@@ -1,11 +1,14 @@
 """The window on Telegram's Bot API: every call has a time-out, a span without the token, and a place in the queue."""
 
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 from aiogram import Bot
 from aiogram.client.default import DefaultBotProperties
 from aiogram.client.session.aiohttp import AiohttpSession
@@ -33,6 +36,7 @@ from shared import telemetry
 CALL_TIMEOUT_S = 5.0
 POLL_TIMEOUT_S = 25
 WEBHOOK_CONNECTIONS = 40
+MOST_FRAMES = 10
 
 # What puts something before a person's eyes and so counts against Telegram's limit of messages.
 PACED = frozenset({"sendMessage", "sendPhoto", "editMessageText"})
@@ -103,7 +107,15 @@ def said(error: BaseException) -> str:
         return f"ValidationError: {error.errors(include_url=False, include_input=False)[0]['loc']}"
     if isinstance(error, TelegramNetworkError | ClientDecodeError):
         return f"{type(error).__name__} by {type(error.__cause__).__name__}"
+    if isinstance(error, asyncpg.PostgresError):  # Its text shows the row, or the value, that was refused.
+        return f"{type(error).__name__} {error.sqlstate} {getattr(error, 'constraint_name', None) or ''}".rstrip()
     return f"{type(error).__name__}: {error}"[:1000]
+
+
+def frames_of(error: BaseException) -> list[str]:
+    """Where it came from, the innermost last: a traceback without the error's text."""
+    frames = traceback.extract_tb(error.__traceback__)[-MOST_FRAMES:]
+    return [f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
 
 
 def retry_after_of(error: BaseException) -> timedelta | None:

@@ -21,7 +21,7 @@ from bot_gateway.lanes import Bells
 from bot_gateway.metrics import UPDATES
 from bot_gateway.store import intake
 from bot_gateway.store.intake import Ended
-from bot_gateway.telegram import retry_after_of, said, telegram_is_away
+from bot_gateway.telegram import frames_of, retry_after_of, said, telegram_is_away
 from shared import crash, telemetry
 from shared.db import Database, Row, database_is_to_blame
 
@@ -124,8 +124,8 @@ class ChatLane:
     async def _our_fault(self, chat: int, row: Row, error: Exception) -> Ended | None:
         unreadable = isinstance(error, ValidationError)
         if unreadable or row["tries"] >= len(self.our_fault_rest_s):
-            trace = None if unreadable else error
-            log.error("update set aside", seq=row["seq"], tries=row["tries"], error=said(error), exc_info=trace)
+            frames = frames_of(error)
+            log.error("update set aside", seq=row["seq"], tries=row["tries"], error=said(error), frames=frames)
             return self._end(row, "failed", said(error))
         await self._rest(chat, row, timedelta(seconds=self.our_fault_rest_s[row["tries"]]), error, counted=True)
         return None
