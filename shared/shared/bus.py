@@ -239,7 +239,8 @@ class StandingPull:
         if not self._queue:
             self._arrived.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._arrived.wait(), 1.0)
+                async with asyncio.timeout(1.0):
+                    await self._arrived.wait()
         if stopping.is_set():
             return []
         return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
@@ -282,9 +283,8 @@ class StandingPull:
                 alive_at = loop.time()
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._changed.wait(), ACK_WAIT_S / 3 if self._durable_is_there else DURABLE_RETRY_S
-                )
+                async with asyncio.timeout(ACK_WAIT_S / 3 if self._durable_is_there else DURABLE_RETRY_S):
+                    await self._changed.wait()
 
     async def _ask(self, inbox: str, count: int) -> None:
         request = {

@@ -38,7 +38,8 @@ class Health:
         while not stopping.is_set():
             self._beat_at = time.monotonic()
             with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), BEAT_S)
+                async with asyncio.timeout(BEAT_S):
+                    await stopping.wait()
 
     async def _livez(self, _: Any) -> AsgiResponse:
         late = self.opened and not self.stopping.is_set() and time.monotonic() - self._beat_at > LATE_S

@@ -213,7 +213,8 @@ class Relay:
                 self._acknowledged, remembered_at = 0, time.monotonic()
             if told == 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._woken.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await self._woken.wait()
 
     async def tell_some(self, connection: Any) -> int:
         """One round: at most 500 facts, the oldest live ones first. Answers how many were acknowledged."""

@@ -105,7 +105,8 @@ class Service:
                     telemetry.TICK_FAILURES.labels(name).inc()
                     log.warning("tick failed", tick=name, error=repr(error))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), every_s)
+                    async with asyncio.timeout(every_s):
+                        await stopping.wait()
 
         self.loops(name, loop)
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from shared import inbox, outbox, telemetry
-from shared.bus import Bus, UnansweredError
+from shared.bus import Bus, StandingPull, UnansweredError
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, Value
 from shared.db import Database, Tx
@@ -134,6 +134,19 @@ async def test_what_is_told_is_heard_once_in_natural_batches(house: House) -> No
 
 async def _untold_is(house: House, count: int) -> bool:
     return bool(await house.teller.fetchval("select count(*) from untold") == count)
+
+
+async def test_a_cancel_in_the_moment_of_an_arrival_ends_the_waiting(house: House) -> None:
+    """R-15, W-24: who is told to end at that moment must not go on with what has arrived."""
+    async with house.open(listening=False):
+        pull = StandingPull(house.bus.client, Handler(STARTED, house.handle, house.listener), replicas=1)
+        for arrived in (pull._arrived.set, lambda: None):
+            waiting = asyncio.create_task(pull.take(1, asyncio.Event()))
+            await asyncio.sleep(0.01)
+            arrived()
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
 
 
 async def test_the_same_letter_ten_times_acts_once(house: House) -> None:

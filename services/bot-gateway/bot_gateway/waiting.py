@@ -10,7 +10,8 @@ Result = TypeVar("Result")
 
 async def pause(stopping: asyncio.Event, seconds: float) -> None:
     with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Result]) -> Result | None:

@@ -51,7 +51,8 @@ class Fleet:
                 for task in [task for crew in self._crews.values() for task in crew.tasks if task.done()]:
                     raise RuntimeError(f"{task.get_name()} ended") from task.exception()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), FOLLOW_EVERY_S)
+                    async with asyncio.timeout(FOLLOW_EVERY_S):
+                        await stopping.wait()
         finally:
             await asyncio.gather(*(self._dismiss(node) for node in list(self._crews)))
 

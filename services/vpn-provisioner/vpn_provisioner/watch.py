@@ -50,7 +50,8 @@ class Watch:
             breaker = self.live.breaker
             pause_s = WATCH_EVERY_S if breaker.closed else breaker.probe_after_s(random.random())  # noqa: S311
             with suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await stopping.wait()
 
     async def round(self) -> None:
         """Take the vitals: fewer people than before are a reason to look closer, and so is whoever was missing then."""

@@ -66,7 +66,8 @@ class Worker:
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
             if taken < self.most:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(bell.wait(), POLL_S)
+                    async with asyncio.timeout(POLL_S):
+                        await bell.wait()
 
     async def round(self) -> int:
         """Take what is due, ask the panel, settle. Answers how many jobs were taken."""

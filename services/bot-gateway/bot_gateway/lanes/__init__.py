@@ -26,5 +26,6 @@ class Bells:
     async def wait(self, lane: Lane) -> None:
         """Until the lane's bell rings, at most half a second."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._rung[lane].wait(), POLL_S)
+            async with asyncio.timeout(POLL_S):
+                await self._rung[lane].wait()
         self._rung[lane].clear()
