@@ -4,10 +4,13 @@ import asyncio
 from uuid import UUID, uuid4
 
 from payments import store
+from payments.answers import answer_balance
 from payments.confirmation import Receipt
-from payments.subscribers import confirm_receipts
+from payments.subscribers import confirm_receipts, on_reward_earned
 from shared import telemetry
 from shared.db import Database
+from shared.facts import RewardEarned
+from shared.questions import AskBalance
 from tests.store.test_payments_book import (  # noqa: F401
     NOW,
     _invariants_hold,
@@ -16,6 +19,7 @@ from tests.store.test_payments_book import (  # noqa: F401
     paid,
     placed,
     report,
+    reward,
     wallet,
 )
 
@@ -100,3 +104,49 @@ async def test_a_charge_that_comes_with_other_fields_while_the_first_is_being_bo
     assert await book.fetchval("select count(*) from contradictions where fact_id = $1", first.id) == 1
     assert telemetry.CONTRADICTIONS.labels("receipts")._value.get() == before + 1
     assert await wallet(person, book) == 0
+
+
+async def earned(person: UUID, book: Database) -> int:  # noqa: F811
+    return (await answer_balance(AskBalance(person=person), book)).earned_minor
+
+
+async def contradicted(event: RewardEarned, book: Database) -> int:  # noqa: F811
+    noted = "select count(*) from contradictions where where_seen = 'rewards' and fact_id = $1"
+    return int(await book.fetchval(noted, event.id))
+
+
+async def test_of_two_partners_rewarded_at_once_for_one_receipt_one_loses_with_an_alarm(
+    book: Database,  # noqa: F811
+) -> None:
+    """M-16, M-08: no lock is shared by them; who comes second stops nobody else of his batch."""
+    receipt = uuid4()
+    first, second, neighbour = reward(uuid4(), receipt), reward(uuid4(), receipt), reward(uuid4(), uuid4())
+
+    async def book_them(*events: RewardEarned) -> None:
+        async with book.transaction() as tx:
+            await on_reward_earned(events, tx)
+
+    async with book.transaction() as tx:
+        await on_reward_earned([first], tx)
+        task = asyncio.create_task(book_them(second, neighbour))
+        await wait_for_its_turn(task, book)
+    await task
+    assert [await earned(event.about, book) for event in (first, second, neighbour)] == [1490, 0, 1490]
+    assert [await contradicted(event, book) for event in (first, second, neighbour)] == [0, 1, 0]
+    await book_them(first)
+    assert await earned(first.about, book) == 1490
+    assert await contradicted(first, book) == 0, "a repeat is no contradiction"
+
+
+async def test_a_reward_that_comes_again_for_another_or_as_another_is_an_alarm(book: Database) -> None:  # noqa: F811
+    """M-16: later, and within one batch; the first counts."""
+    partner, receipt = uuid4(), uuid4()
+    first, for_another, larger = reward(partner, receipt), reward(uuid4(), receipt), reward(partner, receipt, 99_999)
+    async with book.transaction() as tx:
+        await on_reward_earned([first, for_another], tx)
+    assert (await earned(partner, book), await earned(for_another.about, book)) == (1490, 0)
+    assert await contradicted(for_another, book) == 1
+    async with book.transaction() as tx:
+        await on_reward_earned([larger, first], tx)
+    assert await earned(partner, book) == 1490
+    assert await contradicted(larger, book) == 1

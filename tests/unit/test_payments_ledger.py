@@ -38,7 +38,7 @@ def test_a_purchase_of_more_than_is_there_is_a_bug() -> None:
 
 def test_a_reward_pays_what_the_partner_owes() -> None:
     held = Holdings(PERSON, owed_minor=700)
-    held = held.after(reward(held, "reward:1", 1000))
+    held = held.after(reward(held, uuid4(), 1000))
     settled = owed_settled(held, "reward:1")
     assert settled is not None
     after = held.after(settled)

@@ -76,7 +76,11 @@ class Transfer:
 
     @cached_property
     def id(self) -> UUID:
-        return derived_id("transfer", self.cause, self.reason)
+        return transfer_id(self.cause, self.reason)
+
+
+def transfer_id(cause: str, reason: Reason) -> UUID:
+    return derived_id("transfer", cause, reason)
 
 
 def moved(cause: str, reason: Reason, person: UUID | None, *flows: tuple[Account, Account, int]) -> Transfer:
@@ -185,8 +189,18 @@ def purchase(holdings: Holdings, cause: str, price_minor: int) -> Transfer:
     )
 
 
-def reward(holdings: Holdings, cause: str, reward_minor: int) -> Transfer:
+def reward(holdings: Holdings, receipt: UUID, reward_minor: int) -> Transfer:
+    cause = reward_cause(receipt)
     return moved(cause, "reward", holdings.person, (REWARDS, holdings.earned, reward_minor))
+
+
+def reward_cause(receipt: UUID) -> str:
+    """A receipt is rewarded once, whoever is named as its partner."""
+    return f"reward:{receipt}"
+
+
+def reward_id(receipt: UUID) -> UUID:
+    return transfer_id(reward_cause(receipt), "reward")
 
 
 def owed_settled(holdings: Holdings, cause: str) -> Transfer | None:

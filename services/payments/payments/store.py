@@ -1,9 +1,10 @@
 """The SQL of the book: what is locked, in one order everywhere, and what is written, once.
 
-Locks are taken in one order, receipts, orders, accounts, each by id: two batches wait for each other, never in a ring.
+Locks are taken in one order, receipts or rewards, orders, accounts, each by id: two batches wait for each other, never
+in a ring.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
@@ -15,7 +16,7 @@ from shared import contradictions
 from shared.contract import Fact, digest_of
 from shared.contradictions import Contradiction
 from shared.db import Database, Row, Tx, columns
-from shared.facts import Terms
+from shared.facts import RewardEarned, Terms
 
 ORDER_HONOURED_FOR = timedelta(days=30)
 INVOICE_LIVES_FOR = timedelta(minutes=30)
@@ -235,13 +236,18 @@ where a.id = c.id
 """
 
 
-async def write_transfers(transfers: Sequence[Transfer], tx: Tx) -> None:
-    """Insert transfers and entries, and move the balances that they change. A cause booked before is refused."""
+async def write_transfers(transfers: Sequence[Transfer], tx: Tx, *, claimed: Collection[UUID] = ()) -> None:
+    """Insert transfers and entries, and move the balances that they change. A cause booked before is refused.
+
+    Those that are `claimed` have their own row already.
+    """
     if not transfers:
         return
     # A person's were opened when they were locked.
     await open_accounts({e.account for transfer in transfers for e in transfer.entries if e.account.owner is None}, tx)
-    await tx.execute(INSERT_TRANSFERS, *columns([(t.id, t.cause, t.reason, t.person) for t in transfers], 4))
+    unclaimed = [(t.id, t.cause, t.reason, t.person) for t in transfers if t.id not in claimed]
+    if unclaimed:
+        await tx.execute(INSERT_TRANSFERS, *columns(unclaimed, 4))
     entries = [(t.id, e.account.id, e.amount_minor, e.account.currency) for t in transfers for e in t.entries]
     await tx.execute(INSERT_ENTRIES, *columns(entries, 4))
     moved = [(account.id, amount_minor) for account, amount_minor in ledger.changes(transfers) if amount_minor]
@@ -254,12 +260,48 @@ async def open_accounts(accounts: Iterable[ledger.Account], tx: Tx) -> None:
     await tx.execute(OPEN_ACCOUNTS, *columns(rows, 4))
 
 
-KNOWN_CAUSES = "select cause from transfers where reason = $1 and cause = any($2::text[])"
+# Rewards: once per receipt, whoever is named as its partner.
+
+CLAIM_REWARDS = """
+insert into transfers (id, cause, reason, person)
+select id, cause, 'reward', person
+from unnest($1::uuid[], $2::text[], $3::uuid[]) as r (id, cause, person)
+order by id
+on conflict do nothing
+returning id
+"""
+
+# Again a statement of its own, for who waited.
+BOOKED_REWARDS = """
+select t.id, t.person, sum(e.amount_minor)::bigint as reward_minor
+from transfers t
+join entries e on e.transfer = t.id and e.amount_minor > 0
+where t.id = any($1::uuid[])
+group by t.id
+"""
 
 
-async def already_booked(reason: str, causes: Sequence[str], tx: Tx) -> set[str]:
-    """Which of these causes have their transfer. Asked under the lock of the accounts that they would move."""
-    return {row["cause"] for row in await tx.fetch(KNOWN_CAUSES, reason, list(causes))}
+async def claim_rewards(events: Sequence[RewardEarned], tx: Tx) -> dict[UUID, RewardEarned]:
+    """Take the receipts that nobody was rewarded for, by the transfer that each has now; the first of a batch counts.
+
+    Before any account is locked: two partners named for one receipt have no lock in common. Another partner or amount
+    than the booked one is a contradiction (I12).
+    """
+    firsts: dict[UUID, RewardEarned] = {}
+    for event in events:
+        firsts.setdefault(ledger.reward_id(event.receipt), event)
+    rows = [(transfer, ledger.reward_cause(event.receipt), event.about) for transfer, event in firsts.items()]
+    fresh = {row["id"] for row in await tx.fetch(CLAIM_REWARDS, *columns(rows, 3))}
+    said = {transfer: digest_of(firsts[transfer].about, firsts[transfer].reward_minor) for transfer in fresh}
+    if known := firsts.keys() - fresh:
+        for row in await tx.fetch(BOOKED_REWARDS, list(known)):
+            said[row["id"]] = digest_of(row["person"], row["reward_minor"])
+    met = (
+        Contradiction(event.id, said[ledger.reward_id(event.receipt)], digest_of(event.about, event.reward_minor))
+        for event in events
+    )
+    await contradictions.note("rewards", (one for one in met if one.known != one.heard), tx)
+    return {transfer: firsts[transfer] for transfer in fresh}
 
 
 # Placing an order.

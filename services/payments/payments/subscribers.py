@@ -77,22 +77,17 @@ def fact_of(booking: Booking, place: int, book: Book) -> Fact:
 
 async def on_reward_earned(events: Sequence[RewardEarned], tx: Tx) -> None:
     """A partner's share goes into `earned`, once per receipt, and pays what he owes."""
-    holdings = await store.lock_holdings(sorted({event.about for event in events}), tx)
-    booked = await store.already_booked("reward", [cause_of(event) for event in events], tx)
+    claimed = await store.claim_rewards([event for event in events if event.reward_minor], tx)
+    if not claimed:
+        return
+    holdings = await store.lock_holdings(sorted({event.about for event in claimed.values()}), tx)
     transfers = []
-    for event in events:
-        if cause_of(event) in booked or event.reward_minor == 0:
-            continue
-        reward = ledger.reward(holdings[event.about], cause_of(event), event.reward_minor)
+    for event in claimed.values():
+        reward = ledger.reward(holdings[event.about], event.receipt, event.reward_minor)
         transfers.append(reward)
-        booked.add(reward.cause)
         holdings[event.about] = holdings[event.about].after(reward)
-        settled = ledger.owed_settled(holdings[event.about], cause_of(event))
+        settled = ledger.owed_settled(holdings[event.about], reward.cause)
         if settled is not None:
             transfers.append(settled)
             holdings[event.about] = holdings[event.about].after(settled)
-    await store.write_transfers(transfers, tx)
-
-
-def cause_of(event: RewardEarned) -> str:
-    return f"reward:{event.receipt}"
+    await store.write_transfers(transfers, tx, claimed=claimed)
