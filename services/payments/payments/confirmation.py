@@ -124,6 +124,7 @@ class Booking:
     invoice: UUID | None = None
     value_minor: int | None = None
     missing_minor: int = 0
+    over_minor: int = 0
     wallet_minor: int = 0
     bought: Bought | None = None
 
@@ -181,7 +182,8 @@ def confirm_one(receipt: Receipt, book: Book) -> Booking:
     booking = Booking(receipt, "wallet", "paid", value_minor=value_minor, invoice=invoice.id if invoice else None)
     booking = settle_order(booking, value_minor, order, book)
     settle_owed(receipt.payer, receipt.cause, book)
-    return replace(booking, wallet_minor=book.held_by(receipt.payer).wallet_minor)
+    wallet_minor = book.held_by(receipt.payer).wallet_minor
+    return replace(booking, over_minor=min(booking.over_minor, wallet_minor), wallet_minor=wallet_minor)
 
 
 def settle_order(booking: Booking, value_minor: int, order: Order | None, book: Book) -> Booking:
@@ -206,7 +208,8 @@ def settle_order(booking: Booking, value_minor: int, order: Order | None, book: 
     book.write(holdings, ledger.purchase(holdings, f"order:{order.id}", order.price_minor))
     close_older(order, book)
     book.set_order(replace(order, state="paid"))
-    return replace(booking, outcome="bought", bought=order.bought)
+    over_minor = order.received_minor - order.price_minor
+    return replace(booking, outcome="bought", bought=order.bought, over_minor=over_minor)
 
 
 def close_older(paid: Order, book: Book) -> None:
