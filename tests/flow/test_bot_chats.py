@@ -22,7 +22,7 @@ from shared.bus import Bus
 from shared.commands import PlaceOrder
 from shared.contract import Refused
 from shared.db import Database
-from shared.questions import Access, AskAudit, AskCheckout, AskRecipient, Checkout, Key
+from shared.questions import Access, AskAudit, AskCheckout, AskOutlook, AskRecipient, Checkout, Key, Outlook
 from tests.kit.bot import (
     BOT,
     LINK,
@@ -176,6 +176,30 @@ async def choose(person: PersonClient) -> None:
     await person.press("1 month")
     await person.press("Stars")
     await person.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
+
+
+async def test_the_offer_and_the_order_say_what_the_present_access_becomes(shop: Shop) -> None:
+    """N-18: asked of the service that will decide it, with the price that the order freezes."""
+    ann = await shop.newcomer()
+    ends_at = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    shop.owners.outlook = Outlook(effect="converts", plan="plus", converted_hours=30, ends_at=ends_at)
+    await buy(ann)
+    order = await ann.hears("Your order is ready")
+    assert "You have Plus now" in order.text
+    assert "becomes 1 day 6 hours of Basic" in order.text
+    assert "until 1 March 2027, 12:00 UTC" in order.text
+    before, after = shop.owners.heard_of(AskOutlook)
+    assert before == after
+    assert (before.plan, before.months, before.list_month_minor) == ("basic", 1, 14900)
+
+
+async def test_nobody_is_kept_from_paying_because_vpn_does_not_answer(shop: Shop) -> None:
+    """N-18, P-01: then the rule is said in words."""
+    ann = await shop.newcomer()
+    shop.owners.silent.add(AskOutlook.topic)
+    await buy(ann)
+    assert "Another plan replaces it" in (await ann.hears("Your order is ready")).text
+    assert (await ann.pay()).paid
 
 
 async def test_a_double_tap_on_the_way_is_one_order(shop: Shop) -> None:

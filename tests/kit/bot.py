@@ -25,12 +25,14 @@ from shared.questions import (
     AskCheckout,
     AskInvitations,
     AskKey,
+    AskOutlook,
     AskPlans,
     Balance,
     BalanceLine,
     Checkout,
     Invitations,
     Key,
+    Outlook,
     Plan,
     Plans,
     Price,
@@ -94,6 +96,9 @@ class Owners:
         )
         self.checkout = Checkout(ok=True, reason=None)
         self.access = Access(state="none")
+        self.outlook = Outlook(
+            effect="begins", plan=None, converted_hours=0, ends_at=datetime(2026, 12, 22, tzinfo=UTC)
+        )
         self.key: Key | Refused = Refused(reason="no_access")
         self.invoice_lives = timedelta(minutes=30)
         self._answers: dict[Any, Callable[[Any], Value]] = {
@@ -110,6 +115,7 @@ class Owners:
                 invited=3, paying=2, earned_minor=1490, percent=10, next_level_at=25, next_percent=25
             ),
             AskAccess: lambda _: self.access,
+            AskOutlook: lambda _: self.outlook,
             AskKey: lambda _: self.key,
             PlaceOrder: self._place,
         }
@@ -148,6 +154,7 @@ class Owners:
             plan=command.plan,
             months=command.months,
             price_minor=14900,
+            list_month_minor=14900,
             asked_minor=99,
             currency="XTR",
             expires_at=datetime.now(UTC) + self.invoice_lives,

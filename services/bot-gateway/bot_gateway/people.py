@@ -9,7 +9,7 @@ from uuid import UUID
 
 Language = Literal["ru", "en"]
 
-OFFER_VERSION = 1
+OFFER_VERSION = 2
 """Raised when the offer's text changes; whoever accepted an older one is asked again before anything else."""
 
 CODE_LETTERS = 12
