@@ -40,6 +40,7 @@ from shared.questions import (
 from shared.service import Service
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Limits
+from turnpike_local.sandbox.client import PersonClient
 
 BOT = 4242
 TOKEN = f"{BOT}:AAtest-token-of-thirty-five-letters"
@@ -79,6 +80,12 @@ def paid_update(chat: int, charge: str, *, payload: str = "", update_id: int | N
 def checkout_update(chat: int, payload: str = "", query: str = "q") -> Json:
     asked = {"id": query, "from": user(chat), "currency": "XTR", "total_amount": 99, "invoice_payload": payload}
     return {"update_id": next(_update_ids), "pre_checkout_query": asked}
+
+
+async def open_sheet(person: PersonClient) -> str:
+    """Presses the pay button and leaves the pay sheet open; answers what `pay_invoice` wants."""
+    opened = await person.press_at((await person.chat()).invoice_buttons()[0])
+    return str(opened["invoice"]["slug"])
 
 
 class Owners:

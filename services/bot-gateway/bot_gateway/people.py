@@ -26,6 +26,10 @@ class Person:
     code: str
     offer_version: int | None
     reachable: bool
+    screen_id: int | None
+    """The message in the chat that is edited in place."""
+    screen_order: UUID | None
+    """The order that this message offers to pay."""
 
     @property
     def may_shop(self) -> bool:

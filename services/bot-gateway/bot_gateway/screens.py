@@ -60,8 +60,13 @@ def welcome(say: Say) -> Screen:
     return screen(
         say("welcome"),
         languages(say),
-        [to(say("button-accept"), Accept(version=OFFER_VERSION))],
+        [to(say("button-terms"), Go(to="terms")), to(say("button-privacy"), Go(to="privacy"))],
+        accepting(say),
     )
+
+
+def accepting(say: Say) -> list[Button]:
+    return [to(say("button-accept"), Accept(version=OFFER_VERSION))]
 
 
 def hello(say: Say) -> Screen:
@@ -90,12 +95,14 @@ def language(say: Say) -> Screen:
     return screen(say("language"), languages(say), back(say))
 
 
-def terms(say: Say) -> Screen:
-    return screen(say("terms"), [to(say("button-menu"), Go(to="menu"))])
+def terms(say: Say, *, accepted: bool) -> Screen:
+    """Whoever has not accepted them yet may do so here, or go back to where he came from."""
+    onward = [] if accepted else accepting(say)
+    return screen(say("terms"), onward, [to(say("button-privacy"), Go(to="privacy")), *back(say)])
 
 
 def privacy(say: Say) -> Screen:
-    return screen(say("privacy"), [to(say("button-menu"), Go(to="menu"))])
+    return screen(say("privacy"), [to(say("button-terms"), Go(to="terms")), *back(say)])
 
 
 # Buying: plan, period, way, invoice
@@ -156,6 +163,14 @@ def invoice(placed: Invoice, outlook: Outlook | None, link: str, say: Say) -> Sc
     text = "\n\n".join([wanted, becoming(placed.plan, outlook, say), ready])
     pay = Button(plain(say("button-pay", asked=shown(placed.asked_minor, placed.currency))), url=link)
     return screen(text, [pay], [to(say("button-back"), Go(to="buy"))])
+
+
+def paid(amount_minor: int, currency: str, say: Say) -> Screen:
+    """Where the invoice was. Nothing is promised here: what was bought comes in a message of its own."""
+    return screen(
+        say("buy-paid", asked=shown(amount_minor, currency)),
+        [to(say("button-access"), Go(to="my_access")), to(say("button-menu"), Go(to="menu"))],
+    )
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from aiogram import F, Router
-from aiogram.types import CallbackQuery, LabeledPrice
+from aiogram.types import CallbackQuery, LabeledPrice, Message
 
 from bot_gateway import screens
 from bot_gateway.buttons import Go, Pay, PickPeriod, PickPlan
-from bot_gateway.chats.visit import Visit
+from bot_gateway.chats.visit import ANYBODY, BEFORE_OFFER, Visit
+from bot_gateway.store import people
+from bot_gateway.updates import order_of
 from shared import telemetry
 from shared.bus import UnansweredError
 from shared.commands import Invoice, PlaceOrder
@@ -29,6 +31,7 @@ def routes() -> Router:
     router.callback_query.register(show_periods, PickPlan.filter())
     router.callback_query.register(show_ways, PickPeriod.filter())
     router.callback_query.register(pay, Pay.filter())
+    router.message.register(show_paid, F.successful_payment, flags=ANYBODY | BEFORE_OFFER)
     return router
 
 
@@ -99,7 +102,18 @@ async def place(command: UUID, wanted: Pay, visit: Visit) -> None:
     outlook, link = await asyncio.gather(
         outlook_of(answer.plan, answer.months, answer.list_month_minor, visit), invoice_link(answer, visit)
     )
-    return await visit.show(screens.invoice(answer, outlook, link, visit.say))
+    return await visit.show(screens.invoice(answer, outlook, link, visit.say), order=answer.order)
+
+
+async def show_paid(message: Message, visit: Visit) -> None:
+    """In place of the pay button, unless the person went elsewhere; what the money became is for notifier to say."""
+    paid, known = message.successful_payment, visit.known
+    order = order_of(paid.invoice_payload) if paid else None
+    if paid is None or known is None or known.screen_id is None or order is None or known.screen_order != order:
+        return
+    await visit.edit(known.screen_id, screens.paid(paid.total_amount, paid.currency, visit.say))
+    async with visit.shop.database.transaction() as tx:
+        await people.keep_screen(visit.user.id, known.screen_id, None, tx)
 
 
 def left_of(placed: Invoice, asked_at: datetime) -> timedelta:

@@ -5,7 +5,7 @@ welcome =
 
     Fast and private VPN access, right here in the chat: choose a plan, pay with Telegram Stars, get a key.
 
-    Before we begin, please read the /terms. Accept them, and on we go.
+    Please read the terms first. Once you accept them, you can begin.
 
 hello = Please press /start, so that we know each other.
 
@@ -25,8 +25,6 @@ terms =
     • The price is shown before you pay, and an order keeps its price.
     • Money that arrives and buys nothing stays on your balance here.
     • Breaking the law or harming others through the VPN ends the access.
-
-    What is kept about you: /privacy
 
 privacy =
     <b>Privacy</b>
@@ -50,6 +48,11 @@ buy-order = 🛒 <b>{ plan }</b>, { period }: <b>{ $price }</b>
 buy-way = How would you like to pay?
 
 buy-invoice = Your order is ready. Pay it by { $until }.
+
+buy-paid =
+    ✅ <b>Payment received: { $asked }</b>
+
+    What you bought comes in a message of its own.
 
 outlook-begins = Paid now, your access lasts until { moment }.
 
@@ -190,6 +193,8 @@ hours = { $hours ->
 button-russian = 🇷🇺 Русский
 button-english = 🇬🇧 English
 button-accept = ✅ Accept and go on
+button-terms = 📄 Terms
+button-privacy = 🔒 Privacy
 button-access = 🔑 My access
 button-buy = 🛒 Buy
 button-balance = 💰 Balance
