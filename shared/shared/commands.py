@@ -16,6 +16,8 @@ class Invoice(Value):
     plan: str
     months: int
     price_minor: int
+    list_month_minor: int | None = None
+    """The plan's one-month list price as the order freezes it; None in answers from before it was told."""
     asked_minor: int
     """What the provider is asked for, in the smallest unit of `currency` (whole Stars for XTR)."""
     currency: str

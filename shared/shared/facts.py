@@ -96,6 +96,12 @@ class PaymentConfirmed(Fact):
     """What the order that this money came for still lacks, in kopecks; 0 when it bought or came for none."""
     place: int = added(0)
     """Where it stands among what was booked at that very moment: the wallet held this after that many others."""
+    reason: Literal["no_order", "not_yours", "order_closed", "order_too_old", "too_little", "part_spent"] | None = (
+        added(None)
+    )
+    """Why the money bought nothing; None where it bought, and in facts from before there were reasons."""
+    over_minor: int = added(0)
+    """How much more than its price came for the order that was bought, in kopecks; it rests in the wallet."""
 
 
 class ReceiptParked(Fact):

@@ -153,6 +153,32 @@ class AskAccess(Question[Access]):
     person: UUID
 
 
+class Outlook(Value):
+    """What a purchase makes of the access that a person has now."""
+
+    effect: Literal["begins", "extends", "converts"]
+    """A new time begins; the present one goes on; another plan begins at once and takes over what was paid for."""
+    plan: str | None
+    """The present plan, None where there is no access."""
+    converted_hours: int
+    """What is left of the present plan, in whole hours of the new one; 0 unless it converts."""
+    ends_at: datetime
+    """When the access would end."""
+
+
+class AskOutlook(Question[Outlook]):
+    """What a plan for so many months would come to, were it paid now."""
+
+    topic = "vpn.outlook"
+    answer = Outlook
+
+    person: UUID
+    plan: str
+    months: int
+    list_month_minor: int
+    """The plan's one-month list price in kopecks, which an order freezes: by it paid time converts."""
+
+
 class Key(Value):
     link: str
     ends_at: datetime
@@ -205,6 +231,7 @@ QUESTIONS: tuple[type[Question[Any]], ...] = (
     AskBook,
     AskInvitations,
     AskAccess,
+    AskOutlook,
     AskKey,
     *AUDITS.values(),
 )

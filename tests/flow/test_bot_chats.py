@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiogram import Bot
+from aiogram.client.session.aiohttp import AiohttpSession
+from aiogram.client.telegram import TelegramAPIServer
 
 from bot_gateway.app import build
 from bot_gateway.buttons import Pay
@@ -22,7 +25,7 @@ from shared.bus import Bus
 from shared.commands import PlaceOrder
 from shared.contract import Refused
 from shared.db import Database
-from shared.questions import Access, AskAudit, AskCheckout, AskRecipient, Checkout, Key
+from shared.questions import Access, AskAudit, AskCheckout, AskOutlook, AskRecipient, Checkout, Key, Outlook
 from tests.kit.bot import (
     BOT,
     LINK,
@@ -31,6 +34,7 @@ from tests.kit.bot import (
     Owners,
     checkout_update,
     message_update,
+    open_sheet,
     opened,
     running,
     settings,
@@ -178,6 +182,30 @@ async def choose(person: PersonClient) -> None:
     await person.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
 
 
+async def test_the_offer_and_the_order_say_what_the_present_access_becomes(shop: Shop) -> None:
+    """N-18: asked of the service that will decide it, with the price that the order freezes."""
+    ann = await shop.newcomer()
+    ends_at = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    shop.owners.outlook = Outlook(effect="converts", plan="plus", converted_hours=30, ends_at=ends_at)
+    await buy(ann)
+    order = await ann.hears("Your order is ready")
+    assert "You have Plus now" in order.text
+    assert "becomes 1 day 6 hours of Basic" in order.text
+    assert "until 1 March 2027, 12:00 UTC" in order.text
+    before, after = shop.owners.heard_of(AskOutlook)
+    assert before == after
+    assert (before.plan, before.months, before.list_month_minor) == ("basic", 1, 14900)
+
+
+async def test_nobody_is_kept_from_paying_because_vpn_does_not_answer(shop: Shop) -> None:
+    """N-18, P-01: then the rule is said in words."""
+    ann = await shop.newcomer()
+    shop.owners.silent.add(AskOutlook.topic)
+    await buy(ann)
+    assert "Another plan replaces it" in (await ann.hears("Your order is ready")).text
+    assert (await ann.pay()).paid
+
+
 async def test_a_double_tap_on_the_way_is_one_order(shop: Shop) -> None:
     """M-04: the order's id was drawn with the screen, so two taps, and ten, are one order with one payload."""
     ann = await shop.newcomer()
@@ -262,12 +290,13 @@ async def test_of_three_pay_sheets_of_one_invoice_one_is_charged(shop: Shop) -> 
     """R-29: payments has booked nothing yet and says yes to each; the others are refused before any money moves."""
     ann = await shop.newcomer()
     await buy(ann)
-    paid = await asyncio.gather(*(ann.pay() for _ in range(3)))
+    sheets = [await open_sheet(ann) for _ in range(3)]
+    paid = await asyncio.gather(*(ann.pay_invoice(sheet) for sheet in sheets))
     assert [one.paid for one in paid].count(True) == 1
     assert all(one.error.startswith(("This order is being paid", "This order is paid")) for one in paid if one.error)
     await until(lambda: _are(shop, "bot.payment.reported", 1))
     await shop.database.execute("update yeses set said_at = said_at - interval '1 hour'")
-    late = await ann.pay()
+    late = await ann.pay_invoice(sheets[0])
     assert late.error is not None, "the charge was reported, however long payments needs"
     assert late.error.startswith("This order is paid or closed already.")
 
@@ -438,13 +467,89 @@ async def test_the_key_is_shown_as_text_and_as_a_picture_that_can_be_taken_away(
     await ann.wait_for(lambda chat: all(message.photo is None for message in chat.messages))
 
 
-async def test_the_button_under_a_receipt_leaves_the_receipt_alone(shop: Shop) -> None:
-    """N-08: notifier's message with the key stays; the screen comes below it."""
+async def test_the_button_under_a_receipt_leaves_the_receipt_alone_and_the_chat_does_not_fill_up(shop: Shop) -> None:
+    """N-08, N-19: notifier's message with the key stays; the one screen of the chat is below it, however often."""
     ann = await shop.newcomer()
-    receipt = await ann.hears("What would you like to do?")
-    await ann.press_data(receipt.id, "go:access")
-    await ann.hears("You have no access yet")
+    await ann.hears("What would you like to do?")
+    receipt = await notifiers(shop, ann, "Your key")
+    for _ in range(3):
+        await ann.press_data(receipt, "go:access")
+        below = await ann.hears("You have no access yet")
+        await until(lambda: _all_is_done(shop))
+        assert [message.id for message in (await ann.chat()).from_bot] == [receipt, below.id]
+    await ann.press("Back")
+    assert (await ann.hears("What would you like to do?")).id == below.id
+
+
+async def notifiers(shop: Shop, person: PersonClient, text: str) -> int:
+    """A message of the other voice of this bot; answers its id."""
+    api = TelegramAPIServer.from_base(shop.settings.telegram_api_url)
+    async with Bot(TOKEN, session=AiohttpSession(api=api)) as voice:
+        return (await voice.send_message(person.id, text)).message_id
+
+
+async def test_a_chat_has_one_screen_however_often_somebody_starts(shop: Shop) -> None:
+    """N-19: the screen comes below what was typed, and the old one goes."""
+    ann = await shop.newcomer()
+    for typed in ("/start", "hello", "/terms", "/start"):
+        await ann.say(typed)
+        await until(lambda: _all_is_done(shop))
+        assert len((await ann.chat()).from_bot) == 1
+    await ann.hears("What would you like to do?")
+
+
+async def test_a_screen_that_telegram_will_not_delete_stays_and_the_next_one_is_shown(shop: Shop) -> None:
+    ann = await shop.newcomer()
+    await shop.people.stumble("500", method="deleteMessage")
+    await ann.say("/start")
+    await until(lambda: _all_is_done(shop))
     assert len((await ann.chat()).from_bot) == 2
+
+
+async def test_the_pay_button_goes_with_the_payment(shop: Shop) -> None:
+    """N-19: the order's screen says that the money came, and offers what is next."""
+    ann = await shop.newcomer()
+    await buy(ann)
+    assert (await ann.pay()).paid
+    text = (await ann.hears("Payment received")).text.replace("\u00a0", " ")
+    assert "Payment received: 99 ⭐" in text
+    chat = await ann.chat()
+    assert (len(chat.from_bot), chat.invoice_buttons()) == (1, [])
+    await ann.press("Menu")
+    await ann.hears("What would you like to do?")
+
+
+async def test_who_left_the_order_for_another_screen_is_not_disturbed_by_its_payment(shop: Shop) -> None:
+    ann = await shop.newcomer()
+    await buy(ann)
+    sheet = await open_sheet(ann)
+    await ann.press("Back")
+    await ann.hears("Choose a plan")
+    assert (await ann.pay_invoice(sheet)).paid
+    await until(lambda: _are(shop, "bot.payment.reported", 1))
+    await until(lambda: _all_is_done(shop))
+    await ann.hears("Choose a plan")
+    assert len((await ann.chat()).from_bot) == 1
+
+
+async def test_the_terms_lead_back_to_where_one_came_from(shop: Shop) -> None:
+    """N-19: before the offer is accepted and after; both texts are read in place."""
+    ann = await shop.people.new_person("Ann")
+    await ann.say("/start")
+    await ann.press("Terms")
+    await ann.hears("It is for yourself")
+    await ann.press("Privacy")
+    await ann.hears("On the VPN servers")
+    await ann.press("Back")
+    await ann.hears("Welcome to Turnpike")
+    await ann.press("Terms")
+    await ann.press("accept")
+    await ann.hears("What would you like to do?")
+    await ann.say("/terms")
+    await ann.press("Back")
+    await until(lambda: _all_is_done(shop))
+    await ann.hears("What would you like to do?")
+    assert len((await ann.chat()).from_bot) == 1
 
 
 async def test_without_a_key_there_is_a_sentence_and_the_present_state(shop: Shop) -> None:

@@ -25,12 +25,14 @@ from shared.questions import (
     AskCheckout,
     AskInvitations,
     AskKey,
+    AskOutlook,
     AskPlans,
     Balance,
     BalanceLine,
     Checkout,
     Invitations,
     Key,
+    Outlook,
     Plan,
     Plans,
     Price,
@@ -38,6 +40,7 @@ from shared.questions import (
 from shared.service import Service
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Limits
+from turnpike_local.sandbox.client import PersonClient
 
 BOT = 4242
 TOKEN = f"{BOT}:AAtest-token-of-thirty-five-letters"
@@ -79,6 +82,12 @@ def checkout_update(chat: int, payload: str = "", query: str = "q") -> Json:
     return {"update_id": next(_update_ids), "pre_checkout_query": asked}
 
 
+async def open_sheet(person: PersonClient) -> str:
+    """Presses the pay button and leaves the pay sheet open; answers what `pay_invoice` wants."""
+    opened = await person.press_at((await person.chat()).invoice_buttons()[0])
+    return str(opened["invoice"]["slug"])
+
+
 class Owners:
     """Payments, vpn and referrals on the real bus, as far as bot-gateway asks them; they remember what they heard."""
 
@@ -94,6 +103,9 @@ class Owners:
         )
         self.checkout = Checkout(ok=True, reason=None)
         self.access = Access(state="none")
+        self.outlook = Outlook(
+            effect="begins", plan=None, converted_hours=0, ends_at=datetime(2026, 12, 22, tzinfo=UTC)
+        )
         self.key: Key | Refused = Refused(reason="no_access")
         self.invoice_lives = timedelta(minutes=30)
         self._answers: dict[Any, Callable[[Any], Value]] = {
@@ -110,6 +122,7 @@ class Owners:
                 invited=3, paying=2, earned_minor=1490, percent=10, next_level_at=25, next_percent=25
             ),
             AskAccess: lambda _: self.access,
+            AskOutlook: lambda _: self.outlook,
             AskKey: lambda _: self.key,
             PlaceOrder: self._place,
         }
@@ -148,6 +161,7 @@ class Owners:
             plan=command.plan,
             months=command.months,
             price_minor=14900,
+            list_month_minor=14900,
             asked_minor=99,
             currency="XTR",
             expires_at=datetime.now(UTC) + self.invoice_lives,

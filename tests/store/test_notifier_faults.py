@@ -168,7 +168,7 @@ async def test_who_comes_back_gets_the_key_and_the_receipts_he_missed_and_nothin
         await shop.hear(notifier_follows_people, changed(person, reachable=True))
         await chat.hears("Your access is ready")
         await shop.time_passes(1)
-        await chat.hears("wallet now holds")
+        await chat.hears("which now holds")
         await shop.at_rest(person)
     assert len(await said(chat)) == 2
     assert await shop.states(person) == {

@@ -188,7 +188,7 @@ async def test_money_that_bought_nothing_is_shown_in_the_wallet(shop: Shop) -> N
     person, chat = await shop.person()
     async with shop.courier():
         await shop.hear(notifier_tells_confirmed, confirmed(person))
-        assert "wallet now holds 149\u00a0₽" in (await chat.hears("received")).text
+        assert "which now holds 149\u00a0₽" in (await chat.hears("received")).text
         await shop.hear(notifier_tells_confirmed, confirmed(person, missing_minor=5000))
         await shop.time_passes(1)
         assert "50\u00a0₽ is still missing" in (await chat.hears("still missing")).text

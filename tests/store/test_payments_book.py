@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -113,10 +114,24 @@ async def test_what_is_booked_at_one_moment_is_told_with_its_place_in_it(book: D
         for second in range(4)
     ]
     await report(book, *receipts[::-1])
-    rows = await book.fetch(
-        "select body from facts where body ->> 'about' = $1 order by coalesce((body ->> 'place')::int, 0)", str(person)
-    )
-    assert [json.loads(row["body"])["wallet_minor"] for row in rows] == [150, 300, 450, 600]
+    assert [fact["wallet_minor"] for fact in await told_of(person, book)] == [150, 300, 450, 600]
+
+
+async def told_of(person: UUID, book: Database) -> list[dict[str, Any]]:
+    """The facts about a person that were told at one moment, by their place in it."""
+    sql = "select body from facts where body ->> 'about' = $1 order by coalesce((body ->> 'place')::int, 0)"
+    return [json.loads(row["body"]) for row in await book.fetch(sql, str(person))]
+
+
+async def test_the_fact_says_why_money_bought_nothing_and_what_came_beyond_the_price(book: Database) -> None:
+    """N-17: paid with twice the price, and once more."""
+    person = uuid4()
+    invoice = await placed(person, book)
+    twice = paid(invoice, person, amount=2 * invoice.asked_minor)
+    await report(book, twice, replace(paid(invoice, person), paid_at=NOW + timedelta(seconds=1)))
+    first, second = await told_of(person, book)
+    assert (first["over_minor"], first.get("reason")) == (14900, None)
+    assert (second["reason"], second.get("over_minor")) == ("order_closed", None)
 
 
 async def test_a_charge_reported_with_another_amount_is_an_alarm_and_books_nothing(book: Database) -> None:

@@ -12,7 +12,7 @@ import pytest
 from shared.contract import derived_id
 from shared.db import Database
 from shared.facts import AccessEnded, AccessGranted
-from shared.questions import AskAccess, AskAudit, AskKey, Key
+from shared.questions import AskAccess, AskAudit, AskKey, AskOutlook, Key
 from tests.kit.access import (
     StumblingPanel,
     broken,
@@ -30,7 +30,7 @@ from tests.kit.access import (
 from tests.kit.servers import MakeDatabase
 from vpn_provisioner import ticks
 from vpn_provisioner.access import Period, fold
-from vpn_provisioner.answers import answer_access, answer_key
+from vpn_provisioner.answers import answer_access, answer_key, answer_outlook
 from vpn_provisioner.audit import answer_audit
 from vpn_provisioner.live import LiveNode
 from vpn_provisioner.watch import Watch
@@ -60,6 +60,26 @@ def now() -> datetime:
 
 async def expire(database: Database) -> None:
     await ticks.expire(database, lambda: None)
+
+
+async def test_what_a_purchase_would_come_to_is_told_before_and_true_after(database: Database) -> None:
+    """N-18: the outlook and the fold are one decision; asking writes nothing."""
+    person = uuid4()
+    nothing = await answer_outlook(wanted(person, "plus", 29_900), database)
+    assert (nothing.effect, nothing.plan) == ("begins", None)
+    await hear(database, confirmed(person))
+    assert (await answer_outlook(wanted(person, "basic", 14_900), database)).effect == "extends"
+    outlook = await answer_outlook(wanted(person, "plus", 29_900), database)
+    assert (outlook.effect, outlook.plan) == ("converts", "basic")
+    assert outlook.converted_hours >= 28 * 24 * 14_900 // 29_900 - 1
+    await hear(database, confirmed(person, plan="plus"))
+    became = await answer_access(AskAccess(person=person), database)
+    assert became.ends_at is not None
+    assert abs(became.ends_at - outlook.ends_at) <= timedelta(hours=1), "a moment passed, and whole hours convert"
+
+
+def wanted(person: UUID, plan: str, list_month_minor: int) -> AskOutlook:
+    return AskOutlook(person=person, plan=plan, months=1, list_month_minor=list_month_minor)
 
 
 async def test_a_purchase_becomes_access_and_is_told_once(database: Database, panel: StumblingPanel) -> None:

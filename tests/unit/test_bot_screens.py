@@ -21,7 +21,7 @@ from bot_gateway.buttons import Pay
 from bot_gateway.chats import COMMANDS
 from bot_gateway.screens import Say, Screen
 from shared.commands import Invoice
-from shared.questions import Access, Balance, BalanceLine, Checkout, Invitations, Key, Plan, Plans, Price
+from shared.questions import Access, Balance, BalanceLine, Checkout, Invitations, Key, Outlook, Plan, Plans, Price
 from shared.texts import LANGUAGES, Texts
 
 NOW = datetime(2026, 11, 22, 21, 13, tzinfo=UTC)
@@ -51,6 +51,7 @@ BALANCE = Balance(
     ),
 )
 INVITATIONS = Invitations(invited=3, paying=2, earned_minor=1490, percent=10, next_level_at=25, next_percent=25)
+OUTLOOK = Outlook(effect="converts", plan="basic", converted_hours=257, ends_at=NOW)
 KEY = Key(link="vless://8d4f@host:443?security=reality&sni=x<y", ends_at=NOW)
 
 SCREENS: dict[str, Callable[[Say], Screen]] = {
@@ -58,13 +59,21 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
     "hello": screens.hello,
     "menu": screens.menu,
     "language": screens.language,
-    "terms": screens.terms,
+    "terms": lambda say: screens.terms(say, accepted=True),
+    "terms before they are accepted": lambda say: screens.terms(say, accepted=False),
+    "paid": lambda say: screens.paid(1529, "XTR", say),
     "privacy": screens.privacy,
     "plans": lambda say: screens.plans(Plans(plans=(PLAN, ODD), ways=("stars",)), say),
     "no plans": lambda say: screens.plans(Plans(plans=(), ways=("stars",)), say),
     "periods": lambda say: screens.periods(PLAN, say),
-    "ways": lambda say: screens.ways(PLAN, PLAN.prices[0], uuid4(), say),
-    "invoice": lambda say: screens.invoice(PLACED, "https://t.me/$slug", say),
+    "ways": lambda say: screens.ways(PLAN, PLAN.prices[0], OUTLOOK, uuid4(), say),
+    **{
+        f"invoice that {effect}": partial(
+            screens.invoice, PLACED, OUTLOOK.model_copy(update={"effect": effect}), "https://t.me/$slug"
+        )
+        for effect in get_args(Outlook.model_fields["effect"].annotation)
+    },
+    "invoice without an outlook": lambda say: screens.invoice(PLACED, None, "https://t.me/$slug", say),
     **{
         f"access {state}": partial(screens.access, Access(state=state, plan="plus", devices=10, ends_at=NOW), NOW)
         for state in get_args(Access.model_fields["state"].annotation)
@@ -118,6 +127,18 @@ def test_the_pay_sheet_keeps_telegrams_bounds(language: str, plan: str) -> None:
     texts = screens.invoice_texts(PLACED.model_copy(update={"plan": plan}), saying(language))
     assert 1 <= len(texts.title) <= 32
     assert 1 <= len(texts.description) <= 255
+
+
+def test_what_the_present_access_becomes_is_shown_before_paying() -> None:
+    """N-18: the plan that ends, what its paid time becomes, and until when; in words where nobody could say."""
+    offered = screens.ways(PLAN, PLAN.prices[0], OUTLOOK, uuid4(), saying("en")).text
+    assert "You have Basic now. It changes to Plus as soon as you pay" in offered
+    assert "becomes 10 days 17 hours of Plus" in offered
+    assert "until 22 November 2026, 21:13 UTC" in offered
+    assert "10 дней 17 часов" in screens.invoice(PLACED, OUTLOOK, "https://t.me/$x", saying("ru")).text
+    assert "Another plan replaces it" in screens.invoice(PLACED, None, "https://t.me/$x", saying("en")).text
+    little = OUTLOOK.model_copy(update={"converted_hours": 1})
+    assert "becomes 1 hour of Plus" in screens.ways(PLAN, PLAN.prices[0], little, uuid4(), saying("en")).text
 
 
 def test_days_left_are_rounded_up_and_never_below_zero() -> None:
@@ -193,7 +214,7 @@ def used_keys() -> Iterator[str]:
 
 
 def test_every_message_that_is_shown_exists_and_every_one_that_exists_is_shown() -> None:
-    parts = {"plan", "devices", "period", "moment"}
+    parts = {"plan", "devices", "period", "moment", "converted", "days", "hours"}
     assert set(used_keys()) | parts | {f"command-{name}" for name in COMMANDS} == set(catalogue("en"))
 
 

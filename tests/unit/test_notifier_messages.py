@@ -63,8 +63,7 @@ def confirmed(*, bought: bool, received: bool = True, missing_minor: int = 0) ->
 
 def test_what_was_bought_is_told_by_its_order_whatever_the_charge() -> None:
     fact = confirmed(bought=True)
-    told = messages.of_payment(fact)
-    assert told is not None
+    [told] = messages.of_payment(fact)
     assert fact.bought is not None
     assert (told.kind, told.cause, told.story) == ("paid_issuing", str(fact.bought.order), fact.bought.order)
 
@@ -73,14 +72,34 @@ def test_what_was_bought_is_told_by_its_order_whatever_the_charge() -> None:
 def test_money_that_bought_nothing_is_told_by_its_receipt(missing_minor: int, kind: Kind) -> None:
     """N-08: nobody is told of success before it is there."""
     fact = confirmed(bought=False, missing_minor=missing_minor)
-    told = messages.of_payment(fact)
-    assert told is not None
+    [told] = messages.of_payment(fact)
     assert fact.received is not None
     assert (told.kind, told.cause, told.story) == (kind, str(fact.received.receipt), None)
 
 
 def test_a_confirmation_without_either_half_tells_nobody() -> None:
-    assert messages.of_payment(confirmed(bought=False, received=False)) is None
+    assert messages.of_payment(confirmed(bought=False, received=False)) == []
+
+
+def test_what_came_beyond_the_price_is_told_beside_the_purchase() -> None:
+    """N-17: the wallet grew, and the person reads why."""
+    fact = confirmed(bought=True).model_copy(update={"over_minor": 5000, "wallet_minor": 7000})
+    issuing, left = messages.of_payment(fact)
+    assert (issuing.kind, left.kind) == ("paid_issuing", "left_over")
+    assert fact.received is not None
+    assert left.cause == str(fact.received.receipt)
+    assert "50\u00a0₽ more than the price" in words("left_over", left.details, "en").text
+
+
+def test_money_that_bought_nothing_says_why() -> None:
+    """N-17: every reason that a payment may have has words of its own."""
+    reasons = get_args(get_args(PaymentConfirmed.model_fields["reason"].annotation)[0])
+    texts = set()
+    for why in (*reasons, None):
+        fact = confirmed(bought=False).model_copy(update={"reason": why})
+        [told] = messages.of_payment(fact)
+        texts.add(words("missing" if why in ("too_little", "part_spent") else told.kind, told.details, "en").text)
+    assert len(texts) == len(reasons) + 1
 
 
 def test_the_same_cause_tells_two_people_two_things() -> None:
@@ -111,8 +130,7 @@ def test_a_reward_of_nothing_is_not_told() -> None:
 
 def test_details_hold_no_name_and_no_key() -> None:
     """S-14."""
-    told = messages.of_payment(confirmed(bought=True))
-    assert told is not None
+    [told] = messages.of_payment(confirmed(bought=True))
     assert all(isinstance(value, int) for value in told.details.values())
 
 
@@ -254,8 +272,9 @@ KEY = Key(link="vless://id@host:443?a=1&b=<2>#Turnpike", ends_at=datetime(2027, 
 DETAILS: dict[Kind, dict[str, Any]] = {
     "paid_issuing": {"price_minor": 14900},
     "access_ready": {"plan": "basic", "devices": 5},
-    "topped_up": {"value_minor": 25000, "wallet_minor": 30050},
-    "missing": {"value_minor": 10000, "wallet_minor": 10000, "missing_minor": 4900},
+    "topped_up": {"value_minor": 25000, "wallet_minor": 30050, "reason": "order_closed"},
+    "missing": {"value_minor": 10000, "wallet_minor": 10000, "missing_minor": 4900, "reason": "too_little"},
+    "left_over": {"over_minor": 4900, "wallet_minor": 4900},
     "friend_registered": {},
     "reward_earned": {
         "reward_minor": 1490,

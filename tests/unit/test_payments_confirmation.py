@@ -87,7 +87,14 @@ def test_two_parts_of_one_order_add_up() -> None:
 def test_too_much_buys_and_the_rest_stays() -> None:
     book = book_of(ORDER)
     (booking,) = booked(book, stars(198))
-    assert (booking.outcome, booking.wallet_minor) == ("bought", 14900)
+    assert (booking.outcome, booking.wallet_minor, booking.over_minor) == ("bought", 14900, 14900)
+
+
+def test_what_came_beyond_the_price_and_paid_a_debt_is_not_left_over() -> None:
+    """N-17: a message names only what the wallet really holds."""
+    book = book_of(ORDER, holdings=Holdings(ALICE, owed_minor=14000))
+    (booking,) = booked(book, stars(198))
+    assert (booking.outcome, booking.wallet_minor, booking.over_minor) == ("bought", 900, 900)
 
 
 def test_a_second_payment_of_a_paid_order_stays_in_the_wallet() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.facts import Terms
-from vpn_provisioner.access import Period, after_months, fold
+from vpn_provisioner.access import Period, Prospect, after_months, fold, prospect
 
 HOUR = timedelta(hours=1)
 
@@ -163,3 +163,17 @@ def test_one_more_payment_for_the_plan_never_shortens_it(periods: list[Period], 
     moment = max(period.booked_at for period in periods) + HOUR
     more = Period(UUID(int=2**128 - 1), moment, terms(before.plan, months, PLANS[before.plan]))
     assert fold([*periods, more]).ends_at >= max(before.ends_at, after_months(moment, months))
+
+
+# What one more purchase would come to
+
+
+def test_what_is_foreseen_is_what_the_fold_will_say() -> None:
+    """Nothing, the same plan, another plan, and an end that has passed."""
+    basic, plus = bought("2026-03-10"), bought("2026-03-20", 2, plan="plus", list_month_minor=29_900)
+    assert prospect([], basic) == Prospect("begins", None, timedelta(0), at("2026-04-10"))
+    assert prospect([basic], bought("2026-03-20", 2)) == Prospect("extends", "basic", timedelta(0), at("2026-05-10"))
+    assert prospect([basic], bought("2026-04-11", 2)).effect == "begins"
+    foreseen = prospect([basic], plus)
+    assert (foreseen.effect, foreseen.plan, foreseen.ends_at) == ("converts", "basic", fold([basic, plus]).ends_at)
+    assert foreseen.converted == timedelta(days=21) * 14_900 // 29_900 // HOUR * HOUR

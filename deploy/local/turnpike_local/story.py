@@ -67,6 +67,7 @@ class Story:
     patience_s: float = PATIENCE_S
     order: str = ""
     charge: str = ""
+    pay_link: str = ""
     paid_at_ns: int = 0
     book_before: tuple[BookLine, ...] = ()
     book_after: tuple[BookLine, ...] = ()
@@ -158,7 +159,7 @@ async def _paid(story: Story, sandbox: SandboxClient, bob: PersonClient) -> None
     await bob.press("Basic")
     await bob.press("1 month")
     await bob.press("Stars")
-    await bob.button("Pay")
+    story.pay_link = (await bob.button("Pay")).url or ""
     story.paid_at_ns = time.time_ns()
     payment = await bob.pay()
     story.saw("the pay sheet was confirmed", payment.paid, payment.error or "")
@@ -179,8 +180,9 @@ def keys_in(chat: Chat) -> list[str]:
 
 
 async def _refused_again(story: Story, bob: PersonClient) -> None:
-    """The pre-checkout is a real check: the same pay button charges nothing once the order is paid."""
-    again = await bob.pay()
+    """The pre-checkout is a real check: a pay sheet that is still open charges nothing once the order is paid."""
+    opened = await bob.open(story.pay_link)
+    again = await bob.pay_invoice(opened["invoice"]["slug"])
     story.saw("the same order cannot be paid again", not again.paid, again.error or "it was charged")
 
 

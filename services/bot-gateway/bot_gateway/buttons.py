@@ -9,13 +9,13 @@ from pydantic import Field
 
 from bot_gateway.people import Language
 
-Place = Literal["menu", "my_access", "access", "key", "qr", "buy", "balance", "friends", "language"]
+Place = Literal["menu", "my_access", "access", "key", "qr", "buy", "balance", "friends", "language", "terms", "privacy"]
 
 
 class Go(CallbackData, prefix="go"):
     """Show a screen in place of this one.
 
-    `go:access` alone stands under notifier's receipts, which stay: its screen comes as a message of its own.
+    `go:access` alone stands under notifier's receipts, which stay: its screen is the one below them.
     """
 
     to: Place

@@ -9,7 +9,7 @@ from uuid import UUID
 
 Language = Literal["ru", "en"]
 
-OFFER_VERSION = 1
+OFFER_VERSION = 2
 """Raised when the offer's text changes; whoever accepted an older one is asked again before anything else."""
 
 CODE_LETTERS = 12
@@ -26,6 +26,10 @@ class Person:
     code: str
     offer_version: int | None
     reachable: bool
+    screen_id: int | None
+    """The message in the chat that is edited in place."""
+    screen_order: UUID | None
+    """The order that this message offers to pay."""
 
     @property
     def may_shop(self) -> bool:

@@ -12,7 +12,7 @@ from bot_gateway.buttons import Accept, Go, Hide, Pay, PickPeriod, PickPlan, Pla
 from bot_gateway.people import OFFER_VERSION
 from shared.commands import Invoice
 from shared.money import shown
-from shared.questions import Access, Balance, Invitations, Key, Plan, Plans, Price
+from shared.questions import Access, Balance, Invitations, Key, Outlook, Plan, Plans, Price
 
 
 class Say(Protocol):
@@ -60,8 +60,13 @@ def welcome(say: Say) -> Screen:
     return screen(
         say("welcome"),
         languages(say),
-        [to(say("button-accept"), Accept(version=OFFER_VERSION))],
+        [to(say("button-terms"), Go(to="terms")), to(say("button-privacy"), Go(to="privacy"))],
+        accepting(say),
     )
+
+
+def accepting(say: Say) -> list[Button]:
+    return [to(say("button-accept"), Accept(version=OFFER_VERSION))]
 
 
 def hello(say: Say) -> Screen:
@@ -90,12 +95,14 @@ def language(say: Say) -> Screen:
     return screen(say("language"), languages(say), back(say))
 
 
-def terms(say: Say) -> Screen:
-    return screen(say("terms"), [to(say("button-menu"), Go(to="menu"))])
+def terms(say: Say, *, accepted: bool) -> Screen:
+    """Whoever has not accepted them yet may do so here, or go back to where he came from."""
+    onward = [] if accepted else accepting(say)
+    return screen(say("terms"), onward, [to(say("button-privacy"), Go(to="privacy")), *back(say)])
 
 
 def privacy(say: Say) -> Screen:
-    return screen(say("privacy"), [to(say("button-menu"), Go(to="menu"))])
+    return screen(say("privacy"), [to(say("button-terms"), Go(to="terms")), *back(say)])
 
 
 # Buying: plan, period, way, invoice
@@ -123,26 +130,47 @@ def pick_period(plan: Plan, price: Price) -> PickPeriod:
     return PickPeriod(plan=plan.plan, months=price.months)
 
 
-def ways(plan: Plan, price: Price, command: UUID, say: Say) -> Screen:
+def ways(plan: Plan, price: Price, outlook: Outlook | None, command: UUID, say: Say) -> Screen:
     """`command` becomes the order's id: whoever draws this screen offers one order, however often it is tapped."""
     stars = Pay.drawn(command, plan=plan.plan, months=price.months, way="stars")
+    wanted = say("buy-order", plan=plan.plan, months=price.months, price=shown(price.price_minor))
     return screen(
-        say("buy-way", plan=plan.plan, months=price.months, price=shown(price.price_minor)),
+        "\n\n".join([wanted, becoming(plan.plan, outlook, say), say("buy-way")]),
         [to(say("button-way-stars", stars=shown(price.stars, "XTR")), stars)],
         [to(say("button-back"), PickPlan(plan=plan.plan))],
     )
 
 
-def invoice(placed: Invoice, link: str, say: Say) -> Screen:
-    text = say(
-        "buy-invoice",
-        plan=placed.plan,
-        months=placed.months,
-        price=shown(placed.price_minor),
-        until=time_of(placed.expires_at),
-    )
+def becoming(plan: str, outlook: Outlook | None, say: Say) -> str:
+    """What the purchase makes of the present access; the rule in words where nobody could say."""
+    if outlook is None:
+        return say("outlook-rule")
+    ends = moment(outlook.ends_at)
+    match outlook.effect:
+        case "begins":
+            return say("outlook-begins", **ends)
+        case "extends":
+            return say("outlook-extends", **ends)
+        case "converts":
+            present = plain(say("plan", plan=outlook.plan or ""))
+            days, hours = divmod(outlook.converted_hours, 24)
+            return say("outlook-converts", present=present, plan=plan, days=days, hours=hours, **ends)
+
+
+def invoice(placed: Invoice, outlook: Outlook | None, link: str, say: Say) -> Screen:
+    wanted = say("buy-order", plan=placed.plan, months=placed.months, price=shown(placed.price_minor))
+    ready = say("buy-invoice", until=time_of(placed.expires_at))
+    text = "\n\n".join([wanted, becoming(placed.plan, outlook, say), ready])
     pay = Button(plain(say("button-pay", asked=shown(placed.asked_minor, placed.currency))), url=link)
     return screen(text, [pay], [to(say("button-back"), Go(to="buy"))])
+
+
+def paid(amount_minor: int, currency: str, say: Say) -> Screen:
+    """Where the invoice was. Nothing is promised here: what was bought comes in a message of its own."""
+    return screen(
+        say("buy-paid", asked=shown(amount_minor, currency)),
+        [to(say("button-access"), Go(to="my_access")), to(say("button-menu"), Go(to="menu"))],
+    )
 
 
 @dataclass(frozen=True)

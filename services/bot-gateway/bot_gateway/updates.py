@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeGuard
+from uuid import UUID
 
 Json = Mapping[str, Any]
 Lane = Literal["chat", "money", "checkout"]
@@ -96,6 +97,12 @@ def report_from(raw: Json) -> Report:
         paid_at=datetime.fromtimestamp(message["date"], UTC),
         recurring=payment.get("is_recurring") is True,
     )
+
+
+def order_of(payload: str) -> UUID | None:
+    """The order that a payload of our form names."""
+    found = _PAYLOAD.fullmatch(payload)
+    return UUID(hex=found["order"]) if found else None
 
 
 def story_of(payload: str) -> str | None:

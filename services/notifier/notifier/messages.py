@@ -7,14 +7,21 @@ from typing import Any, Literal
 from uuid import UUID
 
 from shared.contract import derived_id
-from shared.facts import AccessEnded, AccessGranted, InvitationRegistered, PaymentConfirmed, RewardEarned
+from shared.facts import AccessEnded, AccessGranted, Bought, InvitationRegistered, PaymentConfirmed, RewardEarned
 
 Kind = Literal[
-    "paid_issuing", "access_ready", "topped_up", "missing", "friend_registered", "reward_earned", "access_ended"
+    "paid_issuing",
+    "access_ready",
+    "topped_up",
+    "missing",
+    "left_over",
+    "friend_registered",
+    "reward_earned",
+    "access_ended",
 ]
 
 # Who pays is in the chat again: such a message is tried even where the last one found the door shut.
-ANSWERS_A_PAYMENT: frozenset[Kind] = frozenset({"paid_issuing", "access_ready", "topped_up", "missing"})
+ANSWERS_A_PAYMENT: frozenset[Kind] = frozenset({"paid_issuing", "access_ready", "topped_up", "missing", "left_over"})
 
 KEYS_AND_RECEIPTS = 1  # The first lane; whatever could wait for an hour will drive in another.
 
@@ -47,29 +54,42 @@ class Message:
         return derived_id("delivery", self.person, self.cause, self.kind)
 
 
-def of_payment(fact: PaymentConfirmed) -> Message | None:
-    """What was bought is being issued; money that bought nothing is in the wallet, and may lack a part."""
+def of_payment(fact: PaymentConfirmed) -> list[Message]:
+    """What was bought is being issued; money that bought nothing, or was more than the price, says why it is there."""
+    told = []
     if fact.bought is not None:
-        return Message(
-            fact.about,
-            str(fact.bought.order),
-            "paid_issuing",
-            fact.at,
-            fact.place,
-            story=fact.bought.order,
-            rank=1,
-            after_s=ISSUING_AFTER_S,
-            details={"price_minor": fact.bought.price_minor},
-            trace=fact.trace,
-        )
+        told.append(_issuing(fact, fact.bought))
     if fact.received is None:
-        return None
-    details = {"value_minor": fact.received.value_minor, "wallet_minor": fact.wallet_minor}
-    kind: Kind = "topped_up"
-    if fact.missing_minor > 0:
-        kind, details["missing_minor"] = "missing", fact.missing_minor
+        return told
+    kind: Kind
+    details: dict[str, Any] = {"wallet_minor": fact.wallet_minor}
+    if fact.bought is None:
+        kind = "missing" if fact.missing_minor > 0 else "topped_up"
+        details |= {"value_minor": fact.received.value_minor, "missing_minor": fact.missing_minor}
+        details["reason"] = fact.reason
+    elif fact.over_minor > 0:
+        kind = "left_over"
+        details["over_minor"] = fact.over_minor
+    else:
+        return told
     receipt = str(fact.received.receipt)
-    return Message(fact.about, receipt, kind, fact.at, fact.place, details=details, trace=fact.trace)
+    told.append(Message(fact.about, receipt, kind, fact.at, fact.place, details=details, trace=fact.trace))
+    return told
+
+
+def _issuing(fact: PaymentConfirmed, bought: Bought) -> Message:
+    return Message(
+        fact.about,
+        str(bought.order),
+        "paid_issuing",
+        fact.at,
+        fact.place,
+        story=bought.order,
+        rank=1,
+        after_s=ISSUING_AFTER_S,
+        details={"price_minor": bought.price_minor},
+        trace=fact.trace,
+    )
 
 
 def of_access(fact: AccessGranted) -> Message:

@@ -18,7 +18,7 @@ from shared.facts import (
 
 async def notifier_tells_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
     """Somebody paid."""
-    await _write((messages.of_payment(event) for event in events), tx)
+    await _write((message for event in events for message in messages.of_payment(event)), tx)
 
 
 async def notifier_tells_granted(events: Sequence[AccessGranted], tx: Tx) -> None:

@@ -47,9 +47,11 @@ def _message(kind: Kind, details: Mapping[str, Any], key: Key | None) -> tuple[s
             given = {"plan": details["plan"], "devices": details["devices"], "key": key.link}
             return "access-ready", given | moment(key.ends_at)
         case "topped_up":
-            return "topped-up", amounts(details, "value", "wallet")
+            return "topped-up", amounts(details, "value", "wallet") | reason(details)
         case "missing":
-            return "missing", amounts(details, "value", "wallet", "missing")
+            return "missing", amounts(details, "value", "wallet", "missing") | reason(details)
+        case "left_over":
+            return "left-over", amounts(details, "over", "wallet")
         case "friend_registered":
             return "friend-registered", {}
         case "reward_earned":
@@ -66,6 +68,11 @@ def _reward(details: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return "reward-earned-at-the-top", given
     left = max(1, details["next_level_at"] - details["paying"])
     return "reward-earned", given | {"left": left, "next": details["next_percent"]}
+
+
+def reason(details: Mapping[str, Any]) -> dict[str, Any]:
+    """A reason that the catalogue does not know has words, too."""
+    return {"reason": details.get("reason") or "unknown"}
 
 
 def amounts(details: Mapping[str, Any], *names: str) -> dict[str, Any]:

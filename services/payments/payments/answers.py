@@ -51,6 +51,7 @@ async def place_order(command: PlaceOrder, tx: Tx) -> Invoice | Refused:
         plan=price["plan"],
         months=price["months"],
         price_minor=price["price_minor"],
+        list_month_minor=price["list_month_minor"],
         asked_minor=price["stars"],
         currency="XTR",
         expires_at=opened["expires_at"],

@@ -124,6 +124,7 @@ class Booking:
     invoice: UUID | None = None
     value_minor: int | None = None
     missing_minor: int = 0
+    over_minor: int = 0
     wallet_minor: int = 0
     bought: Bought | None = None
 
@@ -194,6 +195,7 @@ def confirm_one(receipt: Receipt, book: Book) -> Booking:
     )
     spent = settle_order(receipt.payer, value_minor, order, book)
     settle_owed(receipt.payer, receipt.cause, book)
+    wallet_minor = book.held_by(receipt.payer).wallet_minor
     return Booking(
         receipt,
         outcome="bought" if spent.bought else "wallet",
@@ -202,7 +204,8 @@ def confirm_one(receipt: Receipt, book: Book) -> Booking:
         invoice=invoice.id if invoice else None,
         value_minor=value_minor,
         missing_minor=spent.missing_minor,
-        wallet_minor=book.held_by(receipt.payer).wallet_minor,
+        over_minor=min(spent.over_minor, wallet_minor),
+        wallet_minor=wallet_minor,
         bought=spent.bought,
     )
 
@@ -213,6 +216,7 @@ class Spent(NamedTuple):
     because: Because
     order: UUID | None = None
     missing_minor: int = 0
+    over_minor: int = 0
     bought: Bought | None = None
 
 
@@ -237,7 +241,7 @@ def settle_order(payer: UUID, value_minor: int, order: Order | None, book: Book)
     book.write(holdings, ledger.purchase(holdings, f"order:{order.id}", order.price_minor))
     close_older(order, book)
     book.set_order(replace(order, received_minor=received_minor, state="paid"))
-    return Spent("paid", order.id, bought=order.bought)
+    return Spent("paid", order.id, bought=order.bought, over_minor=received_minor - order.price_minor)
 
 
 def close_older(paid: Order, book: Book) -> None:

@@ -72,6 +72,8 @@ def fact_of(booking: Booking, place: int, book: Book) -> Fact:
         wallet_minor=booking.wallet_minor,
         missing_minor=booking.missing_minor,
         place=place,
+        reason=None if booking.bought else booking.because,
+        over_minor=booking.over_minor,
     )
 
 

@@ -1,9 +1,10 @@
 """Until when a person may use the VPN, and with what: the fold of everything that was bought."""
 
 import calendar
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from shared.facts import Terms
@@ -52,6 +53,27 @@ def after_months(start: datetime, months: int) -> datetime:
     years, month = divmod(start.month - 1 + months, 12)
     year, month = start.year + years, month + 1
     return start.replace(year=year, month=month, day=min(start.day, calendar.monthrange(year, month)[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What one more purchase makes of what a person has."""
+
+    effect: Literal["begins", "extends", "converts"]
+    plan: str | None
+    converted: timedelta
+    ends_at: datetime
+
+
+def prospect(periods: Collection[Period], wanted: Period) -> Prospect:
+    """What `wanted` would come to, by the very fold that will decide it once it is bought."""
+    ends_at = fold([*periods, wanted]).ends_at
+    present = fold(periods) if periods else None
+    if present is None or present.ends_at < wanted.booked_at:
+        return Prospect("begins", None, timedelta(0), ends_at)
+    if present.plan == wanted.terms.plan:
+        return Prospect("extends", present.plan, timedelta(0), ends_at)
+    return Prospect("converts", present.plan, ends_at - after_months(wanted.booked_at, wanted.terms.months), ends_at)
 
 
 @dataclass(frozen=True, slots=True)

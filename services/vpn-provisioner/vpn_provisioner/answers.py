@@ -1,18 +1,22 @@
 """The door for questions and commands: what a person may use, the key itself, and another chance for dead jobs."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from shared.commands import Replayed, ReplayJobs
 from shared.contract import Refused
 from shared.db import Database, Tx
+from shared.facts import Terms
 from shared.inspection import AskDeadJobs, DeadJob, DeadJobs
-from shared.questions import Access, AskAccess, AskKey, Key
+from shared.questions import Access, AskAccess, AskKey, AskOutlook, Key, Outlook
 from shared.telemetry import trace_id_of
+from vpn_provisioner.access import Period, prospect
 from vpn_provisioner.panels.xray import LinkTemplate
 from vpn_provisioner.store import jobs, subscriptions
 
 MOST_REPLAYED = 10_000
 MOST_LISTED = 200
+HOUR = timedelta(hours=1)
 
 
 async def answer_access(question: AskAccess, database: Database) -> Access:
@@ -25,6 +29,28 @@ async def answer_access(question: AskAccess, database: Database) -> Access:
         plan=row["plan"],
         devices=row["devices"],
         ends_at=row["ends_at"],
+    )
+
+
+async def answer_outlook(question: AskOutlook, database: Database) -> Outlook:
+    """By the same fold that decides after the payment; of what is wanted only its plan, length and price matter."""
+    async with database.transaction() as tx:
+        now = await tx.now()
+        periods = (await subscriptions.periods_of([question.person], tx))[question.person]
+    terms = Terms(
+        plan=question.plan,
+        months=question.months,
+        devices=0,
+        traffic_bytes=None,
+        node_group="",
+        list_month_minor=question.list_month_minor,
+    )
+    foreseen = prospect(periods, Period(question.person, now, terms))
+    return Outlook(
+        effect=foreseen.effect,
+        plan=foreseen.plan,
+        converted_hours=foreseen.converted // HOUR,
+        ends_at=foreseen.ends_at,
     )
 
 

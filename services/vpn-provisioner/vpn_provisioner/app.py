@@ -4,11 +4,11 @@ from functools import partial
 
 from shared.commands import ReplayJobs
 from shared.inspection import AskDeadJobs
-from shared.questions import AskAccess, AskAudit, AskKey
+from shared.questions import AskAccess, AskAudit, AskKey, AskOutlook
 from shared.service import Service
 from shared.settings import read_settings
 from vpn_provisioner import ticks
-from vpn_provisioner.answers import answer_access, answer_dead_jobs, answer_key, replay_jobs
+from vpn_provisioner.answers import answer_access, answer_dead_jobs, answer_key, answer_outlook, replay_jobs
 from vpn_provisioner.audit import answer_audit
 from vpn_provisioner.fleet import Fleet, place_first
 from vpn_provisioner.settings import Settings
@@ -26,6 +26,7 @@ def build(settings: Settings | None = None) -> Service:
     service.hears("vpn_grants_confirmed", partial(on_payment_confirmed, wake=fleet.wake))
 
     service.answers(AskAccess, answer_access)
+    service.answers(AskOutlook, answer_outlook)
     service.answers(AskKey, answer_key)
     service.answers(AskDeadJobs, answer_dead_jobs)
     service.answers(AskAudit.of("vpn"), answer_audit)

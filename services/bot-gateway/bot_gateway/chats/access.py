@@ -33,8 +33,9 @@ async def show_access(_: CallbackQuery, visit: Visit, *, toast: str | None = Non
 
 
 async def show_access_below(tap: CallbackQuery, visit: Visit) -> None:
-    """The button stands under a receipt, which stays."""
-    visit.screen_id = None
+    """The button stands under a receipt, which stays; the screen below it, if there is one, is the one that changes."""
+    receipt, below = visit.screen_id, visit.person.screen_id
+    visit.screen_id = below if receipt and below and below > receipt else None
     await show_access(tap, visit)
 
 

@@ -1,22 +1,26 @@
 """Buying: plan, period, way, invoice. Every step is in its button, so a restart between two taps changes nothing."""
 
+import asyncio
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 from aiogram import F, Router
-from aiogram.types import CallbackQuery, LabeledPrice
+from aiogram.types import CallbackQuery, LabeledPrice, Message
 
 from bot_gateway import screens
 from bot_gateway.buttons import Go, Pay, PickPeriod, PickPlan
-from bot_gateway.chats.visit import Visit
+from bot_gateway.chats.visit import ANYBODY, BEFORE_OFFER, Visit
+from bot_gateway.store import people
+from bot_gateway.updates import order_of
 from shared import telemetry
 from shared.bus import UnansweredError
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused
-from shared.questions import AskPlans, Plan, Plans, Price
+from shared.questions import AskOutlook, AskPlans, Outlook, Plan, Plans, Price
 
 WANTED_FOR = timedelta(minutes=5)  # A tap that waited longer is not obeyed: its person may want something else now.
 STILL_WORTH_SHOWING = timedelta(seconds=60)  # An invoice that runs out sooner is replaced by a new offer.
+OUTLOOK_TIMEOUT_S = 1.0
 
 NOT_SOLD = frozenset({"plan_unknown", "period_unknown", "way_closed"})
 
@@ -27,6 +31,7 @@ def routes() -> Router:
     router.callback_query.register(show_periods, PickPlan.filter())
     router.callback_query.register(show_ways, PickPeriod.filter())
     router.callback_query.register(pay, Pay.filter())
+    router.message.register(show_paid, F.successful_payment, flags=ANYBODY | BEFORE_OFFER)
     return router
 
 
@@ -53,7 +58,20 @@ async def offer(plan_name: str, months: int, visit: Visit, *, toast: str | None 
     price = price_in(plan, months)
     if plan is None or price is None:
         return await not_sold(offered, "period_unknown" if plan else "plan_unknown", visit)
-    return await visit.show(screens.ways(plan, price, uuid4(), visit.say), toast=toast)
+    outlook = await outlook_of(plan.plan, months, list_month_of(plan), visit)
+    return await visit.show(screens.ways(plan, price, outlook, uuid4(), visit.say), toast=toast)
+
+
+async def outlook_of(plan: str, months: int, list_month_minor: int | None, visit: Visit) -> Outlook | None:
+    """What the purchase makes of the present access. Nobody who wants to pay waits long for it: then it is None."""
+    if list_month_minor is None:
+        return None
+    wanted = AskOutlook(person=visit.person.person, plan=plan, months=months, list_month_minor=list_month_minor)
+    try:
+        answer = await visit.shop.bus.ask(wanted, timeout_s=OUTLOOK_TIMEOUT_S)
+    except UnansweredError:
+        return None
+    return None if isinstance(answer, Refused) else answer
 
 
 async def pay(_: CallbackQuery, callback_data: Pay, visit: Visit) -> None:
@@ -81,7 +99,21 @@ async def place(command: UUID, wanted: Pay, visit: Visit) -> None:
         return await not_placed(answer, visit)
     if left_of(answer, visit.received_at) < STILL_WORTH_SHOWING:
         return await offer(wanted.plan, wanted.months, visit, toast=visit.say("toast-ran-out"))
-    return await visit.show(screens.invoice(answer, await invoice_link(answer, visit), visit.say))
+    outlook, link = await asyncio.gather(
+        outlook_of(answer.plan, answer.months, answer.list_month_minor, visit), invoice_link(answer, visit)
+    )
+    return await visit.show(screens.invoice(answer, outlook, link, visit.say), order=answer.order)
+
+
+async def show_paid(message: Message, visit: Visit) -> None:
+    """In place of the pay button, unless the person went elsewhere; what the money became is for notifier to say."""
+    paid, known = message.successful_payment, visit.known
+    order = order_of(paid.invoice_payload) if paid else None
+    if paid is None or known is None or known.screen_id is None or order is None or known.screen_order != order:
+        return
+    await visit.edit(known.screen_id, screens.paid(paid.total_amount, paid.currency, visit.say))
+    async with visit.shop.database.transaction() as tx:
+        await people.keep_screen(visit.user.id, known.screen_id, None, tx)
 
 
 def left_of(placed: Invoice, asked_at: datetime) -> timedelta:
@@ -129,3 +161,9 @@ def plan_in(offered: Plans, name: str) -> Plan | None:
 
 def price_in(plan: Plan | None, months: int) -> Price | None:
     return next((price for price in plan.prices if price.months == months), None) if plan else None
+
+
+def list_month_of(plan: Plan) -> int | None:
+    """The one-month list price in kopecks; a plan without one is not sold."""
+    price = price_in(plan, 1)
+    return price.price_minor if price else None

@@ -18,8 +18,10 @@ def routes() -> Router:
     router.message.register(show_privacy, Command("privacy"), flags=BEFORE_OFFER)
     router.callback_query.register(accept_offer, Accept.filter(), flags=BEFORE_OFFER)
     router.callback_query.register(choose_language, Speak.filter(), flags=BEFORE_OFFER)
+    router.callback_query.register(show_terms, Go.filter(F.to == "terms"), flags=BEFORE_OFFER)
+    router.callback_query.register(show_privacy, Go.filter(F.to == "privacy"), flags=BEFORE_OFFER)
     router.callback_query.register(show_languages, Go.filter(F.to == "language"))
-    router.callback_query.register(show_menu, Go.filter(F.to == "menu"))
+    router.callback_query.register(show_menu, Go.filter(F.to == "menu"), flags=BEFORE_OFFER)
     router.my_chat_member.register(note_reach, F.chat.type == "private")
     return router
 
@@ -67,14 +69,15 @@ async def show_languages(_: CallbackQuery, visit: Visit) -> None:
 
 
 async def show_menu(_: CallbackQuery, visit: Visit) -> None:
-    await visit.show(screens.menu(visit.say))
+    """Also the way back from the terms for somebody who has not accepted them: it leads to where he came from."""
+    await show_way_in(visit)
 
 
-async def show_terms(_: Message, visit: Visit) -> None:
-    await visit.show(screens.terms(visit.say))
+async def show_terms(_: Message | CallbackQuery, visit: Visit) -> None:
+    await visit.show(screens.terms(visit.say, accepted=visit.person.may_shop))
 
 
-async def show_privacy(_: Message, visit: Visit) -> None:
+async def show_privacy(_: Message | CallbackQuery, visit: Visit) -> None:
     await visit.show(screens.privacy(visit.say))
 
 

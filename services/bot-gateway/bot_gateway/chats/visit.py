@@ -1,14 +1,15 @@
 """One visit: somebody typed or tapped, and may be shown something. Admission is the same for everybody."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import structlog
 from aiogram import BaseMiddleware, Bot
 from aiogram.dispatcher.flags import get_flag
-from aiogram.exceptions import TelegramBadRequest
+from aiogram.exceptions import TelegramAPIError, TelegramBadRequest
 from aiogram.types import CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message, TelegramObject, User
 
 from bot_gateway import screens
@@ -17,7 +18,7 @@ from bot_gateway.pace import is_flooding
 from bot_gateway.people import Language, Person, language_of
 from bot_gateway.screens import Screen
 from bot_gateway.store import people
-from bot_gateway.telegram import is_not_modified, is_query_too_old
+from bot_gateway.telegram import is_not_modified, is_query_too_old, said
 from shared.bus import Bus, UnansweredError
 from shared.contract import Answer, Question, Refused
 from shared.db import Database
@@ -79,14 +80,38 @@ class Visit:
             raise UnansweredError(f"{question.topic} was refused: {answer.reason}")
         return answer
 
-    async def show(self, screen: Screen, *, toast: str | None = None) -> None:
-        """In place of the screen that was tapped; where that cannot be, below."""
-        await self.answer_tap(toast)
-        if self.screen_id is not None and await self._edit(self.screen_id, screen):
-            return
-        await self.shop.bot.send_message(self.user.id, screen.text, reply_markup=keyboard(screen))
+    async def show(self, screen: Screen, *, toast: str | None = None, order: UUID | None = None) -> None:
+        """In place of the screen that was tapped; where that cannot be, below, and the old one goes: a chat has one.
 
-    async def _edit(self, message_id: int, screen: Screen) -> bool:
+        `order` is the one that the screen offers to pay.
+        """
+        await self.answer_tap(toast)
+        if self.screen_id is not None:
+            await self._keep(self.screen_id, order)  # Before it is shown: who sees it may pay at once.
+            if await self.edit(self.screen_id, screen):
+                return
+        sent = await self.shop.bot.send_message(self.user.id, screen.text, reply_markup=keyboard(screen))
+        before = self.known.screen_id if self.known else None
+        await self._keep(sent.message_id, order)
+        if before is not None:
+            await self._take_away(before)
+
+    async def _keep(self, screen_id: int, order: UUID | None) -> None:
+        if self.known is None or (self.known.screen_id, self.known.screen_order) == (screen_id, order):
+            return
+        async with self.shop.database.transaction() as tx:
+            await people.keep_screen(self.user.id, screen_id, order, tx)
+        self.known = replace(self.known, screen_id=screen_id, screen_order=order)
+
+    async def _take_away(self, message_id: int) -> None:
+        """Telegram lets a bot delete what is younger than two days; an older screen stays where it is."""
+        try:
+            await self.shop.bot.delete_message(self.user.id, message_id)
+        except TelegramAPIError as error:
+            log.info("an old screen stays", error=said(error))
+
+    async def edit(self, message_id: int, screen: Screen) -> bool:
+        """Show it in this very message; False when the message cannot be edited any more."""
         try:
             await self.shop.bot.edit_message_text(
                 screen.text, chat_id=self.user.id, message_id=message_id, reply_markup=keyboard(screen)

@@ -12,7 +12,7 @@ from bot_gateway.lanes import Bells
 from bot_gateway.metrics import UPDATES
 from bot_gateway.store import intake, people, yeses
 from bot_gateway.telegram import said
-from bot_gateway.updates import Report, report_from, story_of
+from bot_gateway.updates import Report, order_of, report_from, story_of
 from shared import crash, telemetry
 from shared.contract import derived_id
 from shared.db import Database, database_is_to_blame
@@ -66,6 +66,9 @@ class MoneyLane:
                 await yeses.note_charges([report.payload for report in reports.values()], tx)
                 crash.passing("report_told")
                 await intake.end_reports(told, unreadable, tx)
+                orders = {seq: order_of(report.payload) for seq, report in reports.items()}
+                if await intake.hand_to_chats(orders, tx):
+                    tx.after_commit(lambda: self.bells.ring(["chat"]))
         UPDATES.labels("money", "done").inc(len(reports))
         UPDATES.labels("money", "failed").inc(len(unreadable))
         log.info("payments reported", reports=len(reports), unreadable=len(unreadable))

@@ -182,6 +182,24 @@ async def end_reports(told: Mapping[int, Fact], unreadable: Mapping[int, str], t
     await tx.execute(END_REPORTS, *columns(rows, 3))
 
 
+# An id of Telegram's is above zero, so a chat's own copy of an update may have it below.
+HAND_TO_CHATS = """
+insert into updates (bot, update_id, lane, chat, body)
+select u.bot, -u.update_id, 'chat', u.chat, u.body
+from unnest($1::bigint[], $2::uuid[]) as r (seq, order_id)
+join updates u using (seq)
+join people p on p.telegram_id = u.chat and p.screen_order = r.order_id
+order by u.seq
+on conflict on constraint an_update_is_taken_in_once do nothing
+returning seq
+"""
+
+
+async def hand_to_chats(orders: Mapping[int, UUID | None], tx: Tx) -> bool:
+    """Let the chats run these reports, by sequence number, whose screen still offers their order; says if any does."""
+    return bool(await tx.fetch(HAND_TO_CHATS, *columns(list(orders.items()), 2)))
+
+
 PUT_OFF_REPORT = """
 update updates
 set tries = tries + 1, reason = $1, held_until = now() + least(interval '1 second' * 2 ^ tries, interval '5 minutes')

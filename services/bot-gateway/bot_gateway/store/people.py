@@ -9,7 +9,7 @@ from shared.facts import PersonChanged, PersonStarted
 from shared.outbox import tell
 
 PERSON_BY_TELEGRAM = """
-select person, telegram_id, language, code, offer_version, reachable
+select person, telegram_id, language, code, offer_version, reachable, screen_id, screen_order
 from people
 where telegram_id = $1
 """
@@ -45,7 +45,7 @@ START_PERSON = """
 insert into people (person, telegram_id, first_name, username, language, code, invited_by, started_fact)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
 on conflict on constraint somebody_is_one_person do nothing
-returning person, telegram_id, language, code, offer_version, reachable
+returning person, telegram_id, language, code, offer_version, reachable, screen_id, screen_order
 """
 
 
@@ -129,6 +129,14 @@ where telegram_id = $1 and offer_version is distinct from $2
 async def accept_offer(telegram_id: int, version: int, tx: Tx) -> None:
     """Keeps the moment of the first acceptance of a version."""
     await tx.execute(ACCEPT_OFFER, telegram_id, version)
+
+
+KEEP_SCREEN = "update people set screen_id = $2, screen_order = $3 where telegram_id = $1"
+
+
+async def keep_screen(telegram_id: int, screen_id: int, order: UUID | None, tx: Tx) -> None:
+    """Where the screen is, and which order it offers to pay."""
+    await tx.execute(KEEP_SCREEN, telegram_id, screen_id, order)
 
 
 REFUSE = "insert into refusals (person, what, reason) values ($1, $2, $3)"

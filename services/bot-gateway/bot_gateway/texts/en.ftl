@@ -5,7 +5,7 @@ welcome =
 
     Fast and private VPN access, right here in the chat: choose a plan, pay with Telegram Stars, get a key.
 
-    Before we begin, please read the /terms. Accept them, and on we go.
+    Please read the terms first. Once you accept them, you can begin.
 
 hello = Please press /start, so that we know each other.
 
@@ -20,12 +20,11 @@ terms =
     <b>Terms</b>
 
     • You buy VPN access for the time and the number of devices that the order names. It is for yourself.
-    • It begins as soon as the payment is booked. Buying again extends it from its present end.
+    • It begins as soon as the payment is booked. Buying the same plan again adds to its end.
+    • Another plan begins as soon as it is paid and replaces the one you have. The paid time you have left becomes time of the new plan, by the one-month prices of both, in whole hours. You see the result before you pay.
     • The price is shown before you pay, and an order keeps its price.
     • Money that arrives and buys nothing stays on your balance here.
     • Breaking the law or harming others through the VPN ends the access.
-
-    What is kept about you: /privacy
 
 privacy =
     <b>Privacy</b>
@@ -44,15 +43,26 @@ buy-period =
 
     For how long?
 
-buy-way =
-    🛒 <b>{ plan }</b>, { period }: <b>{ $price }</b>
+buy-order = 🛒 <b>{ plan }</b>, { period }: <b>{ $price }</b>
 
-    How would you like to pay?
+buy-way = How would you like to pay?
 
-buy-invoice =
-    🛒 <b>{ plan }</b>, { period }: <b>{ $price }</b>
+buy-invoice = Your order is ready. Pay it by { $until }.
 
-    Your order is ready. It can be paid until { $until }.
+buy-paid =
+    ✅ <b>Payment received: { $asked }</b>
+
+    What you bought comes in a message of its own.
+
+outlook-begins = Paid now, your access lasts until { moment }.
+
+outlook-extends = This extends the access you have. Paid now, it lasts until { moment }.
+
+outlook-converts =
+    ⚠️ You have { $present } now. It changes to { plan } as soon as you pay, and the paid time you have left becomes { converted } of { plan }, added to this order.
+    Paid now, your access lasts until { moment }.
+
+outlook-rule = If you have access already: the same plan adds to its end. Another plan replaces it as soon as you pay, and the paid time you have left becomes time of the new plan, by the monthly prices of both.
 
 access-none =
     🔑 <b>My access</b>
@@ -163,11 +173,28 @@ moment = { $day } { $month ->
    *[12] December
 } { $year }, { $time } UTC
 
+converted = { $days ->
+    [0] { hours }
+   *[other] { days } { hours }
+}
+
+days = { $days ->
+    [one] { $days } day
+   *[other] { $days } days
+}
+
+hours = { $hours ->
+    [one] { $hours } hour
+   *[other] { $hours } hours
+}
+
 # Buttons
 
 button-russian = 🇷🇺 Русский
 button-english = 🇬🇧 English
 button-accept = ✅ Accept and go on
+button-terms = 📄 Terms
+button-privacy = 🔒 Privacy
 button-access = 🔑 My access
 button-buy = 🛒 Buy
 button-balance = 💰 Balance

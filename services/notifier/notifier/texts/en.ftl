@@ -16,12 +16,26 @@ button-my-access = 🔑 My access
 topped-up =
     💰 <b>{ $value } received</b>
 
-    Your wallet now holds { $wallet }.
+    { $reason ->
+        [order_closed] This order is paid or closed already, so the money bought nothing.
+        [order_too_old] This order is older than 30 days and can no longer be paid.
+        [not_yours] This order belongs to somebody else, so the money bought nothing.
+        [no_order] The payment names no order of ours, so the money bought nothing.
+       *[unknown] The money bought nothing.
+    } It is in your wallet, which now holds { $wallet }.
 
 missing =
     💰 <b>{ $value } received</b>, { $missing } is still missing
 
-    Your wallet holds { $wallet }. Your order stays open at its price.
+    { $reason ->
+        [part_spent] Part of what you paid before has been spent since.
+       *[unknown] It is less than the price of the order.
+    } Your order stays open at its price. Your wallet holds { $wallet }.
+
+left-over =
+    💰 <b>{ $over } more than the price</b>
+
+    You paid more for this order than it costs. The rest is in your wallet, which now holds { $wallet }.
 
 friend-registered =
     👋 <b>A friend came by your invitation</b>
