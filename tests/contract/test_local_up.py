@@ -16,14 +16,17 @@ import pytest
 
 from tests.kit.processes import MARK, comes_true, living
 from turnpike_cli.main import python_problem
+from turnpike_local.environment import read_env_file
 from turnpike_local.ports import free_port
 from turnpike_local.processes import StartError, program
 from turnpike_local.sandbox.app import Sandbox
 from turnpike_local.sandbox.client import SandboxClient
 from turnpike_local.up import stack_of
 
-UP_TIMEOUT_S = 60.0
-END_TIMEOUT_S = 40.0
+UP_TIMEOUT_S = 180.0
+END_TIMEOUT_S = 120.0
+TOKEN = "42:" + "A" * 35
+ROOT = Path(__file__).parents[2]
 LINK = r"http://127\.0\.0\.1:\d+$"
 
 
@@ -83,14 +86,14 @@ class Up:
 
 
 @asynccontextmanager
-async def upping(state: Path, **environment: str) -> AsyncIterator[Up]:
-    """A `turnpike up` with this environment, ended at the latest with the block."""
+async def upping(state: Path, *, env_file: str | Path = os.devnull, **environment: str) -> AsyncIterator[Up]:
+    """A `turnpike up` with this environment and file, ended at the latest with the block."""
     mark = secrets.token_hex(8)
     ours = {name: value for name, value in os.environ.items() if not name.startswith("TURNPIKE_")}
     ours |= {"TURNPIKE_STATE_DIR": str(state), "TURNPIKE_SANDBOX_PORT": str(free_port()), MARK: mark}
     others = frozenset(living(mark, state))
     process = await asyncio.create_subprocess_exec(
-        program("turnpike"), "up", env=ours | environment, stdout=PIPE, stderr=STDOUT
+        program("turnpike"), "up", "--env-file", env_file, env=ours | environment, stdout=PIPE, stderr=STDOUT
     )
     up = Up(process, state, mark, others, [])
     try:
@@ -100,9 +103,9 @@ async def upping(state: Path, **environment: str) -> AsyncIterator[Up]:
             await up.end(signal.SIGTERM)
 
 
-async def refusal(state: Path, **environment: str) -> str:
+async def refusal(state: Path, *, env_file: str | Path = os.devnull, **environment: str) -> str:
     """The one sentence of a `turnpike up` that must refuse, with status 2 and nothing left running."""
-    async with upping(state, **environment) as up:
+    async with upping(state, env_file=env_file, **environment) as up:
         async with asyncio.timeout(UP_TIMEOUT_S):
             said, _ = await up.process.communicate()
         assert up.process.returncode == 2, said.decode()
@@ -204,16 +207,102 @@ def test_our_pythons_are_welcome(version: tuple[int, int]) -> None:
     assert python_problem(version) is None
 
 
-async def test_with_a_bot_s_token_no_sandbox_is_started(state: Path, tmp_path: Path) -> None:
-    token = "42:" + "A" * 35
-    telegram = Sandbox(tmp_path, token)
-    await telegram.start()
-    try:
-        async with upping(state, TURNPIKE_BOT_TOKEN=token, TURNPIKE_TELEGRAM_API_URL=telegram.url) as up:
-            assert (await up.says("Turnpike is up after .* s: (.*)$")).group(1) == "the bot in Telegram"
-            started = up.processes()
-            assert not any("turnpike_local.sandbox" in command for command in started.values())
-            told = {pid for pid in started if token in up.environment(pid)}
-            assert told == {up.process.pid, up.pid("bot_gateway"), up.pid("notifier")}
-    finally:
-        await telegram.stop()
+@pytest.fixture
+async def telegram(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """A Bot API that knows the bot of `TOKEN`."""
+    async with Sandbox(tmp_path, TOKEN) as telegram:
+        yield telegram
+
+
+async def test_with_a_bot_s_token_no_sandbox_is_started(state: Path, telegram: Sandbox) -> None:
+    async with upping(state, TURNPIKE_BOT_TOKEN=TOKEN, TURNPIKE_TELEGRAM_API_URL=telegram.url) as up:
+        assert (await up.says("Turnpike is up after .* s: (.*)$")).group(1) == "https://t.me/turnpike_bot"
+        started = up.processes()
+        assert not any("turnpike_local.sandbox" in command for command in started.values())
+        told = {pid for pid in started if TOKEN in up.environment(pid)}
+        assert told == {up.process.pid, up.pid("bot_gateway"), up.pid("notifier")}
+
+
+async def test_a_webhook_is_taken_at_a_port_that_stays(state: Path, telegram: Sandbox) -> None:
+    """What leads Telegram to the shop cannot follow a port that is another one after every start."""
+    webhook = {
+        "TURNPIKE_TELEGRAM_MODE": "webhook",
+        "TURNPIKE_TELEGRAM_WEBHOOK_URL": "http://127.0.0.1:1/telegram",
+        "TURNPIKE_TELEGRAM_WEBHOOK_SECRET": "s" * 32,
+    }
+    assert stack_of({"TURNPIKE_BOT_TOKEN": TOKEN, **webhook}).ports["bot"] == 8080
+    real = {"TURNPIKE_BOT_TOKEN": TOKEN, "TURNPIKE_TELEGRAM_API_URL": telegram.url}
+    port = free_port()
+    async with upping(state, **real, **webhook, TURNPIKE_HTTP_PORT=str(port)) as up:
+        await up.says(f"Telegram's updates are taken at http://127.0.0.1:{port}/telegram.$")
+
+
+@pytest.mark.parametrize(
+    ("token", "url", "sentence"),
+    [
+        ("42:" + "B" * 35, "", "{} knows no bot with the token in TURNPIKE_BOT_TOKEN: it answers 401 Unauthorized."),
+        (
+            TOKEN,
+            "http://127.0.0.1:1",
+            "Telegram does not answer at {} (Connection refused); TURNPIKE_TELEGRAM_API_URL names another Bot API.",
+        ),
+        (TOKEN, "127.0.0.1", "TURNPIKE_TELEGRAM_API_URL is not usable: it has to look like https://api.telegram.org."),
+    ],
+    ids=["a wrong token", "nobody there", "no address"],
+)
+async def test_a_bot_that_cannot_be_served_is_said_before_anything_starts(
+    state: Path, telegram: Sandbox, token: str, url: str, sentence: str
+) -> None:
+    url = url or telegram.url
+    said = await refusal(state, TURNPIKE_BOT_TOKEN=token, TURNPIKE_TELEGRAM_API_URL=url)
+    assert said == sentence.format(url)
+    assert state.name not in os.listdir(state.parent)
+
+
+async def test_the_example_of_an_env_file_starts_the_sandbox(state: Path) -> None:
+    """Copied as it is, it describes a shop elsewhere; of that nothing reaches the shop on this machine."""
+    async with upping(state, env_file=ROOT / ".env.example") as up:
+        await up.says(LINK)
+
+
+def test_an_env_file_is_read_and_the_real_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / ".env"
+    file.write_text("# A comment\n\nTURNPIKE_ONE=file\nexport TURNPIKE_TWO='two words'\nTURNPIKE_THREE=${HOME}\n")
+    monkeypatch.setattr(os, "environ", {"TURNPIKE_ONE": "real"})
+    read_env_file(file)
+    assert os.environ == {"TURNPIKE_ONE": "real", "TURNPIKE_TWO": "two words", "TURNPIKE_THREE": "${HOME}"}
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ("A=1\n\nnonsense here\n", "line 3: NAME=value is expected."),
+        ("A=\udcff", "cannot be read: "),
+        (None, "cannot be read: No such file or directory."),
+    ],
+    ids=["a line that is none", "no text", "no file"],
+)
+def test_an_env_file_that_cannot_be_read_is_said(tmp_path: Path, written: str | None, sentence: str) -> None:
+    file = tmp_path / ".env"
+    if written is not None:
+        file.write_bytes(written.encode(errors="surrogateescape"))
+    with pytest.raises(StartError) as refused:
+        read_env_file(file)
+    assert sentence in str(refused.value)
+    assert str(refused.value).startswith(str(file))
+
+
+async def test_a_demo_that_is_ended_leaves_nothing(tmp_path: Path) -> None:
+    mark = secrets.token_hex(8)
+    environment = os.environ | {"TMPDIR": str(tmp_path), MARK: mark}
+    argv = (program("turnpike"), "demo", "--env-file", os.devnull)
+    demo = await asyncio.create_subprocess_exec(*argv, env=environment, stdout=PIPE, stderr=STDOUT)
+    assert demo.stdout is not None
+    async with asyncio.timeout(UP_TIMEOUT_S):
+        while b"PostgreSQL" not in (line := await demo.stdout.readline()):
+            assert line, "the demo ended before it had begun"
+        demo.send_signal(signal.SIGTERM)
+        await demo.communicate()
+    assert demo.returncode == 130
+    assert not living(mark, tmp_path)
+    assert os.listdir(tmp_path) == []

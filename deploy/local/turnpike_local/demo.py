@@ -17,12 +17,15 @@ from rich.table import Table
 
 from shared.money import shown
 from shared.questions import BookLine
+from turnpike_local.environment import env_file, read_env_file
 from turnpike_local.faults import SERVICES, Fault, Kill, WipeBroker
 from turnpike_local.processes import StartError
 from turnpike_local.stack import Stack
+from turnpike_local.stopping import until_stopped
 from turnpike_local.story import Story, play, tree
 
 REFUSED_STATUS = 2
+INTERRUPTED_STATUS = 130
 ABSTRACT_KINDS = ("db.system", "db.system.name", "http.method", "http.request.method")
 
 
@@ -30,7 +33,8 @@ ABSTRACT_KINDS = ("db.system", "db.system.name", "http.method", "http.request.me
 @click.option("--json", "as_json", is_flag=True, help="Print the same for a machine.")
 @click.option("--kill", "killed", metavar="SERVICE", multiple=True, help="Kill -9 SERVICE in the middle of its work.")
 @click.option("--wipe-broker", is_flag=True, help="Kill NATS and delete its disk while the payment is on its way.")
-def demo(*, as_json: bool, killed: tuple[str, ...], wipe_broker: bool) -> None:
+@env_file
+def demo(*, as_json: bool, killed: tuple[str, ...], wipe_broker: bool, env_file: Path | None) -> None:
     """Play a purchase without a browser and prove it, whatever breaks meanwhile.
 
     SERVICE is bot-gateway, payments, referrals, vpn-provisioner or notifier; --kill may be given several times.
@@ -38,10 +42,17 @@ def demo(*, as_json: bool, killed: tuple[str, ...], wipe_broker: bool) -> None:
     Exit status 1 when anything is off, with all that was seen; 2 when the shop does not start.
     """
     try:
-        story, took_s = asyncio.run(_demo(faults_of(killed, wipe_broker=wipe_broker), quiet=as_json))
+        read_env_file(env_file)
+        faults = faults_of(killed, wipe_broker=wipe_broker)
+        played = asyncio.run(
+            until_stopped(_demo(faults, quiet=as_json), on_signal=lambda: click.echo("\nStopping …", err=True))
+        )
     except (StartError, OSError) as error:
         click.echo(str(error), err=True)
         sys.exit(REFUSED_STATUS)
+    if played is None:
+        sys.exit(INTERRUPTED_STATUS)
+    story, took_s = played
     if as_json:
         click.echo(json.dumps(as_dict(story, took_s), indent=2, ensure_ascii=False))
     else:

@@ -64,12 +64,13 @@ class Stack:
         progress: Progress | None = None,
     ) -> None:
         self.state_dir = state_dir.resolve()
+        self.real_telegram = dict(real_telegram or {})
         self.sandbox: Program | None = None
         self.services: dict[str, Program] = {}
-        self._sandbox_port = sandbox_port if sandbox_port and not real_telegram else free_port()
-        self._ports = {service.name: free_port() for service in SERVICES}
-        self._ports["bot"] = bot_port or self._ports["bot"]
-        self._telegram = dict(real_telegram or {})
+        self._sandbox_port = sandbox_port if sandbox_port and not self.real_telegram else free_port()
+        self.ports = {service.name: free_port() for service in SERVICES}
+        self.ports["bot"] = bot_port or self.ports["bot"]
+        self._telegram = self.real_telegram
         self._settings = dict(settings or {})
         self._progress = progress
         self._ground: list[Stoppable] = []
@@ -106,7 +107,7 @@ class Stack:
             f"TURNPIKE_{service.upper()}_DSN": self.postgres.dsn(role(service, "app")),
             "TURNPIKE_NATS_URL": self.broker.url,
             "TURNPIKE_HTTP_HOST": LOOPBACK,
-            "TURNPIKE_HTTP_PORT": str(self._ports[service]),
+            "TURNPIKE_HTTP_PORT": str(self.ports[service]),
         }
         if service in VOICES:
             environment |= self._telegram
@@ -123,7 +124,7 @@ class Stack:
         await together(*(self._start_service(service) for service in SERVICES))
 
     def _refuse_taken_ports(self) -> None:
-        wanted = {"TURNPIKE_HTTP_PORT": self._ports["bot"]}
+        wanted = {"TURNPIKE_HTTP_PORT": self.ports["bot"]}
         if not self._telegram:
             wanted["TURNPIKE_SANDBOX_PORT"] = self._sandbox_port
         for variable, port in wanted.items():
@@ -176,7 +177,7 @@ class Stack:
         self._telegram = {
             "TURNPIKE_BOT_TOKEN": token,
             "TURNPIKE_TELEGRAM_API_URL": sandbox.url,
-            "TURNPIKE_TELEGRAM_WEBHOOK_URL": f"http://{LOOPBACK}:{self._ports['bot']}/telegram",
+            "TURNPIKE_TELEGRAM_WEBHOOK_URL": f"http://{LOOPBACK}:{self.ports['bot']}/telegram",
             "TURNPIKE_TELEGRAM_WEBHOOK_SECRET": token.partition(":")[2],
         }
 
@@ -185,7 +186,7 @@ class Stack:
             program = Program(
                 service.package,
                 environment=self.environment(service.name),
-                port=self._ports[service.name],
+                port=self.ports[service.name],
                 ready_path="/readyz",
                 log=self.state_dir / "logs" / f"{service.package}.log",
             )

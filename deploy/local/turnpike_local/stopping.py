@@ -1,0 +1,26 @@
+"""A signal that asks for the end is an end like any other: what was begun is undone."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Result = TypeVar("Result")
+
+
+async def until_stopped(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None]) -> Result | None:
+    """What the work came to. None when a signal asked for the end before: the work was cancelled, and has ended."""
+    stopping = asyncio.Event()
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    working = asyncio.create_task(work)
+    asked = asyncio.create_task(stopping.wait())
+    await asyncio.wait((working, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if stopping.is_set():
+        on_signal()
+        working.cancel()
+        await asyncio.wait((working,))
+    return None if working.cancelled() else working.result()
