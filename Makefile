@@ -5,17 +5,18 @@ BIN := $(VENV)/bin
 WORKERS ?= 3
 SOURCES := shared services deploy tests
 INSTALLED := $(VENV)/.installed
-MANIFESTS := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml)
+TOOLS := .venv-tools
+PACKAGES := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-browser check format catalogue proto lock clean
+.PHONY: help install up demo test test-browser manifests-tools manifests-test check format catalogue proto lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-22s %s\n", $$1, $$2 }'
 
 install: $(INSTALLED) ## Make .venv from the hashed lock (the other commands do it by themselves)
 
-$(INSTALLED): requirements.lock $(MANIFESTS) deploy/local/install
+$(INSTALLED): requirements.lock $(PACKAGES) deploy/local/install
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh deploy/local/install
 	@touch $@
 
@@ -30,6 +31,17 @@ test: $(INSTALLED) ## Run the tests against real PostgreSQL, NATS and Xray
 
 test-browser: $(INSTALLED) ## Play the journeys in a real browser (needs chromium)
 	@exec $(BIN)/pytest tests/browser
+
+manifests-tools: $(TOOLS)/.installed ## Make .venv-tools of what manifests-test runs (it does by itself)
+
+$(TOOLS)/.installed: tests/manifests/tools.lock $(INSTALLED)
+	@echo "installing into $(TOOLS) ..."
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(TOOLS)
+	@$(BIN)/uv pip sync --quiet --no-progress --python $(TOOLS)/bin/python --require-hashes tests/manifests/tools.lock
+	@touch $@
+
+manifests-test: $(INSTALLED) $(TOOLS)/.installed ## Render the manifests, hold them against schemas and rules, and run the image's steps
+	@exec $(BIN)/pytest --numprocesses 2 tests/manifests
 
 check: $(INSTALLED) ## Format, lint, types and the house tests
 	@$(BIN)/ruff format --check $(SOURCES)
@@ -51,6 +63,8 @@ proto: $(INSTALLED) ## Generate the messages of Xray's API from their .proto
 lock: $(INSTALLED) ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv lock --quiet --upgrade
 	@$(BIN)/uv export --quiet --all-packages --all-groups --no-header --no-emit-workspace -o requirements.lock >/dev/null
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	  -o tests/manifests/tools.lock tests/manifests/tools.in >/dev/null
 
 clean: ## Remove the local shop's state
 	@rm -rf .turnpike

@@ -1,0 +1,119 @@
+"""Every overlay renders, fits the schemas, is lint-free, and breaks none of the rules that a schema does not know."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.roles import wall
+from tests.manifests.cluster import OPERATED, Cluster
+from tests.manifests.kustomize import GIVEN, KUBERNETES, OVERLAYS, ROOT, read, rendered, run, tool
+from tests.manifests.refusals import refusals
+
+OLDEST, NEWEST = "1.30", "1.37"
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_fits_the_strict_schemas(
+    render: Callable[[str], str], tmp_path: Path, overlay: str, version: str
+) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(render(overlay))
+    validate = tool("kubernetes-validate")
+    told = run(validate, "--strict", "--kubernetes-version", version, file, errors=True).splitlines()
+    without = [line for line in told if "Couldn't find schema" in line]
+    assert all(f"api version {OPERATED}" in line for line in without), without
+    assert sum(" passed for resource " in line for line in told) + len(without) == len(read(render(overlay)))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_has_the_marks_of_a_guarded_one(render: Callable[[str], str], tmp_path: Path, overlay: str) -> None:
+    file = tmp_path / "rendered.yaml"
+    file.write_text(render(overlay))
+    config = Path(__file__).with_name("checkov.yaml")
+    run(tool("checkov"), "--config-file", config, "--file", file)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_nothing_in_an_overlay_would_be_refused(cluster: Callable[[str], Cluster], overlay: str) -> None:
+    assert refusals(cluster(overlay)) == []
+
+
+def test_only_production_needs_an_operator(cluster: Callable[[str], Cluster]) -> None:
+    needing = {
+        overlay: [found["kind"] for found in cluster(overlay).resources if found["apiVersion"] == OPERATED]
+        for overlay in OVERLAYS
+    }
+    assert needing == {"try": [], "production": ["Cluster"]}
+
+
+def test_another_tag_makes_other_jobs_and_rolls_every_service(overlays: Path, tmp_path: Path) -> None:
+    """A job that was made cannot be changed: under one name it could never be applied again."""
+    before, after = renderings(overlays, tmp_path, "kustomization.yaml", "newTag: unreleased", "newTag: 0a1b2c3")
+    assert before.names("Job").isdisjoint(after.names("Job"))
+    assert len(after.names("Job")) == len(before.names("Job"))
+    assert changed(before, after, "Deployment") == before.names("Deployment")
+
+
+def test_another_secret_rolls_who_uses_it_and_leaves_jobs_as_they_are(overlays: Path, tmp_path: Path) -> None:
+    """A job that waits with a wrong password has to take the right one, and cannot be changed."""
+    before, after = renderings(overlays, tmp_path, "secret.env", "nats://turnpike:", "nats://another:")
+    assert changed(before, after, "Job") == set()
+    assert "payments" in changed(before, after, "Deployment")
+
+
+def test_another_setting_rolls_the_services_and_leaves_jobs_as_they_are(overlays: Path, tmp_path: Path) -> None:
+    before, after = renderings(overlays, tmp_path, "settings.env", "=polling", "=webhook")
+    assert changed(before, after, "Job") == set()
+    assert changed(before, after, "Deployment") == before.names("Deployment")
+
+
+def renderings(overlays: Path, folder: Path, file: str, old: str, new: str) -> tuple[Cluster, Cluster]:
+    """The overlay `try` as it is, and with a change in one of its files."""
+    shutil.copytree(overlays.parent, folder / "kubernetes")
+    overlay = folder / "kubernetes/overlays/try"
+    before = Cluster(read(rendered(overlay)))
+    text = (overlay / file).read_text()
+    assert old in text
+    (overlay / file).write_text(text.replace(old, new))
+    return before, Cluster(read(rendered(overlay)))
+
+
+def changed(before: Cluster, after: Cluster, kind: str) -> set[str]:
+    return {name for name in before.names(kind) if before.named(kind, name) != after.named(kind, name)}
+
+
+def test_the_wall_is_the_one_that_the_services_expect() -> None:
+    """`python -m shared.roles turnpike > deploy/kubernetes/base/jobs/wall.sql` writes it anew."""
+    assert (KUBERNETES / "base/jobs/wall.sql").read_text() == wall("turnpike")
+
+
+def test_what_people_wrote_is_plain_yaml() -> None:
+    run(tool("yamllint"), "--strict", "--config-file", Path(__file__).with_name("yamllint.yaml"), KUBERNETES)
+
+
+def test_scripts_are_plain_sh_and_have_no_traps() -> None:
+    scripts = [
+        path for path in (ROOT / "deploy").rglob("*") if path.is_file() and path.read_bytes()[:9] == b"#!/bin/sh"
+    ]
+    assert KUBERNETES / "base/jobs/build-roles" in scripts
+    run(tool("shellcheck"), *scripts, ROOT / ".ci/run")
+
+
+def test_secrets_are_drawn_once_and_asked_for(tmp_path: Path) -> None:
+    """What is in use is never overwritten; what only a person knows is not invented."""
+    shutil.copytree(KUBERNETES, tmp_path / "k", ignore=shutil.ignore_patterns("*.env", "node.json"))
+    draw, overlay = tmp_path / "k/draw-secrets", tmp_path / "k/overlays/try"
+    with pytest.raises(AssertionError, match="TURNPIKE_BOT_TOKEN is not set"):
+        run("sh", draw, overlay, env={"TURNPIKE_NODE_HOST": "vpn.example.org"})
+    assert not list(overlay.glob("*.env"))
+    run("sh", draw, overlay, env=GIVEN | {"TURNPIKE_BOT_TOKEN": "1:a"})
+    first = (overlay / "secret.env").read_text()
+    with pytest.raises(AssertionError, match="there already"):
+        run("sh", draw, overlay, env=GIVEN | {"TURNPIKE_BOT_TOKEN": "1:b"})
+    assert (overlay / "secret.env").read_text() == first
+    assert (overlay / "secret.env").stat().st_mode & 0o077 == 0
+    passwords = [line.split(":")[2].split("@")[0] for line in first.splitlines() if "_DSN=" in line]
+    assert len(passwords) == len(set(passwords)) == 5
