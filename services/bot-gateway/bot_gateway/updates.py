@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeGuard
+from uuid import UUID
 
 Json = Mapping[str, Any]
 Lane = Literal["chat", "money", "checkout"]
@@ -104,6 +105,12 @@ def story_of(payload: str) -> str | None:
     if found is None or int(found["order"], 16) == 0 or int(found["span"], 16) == 0:
         return None
     return f"00-{found['order']}-{found['span']}-01"
+
+
+def order_in(payload: str) -> UUID | None:
+    """The order that a payload of the same form names."""
+    found = _PAYLOAD.fullmatch(payload)
+    return UUID(hex=found["order"]) if found else None
 
 
 def _inner(raw: object, *path: str) -> Any:
