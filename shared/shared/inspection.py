@@ -1,4 +1,7 @@
-"""Every question that operators ask, by `turnpike …`: what lies buried. No name, key or text of a person travels."""
+"""Every question that operators ask, by `turnpike …`: what lies buried, what became of a payment.
+
+Answers are rows with their ids and times (the owner's database clock); no name, key or text of a person travels.
+"""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -106,8 +109,323 @@ class AskDeadJobs(Question[DeadJobs]):
     person: UUID | None = None
 
 
+# What became of a payment
+
+
+class Person(Value):
+    person: UUID
+
+
+class AskPerson(Question[Person]):
+    """Who has this Telegram id here. Refused: `person_unknown`."""
+
+    topic = "bot.person"
+    answer = Person
+
+    telegram_id: int = Field(ge=-(2**63), lt=2**63)
+
+
+class ReportUpdate(Value):
+    """An update that brought a report, as the intake keeps it (three days, longer while it is not done)."""
+
+    seq: int
+    state: Literal["waiting", "done", "dropped", "failed"]
+    reason: str | None
+    tries: int
+    received_at: datetime
+    ended_at: datetime | None
+
+
+class Report(Value):
+    """Telegram's word that a payment succeeded: one per charge, however often it came."""
+
+    charge: str | None
+    currency: str | None
+    amount_minor: int | None
+    order: UUID | None
+    payer: UUID | None
+    fact: UUID | None
+    """What was told of it; None while it waits, and for a report that nobody can read."""
+    told_at: datetime | None
+    updates: tuple[ReportUpdate, ...]
+
+
+class Reports(Value):
+    reports: tuple[Report, ...]
+
+
+class AskReports(Question[Reports]):
+    """What Telegram reported of these charges, and of this order; the oldest first, at most 20."""
+
+    topic = "bot.reports"
+    answer = Reports
+
+    charges: tuple[str, ...] = Field(max_length=100)
+    order: UUID | None
+
+
+class OrderSeen(Value):
+    order: UUID
+    person: UUID
+    plan: str
+    months: int
+    price_minor: int
+    received_minor: int
+    state: Literal["open", "paid", "closed"]
+    placed_at: datetime
+    paid_at: datetime | None
+    honoured_until: datetime
+    honoured: bool
+    """Whether money that comes now still buys."""
+    trace: str | None
+
+
+class InvoiceSeen(Value):
+    invoice: UUID
+    way: str
+    asked_minor: int
+    currency: str
+    state: Literal["open", "superseded", "paid"]
+    opened_at: datetime
+    expires_at: datetime
+    expired: bool
+
+
+class ReceiptSeen(Value):
+    """Money that came, and what it became."""
+
+    receipt: UUID
+    acquirer: str
+    charge: str
+    payer: UUID | None
+    currency: str
+    amount_minor: int
+    paid_at: datetime
+    received_at: datetime
+    outcome: Literal["bought", "wallet", "suspense"]
+    because: str
+    value_minor: int | None
+    fact: UUID
+
+
+class EntrySeen(Value):
+    account: str
+    owner: UUID | None
+    currency: str
+    amount_minor: int
+
+
+class TransferSeen(Value):
+    transfer: UUID
+    cause: str
+    reason: str
+    person: UUID | None
+    at: datetime
+    entries: tuple[EntrySeen, ...]
+
+
+class Payment(Value):
+    """An order with everything that came for it; or money that came for none."""
+
+    order: OrderSeen | None
+    invoices: tuple[InvoiceSeen, ...]
+    receipts: tuple[ReceiptSeen, ...]
+    transfers: tuple[TransferSeen, ...]
+
+
+class AskPayment(Question[Payment]):
+    """What the book says of the payment with this name. Refused: `payment_unknown`."""
+
+    topic = "payments.payment"
+    answer = Payment
+
+    named: str = Field(max_length=300)
+    """A charge, an invoice's payload, or the id of an order, an invoice or a receipt."""
+
+
+class PaymentLine(Value):
+    named: UUID
+    """The order, or the receipt of money that came for none."""
+    what: str
+    state: str
+    amount_minor: int
+    currency: str
+    at: datetime
+
+
+class PaymentLines(Value):
+    payments: tuple[PaymentLine, ...]
+
+
+class AskPayments(Question[PaymentLines]):
+    """A person's last payments and open orders, the newest first, at most 20."""
+
+    topic = "payments.payments"
+    answer = PaymentLines
+
+    person: UUID
+
+
+class RewardSeen(Value):
+    """What was decided about a receipt."""
+
+    receipt: UUID
+    outcome: Literal["rewarded", "below_a_kopeck", "no_partner", "partner_gone"]
+    partner: UUID | None
+    paying: int | None
+    percent: int | None
+    value_minor: int
+    reward_minor: int
+    fact: UUID | None
+    decided_at: datetime
+
+
+class Rewards(Value):
+    rewards: tuple[RewardSeen, ...]
+    waits_since: datetime | None
+    """A payment of this payer waits for his start."""
+    started: bool
+    refused: str | None
+    """Why the payer was not bound to whom he named, if he named somebody."""
+
+
+class AskRewards(Question[Rewards]):
+    """What these receipts of this payer were worth to a partner, or the named reason why nothing."""
+
+    topic = "referrals.rewards"
+    answer = Rewards
+
+    receipts: tuple[UUID, ...] = Field(max_length=100)
+    payer: UUID
+
+
+class AccessJob(Value):
+    node: str
+    present: bool
+    state: Literal["waiting", "agreed", "dead"]
+    tries: int
+    run_at: datetime
+    agreed_at: datetime | None
+    error: str | None
+
+
+class Grant(Value):
+    """What an order gave, and how far the nodes are with it."""
+
+    order: UUID
+    person: UUID
+    heard_at: datetime
+    age_s: float
+    told_at: datetime | None
+    fact: UUID | None
+    state: Literal["live", "ending", "ended"]
+    ends_at: datetime
+    jobs: tuple[AccessJob, ...]
+
+
+class AskGrant(Question[Grant]):
+    """The access that an order bought. Refused: `order_unknown`."""
+
+    topic = "vpn.grant"
+    answer = Grant
+
+    order: UUID
+
+
+class DeliverySeen(Value):
+    delivery: UUID
+    person: UUID
+    kind: str
+    cause: str
+    state: Literal["waiting", "claimed", "sent", "unreachable", "failed", "unknown", "superseded"]
+    reason: str | None
+    tries: int
+    not_before: datetime
+    written_at: datetime
+    settled_at: datetime | None
+    fact: UUID | None
+    """What was told of a message that was lost."""
+
+
+class Deliveries(Value):
+    deliveries: tuple[DeliverySeen, ...]
+
+
+class AskDeliveries(Question[Deliveries]):
+    """The messages that these people were to get because of these causes (orders and receipts), in their order."""
+
+    topic = "notifier.deliveries"
+    answer = Deliveries
+
+    people: tuple[UUID, ...] = Field(max_length=100)
+    causes: tuple[str, ...] = Field(max_length=200)
+
+
+class FactTold(Value):
+    fact: UUID
+    topic: str
+    told_at: datetime
+    age_s: float
+    waits: bool
+    """The broker has not acknowledged it yet."""
+
+
+class FactHeard(Value):
+    fact: UUID
+    handler: str
+    outcome: Literal["done", "buried"]
+    heard_at: datetime
+
+
+class FactFailing(Value):
+    """A handler stumbled over it and will try again by itself."""
+
+    fact: UUID
+    handler: str
+    tries: int
+    reason: str
+
+
+class FactBuried(Value):
+    fact: UUID
+    handler: str
+    letter: int
+    reason: str
+    buried_at: datetime
+    replayed_at: datetime | None
+
+
+class FactsSeen(Value):
+    told: tuple[FactTold, ...]
+    heard: tuple[FactHeard, ...]
+    failing: tuple[FactFailing, ...]
+    buried: tuple[FactBuried, ...]
+
+
+class AskFacts(Question[FactsSeen]):
+    """What the owner told and heard of these facts: `AskFacts.of("payments")(facts=…)`. It keeps them for 30 days."""
+
+    answer = FactsSeen
+
+    facts: tuple[UUID, ...] = Field(max_length=500)
+
+    @staticmethod
+    def of(owner: str) -> "type[AskFacts]":
+        return _FACTS[owner]
+
+
+_FACTS: dict[str, type[AskFacts]] = _each(AskFacts, "facts")
+
 INSPECTIONS: tuple[type[Question[Any]], ...] = (
     *_DEAD_LETTERS.values(),
     *_DEAD_LETTER.values(),
     AskDeadJobs,
+    AskPerson,
+    AskReports,
+    AskPayment,
+    AskPayments,
+    AskRewards,
+    AskGrant,
+    AskDeliveries,
+    *_FACTS.values(),
 )

@@ -1,11 +1,24 @@
-"""What every service can say of facts from its own records, for operators: what lies buried here."""
+"""What every service can say of facts from its own records, for operators: who was told, who heard, what is buried."""
 
 import json
+from collections.abc import Collection
 from typing import Literal
 
 from shared.contract import Refused
 from shared.db import Database, Row
-from shared.inspection import AskDeadLetter, AskDeadLetters, DeadLetter, DeadLetters, OpenedLetter
+from shared.inspection import (
+    AskDeadLetter,
+    AskDeadLetters,
+    AskFacts,
+    DeadLetter,
+    DeadLetters,
+    FactBuried,
+    FactFailing,
+    FactHeard,
+    FactsSeen,
+    FactTold,
+    OpenedLetter,
+)
 
 LETTERS_PER_PAGE = 200
 MOST_BYTES_SHOWN = 64 * 1024
@@ -70,3 +83,44 @@ def readable(body: bytes, *, whole: bool) -> tuple[str, Literal["utf-8", "hex"]]
         except UnicodeDecodeError:
             continue
     return body.hex(), "hex"
+
+
+TOLD = """
+select f.id as fact, f.topic, f.told_at, extract(epoch from now() - f.told_at)::float8 as age_s,
+  exists (select from untold u where u.seq = f.seq) as waits
+from facts f
+where f.id = any($1::uuid[])
+order by f.seq
+"""
+
+HEARD = """
+select fact_id as fact, handler, outcome, heard_at
+from inbox
+where handler = any($2::text[]) and fact_id = any($1::uuid[])
+order by heard_at, handler
+"""
+
+FAILING = """
+select fact_id as fact, handler, tries, reason
+from stumbles
+where handler = any($2::text[]) and fact_id = any($1::uuid[])
+order by handler
+"""
+
+BURIED = """
+select fact_id as fact, handler, id as letter, reason, buried_at, replayed_at
+from dead_letters
+where handler = any($2::text[]) and fact_id = any($1::uuid[])
+order by id
+"""
+
+
+async def answer_facts(question: AskFacts, handlers: Collection[str], database: Database) -> FactsSeen:
+    """`handlers` are those of this service: what is kept of the others is kept elsewhere."""
+    facts, names = list(question.facts), sorted(handlers)
+    return FactsSeen(
+        told=tuple(FactTold(**row) for row in await database.fetch(TOLD, facts)),
+        heard=tuple(FactHeard(**row) for row in await database.fetch(HEARD, facts, names)),
+        failing=tuple(FactFailing(**row) for row in await database.fetch(FAILING, facts, names)),
+        buried=tuple(FactBuried(**row) for row in await database.fetch(BURIED, facts, names)),
+    )

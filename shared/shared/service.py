@@ -26,7 +26,7 @@ from shared.contract import Command, Question, Refused, Value
 from shared.db import Database, Tx
 from shared.health import Health
 from shared.inbox import Handle, Handler
-from shared.inspection import AskDeadLetter, AskDeadLetters
+from shared.inspection import AskDeadLetter, AskDeadLetters, AskFacts
 from shared.obey import Act, obey
 from shared.owners import OWNERS
 from shared.settings import ServiceSettings
@@ -252,7 +252,11 @@ class Service:
     def _serve_operators(self) -> None:
         self.answers(AskDeadLetters.of(self.owner), records.answer_dead_letters)
         self.answers(AskDeadLetter.of(self.owner), records.answer_dead_letter)
+        self.answers(AskFacts.of(self.owner), self._facts)
         self.obeys(ReplayDead.of(self.owner), self._replay)
+
+    async def _facts(self, question: AskFacts, database: Database) -> Value:
+        return await records.answer_facts(question, self.handlers, database)
 
     async def _replay(self, command: ReplayDead, tx: Tx) -> Value:
         for handler in self.handlers.values():

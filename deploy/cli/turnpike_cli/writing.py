@@ -4,12 +4,22 @@ import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from shared.money import MINOR_DIGITS
+
 WIDTH = 100
 
 
 def moment(at: datetime | None) -> str:
     """UTC to the millisecond, 23 letters, as every log has it."""
     return "" if at is None else at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def money(amount_minor: int, currency: str) -> str:
+    """`149.00 RUB`, `99 XTR`: letters only, so that columns stand."""
+    digits = MINOR_DIGITS.get(currency, 2)
+    whole, part = divmod(abs(amount_minor), 10**digits)
+    sign = "-" if amount_minor < 0 else ""
+    return f"{sign}{whole}{f'.{part:0{digits}d}' if digits else ''} {currency}"
 
 
 def plain(text: str) -> str:

@@ -113,6 +113,12 @@ def story_of(payload: str) -> str | None:
     return f"00-{found['order']}-{found['span']}-01"
 
 
+def order_in(payload: str) -> UUID | None:
+    """The order that a payload of the same form names."""
+    found = _PAYLOAD.fullmatch(payload)
+    return UUID(hex=found["order"]) if found else None
+
+
 def _inner(raw: object, *path: str) -> Any:
     for name in path:
         raw = raw.get(name) if isinstance(raw, Mapping) else None

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from notifier.answers import answer_deliveries
 from notifier.audit import answer_audit
 from notifier.courier import Courier
 from notifier.settings import Settings
@@ -15,6 +16,7 @@ from notifier.subscribers import (
 )
 from notifier.telegram import Telegram
 from notifier.ticks import GAUGES_EVERY_S, set_gauges
+from shared.inspection import AskDeliveries
 from shared.questions import AskAudit
 from shared.service import Service
 from shared.settings import read_settings
@@ -31,6 +33,7 @@ def build(settings: Settings | None = None) -> Service:
     service.hears("notifier_tells_registered", notifier_tells_registered)
     service.hears("notifier_tells_rewards", notifier_tells_rewards)
     service.hears("notifier_follows_people", notifier_follows_people)
+    service.answers(AskDeliveries, answer_deliveries)
     service.answers(AskAudit.of("notifier"), answer_audit)
     service.loops("courier", courier.run)
     service.ticks("delivery_gauges", GAUGES_EVERY_S, partial(set_gauges, service.database))

@@ -392,3 +392,17 @@ group by kind
 async def open_deliveries(database: Database) -> dict[str, int]:
     """How many messages of each kind are on their way."""
     return {row["kind"]: row["deliveries"] for row in await database.fetch(OPEN)}
+
+
+DELIVERIES = """
+select id as delivery, person, kind, cause, state, reason, tries, not_before, written_at, settled_at
+from deliveries
+where person = any($1::uuid[]) and cause = any($2::text[])
+order by written_at, rank, kind
+limit $3
+"""
+
+
+async def deliveries_of(people: Sequence[UUID], causes: Sequence[str], most: int, database: Database) -> list[Row]:
+    """The messages that these people were to get because of these causes."""
+    return await database.fetch(DELIVERIES, list(people), list(causes), most)

@@ -1,13 +1,27 @@
-"""Doors for questions and commands: what is sold, may it be charged, what is held, and placing an order."""
+"""Doors for questions and commands: what is sold, may it be charged, what is held, what became of it; an order."""
 
+from contextlib import suppress
 from itertools import groupby
+from uuid import UUID
 
-from payments import store
+from payments import store, story_store
 from payments.confirmation import Charge, Offer, ids_in, may_charge, payload_of
 from shared import telemetry
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, derived_id
 from shared.db import Database, Row, Tx
+from shared.inspection import (
+    AskPayment,
+    AskPayments,
+    EntrySeen,
+    InvoiceSeen,
+    OrderSeen,
+    Payment,
+    PaymentLine,
+    PaymentLines,
+    ReceiptSeen,
+    TransferSeen,
+)
 from shared.questions import (
     AskBalance,
     AskBook,
@@ -22,6 +36,10 @@ from shared.questions import (
     Plans,
     Price,
 )
+
+ACQUIRERS = ("telegram_stars", "telegram_card")
+MOST_OF_ONE_ORDER = 100
+MOST_OF_ONE_PERSON = 20
 
 
 async def answer_plans(_: AskPlans, database: Database) -> Plans:
@@ -91,3 +109,57 @@ async def answer_book(_: AskBook, database: Database) -> Book:
         for row in await store.book_lines(database)
     ]
     return Book(lines=tuple(lines))
+
+
+async def answer_payment(question: AskPayment, database: Database) -> Payment | Refused:
+    """Whatever names it: the order with all that came for it, or money that came for none."""
+    ids = ids_named(question.named)
+    orders = await story_store.orders_named(ids, database)
+    receipts = await receipts_of(question.named, ids, orders, database)
+    orders = orders or [row["order_id"] for row in receipts if row["order_id"]]
+    if orders:
+        receipts = await receipts_of("", [], orders[:1], database)
+    elif not receipts:
+        return Refused(reason="payment_unknown")
+    order = await story_store.order(orders[0], database) if orders else None
+    invoices = await story_store.invoices(orders[0], MOST_OF_ONE_ORDER, database) if orders else []
+    causes = [f"order:{orders[0]}"] if orders else []
+    for row in receipts:
+        causes += [f"{row['acquirer']}:{row['charge']}", f"reward:{row['receipt']}"]
+    return Payment(
+        order=OrderSeen(**dict(order)) if order else None,
+        invoices=tuple(InvoiceSeen(**dict(row)) for row in invoices),
+        receipts=tuple(ReceiptSeen(**dict(row)) for row in receipts),
+        transfers=transfers_from(await story_store.transfers(causes, database)),
+    )
+
+
+async def receipts_of(charge: str, ids: list[UUID], orders: list[UUID], database: Database) -> list[Row]:
+    acquirer, colon, rest = charge.partition(":")
+    acquirers, charge = ((acquirer,), rest) if colon and acquirer in ACQUIRERS else (ACQUIRERS, charge)
+    return await story_store.receipts(ids, acquirers, charge, orders, MOST_OF_ONE_ORDER, database)
+
+
+def ids_named(named: str) -> list[UUID]:
+    """The ids in a payload, or the one that it is."""
+    order, invoice = ids_in(named)
+    if order and invoice:
+        return [order, invoice]
+    with suppress(ValueError):
+        return [UUID(named)]
+    return []
+
+
+def transfers_from(rows: list[Row]) -> tuple[TransferSeen, ...]:
+    transfers = []
+    for _, group in groupby(rows, key=lambda row: row["transfer"]):
+        entries = list(group)
+        seen = tuple(EntrySeen(**{name: row[name] for name in EntrySeen.model_fields}) for row in entries)
+        own = {name: entries[0][name] for name in ("transfer", "cause", "reason", "person", "at")}
+        transfers.append(TransferSeen(**own, entries=seen))
+    return tuple(transfers)
+
+
+async def answer_payments(question: AskPayments, database: Database) -> PaymentLines:
+    rows = await story_store.payments_of(question.person, MOST_OF_ONE_PERSON, database)
+    return PaymentLines(payments=tuple(PaymentLine(**dict(row)) for row in rows))

@@ -1,10 +1,19 @@
 """The table of contents of payments: what it hears, answers and obeys."""
 
-from payments.answers import answer_balance, answer_book, answer_checkout, answer_plans, place_order
+from payments.answers import (
+    answer_balance,
+    answer_book,
+    answer_checkout,
+    answer_payment,
+    answer_payments,
+    answer_plans,
+    place_order,
+)
 from payments.audit import answer_audit
 from payments.settings import Settings
 from payments.subscribers import on_payment_reported, on_reward_earned
 from shared.commands import PlaceOrder
+from shared.inspection import AskPayment, AskPayments
 from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans
 from shared.service import Service
 from shared.settings import read_settings
@@ -18,6 +27,8 @@ def build(settings: Settings | None = None) -> Service:
     service.answers(AskCheckout, answer_checkout)
     service.answers(AskBalance, answer_balance)
     service.answers(AskBook, answer_book)
+    service.answers(AskPayment, answer_payment)
+    service.answers(AskPayments, answer_payments)
     service.answers(AskAudit.of("payments"), answer_audit)
     service.obeys(PlaceOrder, place_order)
     return service

@@ -273,3 +273,32 @@ async def standing_of(person: UUID, database: Database) -> Row:
 
 async def scale_of_today(database: Database) -> Scale:
     return scale_from(await database.fetch(SCALE))
+
+
+# What became of a payment
+
+REWARDS = """
+select receipt, outcome, partner, paying, percent, value_minor, reward_minor, told_as as fact, decided_at
+from rewards
+where receipt = any($1::uuid[])
+order by seq
+"""
+
+# A start's fact is caused by the person; where it was not bound, it is the key of the refusal.
+BOUND = """
+select
+  exists (select from people where person = $1) as started,
+  (select reason from refusals where fact = $2) as refused,
+  (select min(waits_since) from waiting where payer = $1) as waits_since
+"""
+
+
+async def rewards_of(receipts: Sequence[UUID], database: Database) -> list[Row]:
+    return await database.fetch(REWARDS, list(receipts))
+
+
+async def bound(person: UUID, started_as: UUID, database: Database) -> Row:
+    """Whether somebody started, why he was not bound, and since when a payment of his waits."""
+    row = await database.fetchrow(BOUND, person, started_as)
+    assert row is not None, "a select of nothing but expressions is one row"
+    return row

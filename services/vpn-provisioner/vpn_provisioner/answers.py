@@ -1,13 +1,13 @@
-"""The door for questions and commands: what a person may use, the key itself, and another chance for dead jobs."""
+"""The door for questions and commands: what a person may use, the key, what an order gave, dead jobs, their replay."""
 
 from collections.abc import Callable
 from datetime import timedelta
 
 from shared.commands import Replayed, ReplayJobs
-from shared.contract import Refused
+from shared.contract import Refused, derived_id
 from shared.db import Database, Tx
-from shared.facts import Terms
-from shared.inspection import AskDeadJobs, DeadJob, DeadJobs
+from shared.facts import AccessGranted, Terms
+from shared.inspection import AccessJob, AskDeadJobs, AskGrant, DeadJob, DeadJobs, Grant
 from shared.questions import Access, AskAccess, AskKey, AskOutlook, Key, Outlook
 from shared.telemetry import trace_id_of
 from vpn_provisioner.access import Period, prospect
@@ -62,6 +62,15 @@ async def answer_key(question: AskKey, database: Database) -> Key | Refused:
     if row["link_template"] is None:
         return Refused(reason="issuing")
     return Key(link=LinkTemplate(row["link_template"]).link(row["key"]), ends_at=row["ends_at"])
+
+
+async def answer_grant(question: AskGrant, database: Database) -> Grant | Refused:
+    row = await subscriptions.order_of(question.order, database)
+    if row is None:
+        return Refused(reason="order_unknown")
+    fact = derived_id(row["order"], AccessGranted.topic, row["person"]) if row["told_at"] else None
+    of_person = [AccessJob(**dict(job)) for job in await subscriptions.jobs_of(row["person"], database)]
+    return Grant(**dict(row), fact=fact, jobs=tuple(of_person))
 
 
 async def answer_dead_jobs(question: AskDeadJobs, database: Database) -> DeadJobs:

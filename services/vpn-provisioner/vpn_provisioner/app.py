@@ -3,12 +3,19 @@
 from functools import partial
 
 from shared.commands import ReplayJobs
-from shared.inspection import AskDeadJobs
+from shared.inspection import AskDeadJobs, AskGrant
 from shared.questions import AskAccess, AskAudit, AskKey, AskOutlook
 from shared.service import Service
 from shared.settings import read_settings
 from vpn_provisioner import ticks
-from vpn_provisioner.answers import answer_access, answer_dead_jobs, answer_key, answer_outlook, replay_jobs
+from vpn_provisioner.answers import (
+    answer_access,
+    answer_dead_jobs,
+    answer_grant,
+    answer_key,
+    answer_outlook,
+    replay_jobs,
+)
 from vpn_provisioner.audit import answer_audit
 from vpn_provisioner.fleet import Fleet, place_first
 from vpn_provisioner.settings import Settings
@@ -28,6 +35,7 @@ def build(settings: Settings | None = None) -> Service:
     service.answers(AskAccess, answer_access)
     service.answers(AskOutlook, answer_outlook)
     service.answers(AskKey, answer_key)
+    service.answers(AskGrant, answer_grant)
     service.answers(AskDeadJobs, answer_dead_jobs)
     service.answers(AskAudit.of("vpn"), answer_audit)
 

@@ -267,6 +267,34 @@ async def key_of(person: UUID, database: Database) -> Row | None:
     return await database.fetchrow(KEY, person)
 
 
+ORDER = """
+select p.order_id as order, p.person, p.heard_at, extract(epoch from now() - p.heard_at)::float8 as age_s, g.told_at,
+  s.state, s.ends_at
+from periods p
+join grants g using (order_id)
+join subscriptions s on s.person = p.person
+where p.order_id = $1
+"""
+
+JOBS_OF = """
+select n.name as node, j.present, j.state, j.tries, j.run_at, j.agreed_at, j.error
+from access_jobs j
+join nodes n on n.id = j.node and n.state = 'serving'
+where j.person = $1
+order by n.added_at, n.id
+"""
+
+
+async def order_of(order: UUID, database: Database) -> Row | None:
+    """What an order gave, and whether it was told."""
+    return await database.fetchrow(ORDER, order)
+
+
+async def jobs_of(person: UUID, database: Database) -> list[Row]:
+    """How far each node is with what is wanted of it for this person."""
+    return await database.fetch(JOBS_OF, person)
+
+
 KEPT_PAGE = """
 with page as (
   select person, plan, devices, traffic_bytes, node_group, ends_at
