@@ -101,6 +101,9 @@ class Ratio(Sampler):
     def __init__(self, ratio: float) -> None:
         self.bound = round(ratio * 2**56)
 
+    def keeps(self, trace_id: int) -> bool:
+        return trace_id % 2**56 < self.bound
+
     def should_sample(
         self,
         parent_context: Context | None,
@@ -114,7 +117,7 @@ class Ratio(Sampler):
         """SQL without a story above it (a relay that looks for something to do) is no story of its own."""
         if FAILED in (attributes or {}):
             return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
-        if "db.statement" in (attributes or {}) or trace_id % 2**56 >= self.bound:
+        if "db.statement" in (attributes or {}) or not self.keeps(trace_id):
             return SamplingResult(Decision.DROP)
         return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes)
 
@@ -127,20 +130,36 @@ def stories(ratio: float) -> Sampler:
     return ParentBased(Ratio(ratio))
 
 
+_kept = Ratio(1.0)
+
+
+def story_at(place: tuple[UUID, str] | None) -> str | None:
+    """The `traceparent` of an order's story at the span with these 16 hex digits.
+
+    For a story that came back through somebody who carries no flags (a payload): they are decided again, as at first.
+    """
+    if place is None:
+        return None
+    order, span = place
+    return f"00-{order.hex}-{span}-{'01' if _kept.keeps(order.int) else '00'}"
+
+
 def start(service: str) -> None:
     """Structured logs always; traces when an OTLP endpoint is set (the standard `OTEL_*` variables)."""
     start_logs(service)
     if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return
+    global tracer, _kept  # From here on they are no stand-ins any more.
+    ratio = float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))
+    _kept = Ratio(ratio)
     provider = TracerProvider(
-        sampler=stories(float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))),
+        sampler=stories(ratio),
         resource=Resource.create({"service.name": service}),
         id_generator=StoryIds(),
     )
     provider.add_span_processor(StatementNames())
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(), schedule_delay_millis=EXPORT_EVERY_MS))
     trace.set_tracer_provider(provider)
-    global tracer  # From here on it is no stand-in any more.
     tracer = provider.get_tracer("turnpike")
     watch_sql(provider)
 

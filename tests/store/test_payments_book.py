@@ -405,6 +405,25 @@ async def test_the_app_role_can_neither_change_nor_unbalance_the_book(book: Data
         await book.execute(half, uuid4(), person)
 
 
+@pytest.mark.parametrize("missing", ["transfer", "account", "currency"])
+async def test_an_entry_names_a_transfer_and_accounts_that_are_there(book: Database, missing: str) -> None:
+    """M-19: an entry that hangs in the air would be in the sums and on nobody's balance."""
+    person = uuid4()
+    await report(book, paid(await placed(person, book), person))
+    transfer = await book.fetchval("select id from transfers where person = $1 limit 1", person)
+    account, other = (Account(kind, person).id for kind in ("earned", "owed"))
+    if missing == "transfer":
+        transfer = uuid4()
+    if missing == "account":
+        account = uuid4()
+    entries = """
+        insert into entries (transfer, account, amount_minor, currency)
+        values ($1, $2, 1, $4), ($1, $3, -1, $4)
+    """
+    with pytest.raises(asyncpg.ForeignKeyViolationError, match="is not there"):
+        await book.execute(entries, transfer, account, other, "XTR" if missing == "currency" else "RUB")
+
+
 async def test_nobody_goes_below_zero(book: Database) -> None:
     """M-03: the balance check of the database keeps the last promise."""
     person = uuid4()

@@ -98,3 +98,13 @@ def test_a_failure_is_recorded_also_when_its_story_is_not_sampled(monkeypatch: p
         raise ValueError
     (alone,) = spans.get_finished_spans()
     assert (alone.name, len(alone.links), (alone.attributes or {})[telemetry.FAILED]) == ("failed", 1, "ValueError")
+
+
+def test_a_story_that_comes_back_in_a_payload_is_sampled_as_it_was_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telegram carries the payload and no flags: said to be recorded, every payment would be, whatever the ratio."""
+    monkeypatch.setattr(telemetry, "_kept", telemetry.Ratio(0.1))
+    orders = [uuid4() for _ in range(500)]
+    first = [telemetry.Ratio(0.1).keeps(order.int) for order in orders]
+    back = [str(telemetry.story_at((order, "b" * 16))).endswith("-01") for order in orders]
+    assert back == first
+    assert 0 < back.count(True) < 250

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 from uuid import UUID
 
 Json = Mapping[str, Any]
@@ -105,12 +105,19 @@ def order_of(payload: str) -> UUID | None:
     return UUID(hex=found["order"]) if found else None
 
 
-def story_of(payload: str) -> str | None:
-    """The `traceparent` in a payload of the form `<order hex>.<invoice hex>.<span hex>`; others name no story."""
+class Place(NamedTuple):
+    """Where in an order's story something came: the span, by its 16 hex digits, that it goes on from."""
+
+    order: UUID
+    span: str
+
+
+def place_of(payload: str) -> Place | None:
+    """What a payload of the form `<order hex>.<invoice hex>.<span hex>` names; others name no story."""
     found = _PAYLOAD.fullmatch(payload)
     if found is None or int(found["order"], 16) == 0 or int(found["span"], 16) == 0:
         return None
-    return f"00-{found['order']}-{found['span']}-01"
+    return Place(UUID(hex=found["order"]), found["span"])
 
 
 def order_in(payload: str) -> UUID | None:

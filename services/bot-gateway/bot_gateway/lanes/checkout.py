@@ -20,7 +20,7 @@ from bot_gateway.people import Person, language_of
 from bot_gateway.store import intake, people, yeses
 from bot_gateway.store.intake import Ended
 from bot_gateway.telegram import is_query_too_old, said
-from bot_gateway.updates import story_of
+from bot_gateway.updates import place_of
 from shared import crash, telemetry
 from shared.bus import Bus
 from shared.contract import Refused
@@ -69,7 +69,7 @@ class CheckoutLane:
         """An answer that does not get through is tried again when the lease is over, until the query is too old."""
         try:
             query = json.loads(row["body"])["pre_checkout_query"]
-            story = story_of(str(query.get("invoice_payload", "")))
+            story = telemetry.story_at(place_of(str(query.get("invoice_payload", ""))))
             with telemetry.span("pre-checkout", following=story, kind=SpanKind.CONSUMER):
                 ended = await self._ended(row, query)
                 async with self.database.transaction() as tx:

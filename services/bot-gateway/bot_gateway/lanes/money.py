@@ -12,7 +12,7 @@ from bot_gateway.lanes import Bells
 from bot_gateway.metrics import UPDATES
 from bot_gateway.store import intake, people, yeses
 from bot_gateway.telegram import said
-from bot_gateway.updates import Report, order_of, report_from, story_of
+from bot_gateway.updates import Report, order_of, place_of, report_from
 from shared import crash, telemetry
 from shared.contract import derived_id
 from shared.db import Database, database_is_to_blame
@@ -55,7 +55,9 @@ class MoneyLane:
             if not rows:
                 return 0
             reports, unreadable = _read({row["seq"]: row["body"] for row in rows})
-            with telemetry.batch(SPAN, [story_of(report.payload) for report in reports.values()]) as events:
+            with telemetry.batch(
+                SPAN, [telemetry.story_at(place_of(report.payload)) for report in reports.values()]
+            ) as events:
                 stories = {seq: event.trace for seq, event in zip(reports, events, strict=True)}
                 payers = await people.persons_by_telegram([report.payer for report in reports.values()], tx)
                 now = await tx.now()

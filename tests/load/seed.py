@@ -1,0 +1,172 @@
+"""People, orders and invoices in any number, written as the services themselves would leave them, in seconds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from bot_gateway.people import code_of
+from payments.confirmation import payload_of
+from shared.contract import derived_id
+from shared.facts import PaymentReported
+
+PAYERS_PER_PARTNER = 10
+PRICE_MINOR = 14_900
+STARS = 99
+TELEGRAM_IDS_FROM = 100_000_000
+
+SEEDED = ("payments.orders", "payments.invoices", "referrals.people", "referrals.partners", "referrals.invitations")
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)  # When all of it was done; nothing here depends on how long ago that is.
+
+
+@dataclass(frozen=True)
+class Sale:
+    """One person with an open order: paid, it rewards `partner` and gives access."""
+
+    number: int
+    person: UUID
+    partner: UUID
+    order: UUID
+    invoice: UUID
+
+    @property
+    def telegram_id(self) -> int:
+        return TELEGRAM_IDS_FROM + self.number
+
+    @property
+    def trace(self) -> str:
+        """The story that the order's screen would have begun; its flags say that it is recorded."""
+        return f"00-{self.order.hex}-{self.invoice.hex[:16]}-01"
+
+    @property
+    def payload(self) -> str:
+        return payload_of(self.order, self.invoice, self.trace)
+
+    @property
+    def charge(self) -> str:
+        return f"stx_{self.order.hex}"
+
+    @property
+    def receipt(self) -> UUID:
+        return derived_id("receipt", "telegram_stars", self.charge)
+
+    def report(self, at: datetime) -> PaymentReported:
+        """The fact that bot-gateway tells when Telegram says that this was paid."""
+        return PaymentReported.because(
+            f"telegram_stars:{self.charge}",
+            about=self.person,
+            at=at,
+            trace=self.trace,
+            acquirer="telegram_stars",
+            charge=self.charge,
+            payer=self.person,
+            payload=self.payload,
+            currency="XTR",
+            amount_minor=STARS,
+            paid_at=at,
+        )
+
+
+def sales(count: int, *, seed: int, first: int = 0) -> list[Sale]:
+    """The same for the same seed. Ten payers share a partner, so that no partner's lock is what is measured."""
+    random = Random(seed)
+
+    def drawn() -> UUID:
+        return UUID(int=random.getrandbits(128), version=4)
+
+    partners = [drawn() for _ in range(-(-count // PAYERS_PER_PARTNER))]
+    return [
+        Sale(first + place, drawn(), partners[place // PAYERS_PER_PARTNER], drawn(), drawn()) for place in range(count)
+    ]
+
+
+async def seed(dsn: str, sold: Sequence[Sale], *, bot: bool = False) -> None:
+    """Write the people, their invitations and their open orders, over a superuser's connection."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        await _copy(connection, "payments", "orders", _orders(sold))
+        await _copy(connection, "payments", "invoices", _invoices(sold))
+        await _copy(connection, "referrals", "people", _roll(sold))
+        await _copy(connection, "referrals", "partners", ({"person": person} for person in _partners(sold)))
+        await _copy(connection, "referrals", "invitations", _invitations(sold))
+        if bot:
+            await _copy(connection, "bot", "people", _acquaintances(sold))
+        # Only what has rows: a table that is known to be empty is scanned as one, for as long as a plan is kept.
+        for table in SEEDED:
+            await connection.execute(f"analyze {table}")
+    finally:
+        await connection.close()
+
+
+async def _copy(connection: Any, schema: str, table: str, rows: Iterator[dict[str, object]]) -> None:
+    first = next(rows)
+    records = [tuple(first.values()), *(tuple(row.values()) for row in rows)]
+    await connection.copy_records_to_table(table, schema_name=schema, columns=list(first), records=records)
+
+
+def _partners(sold: Sequence[Sale]) -> list[UUID]:
+    return list(dict.fromkeys(sale.partner for sale in sold))
+
+
+def _orders(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
+    placed_at = datetime.now(UTC)
+    for sale in sold:
+        yield {
+            "id": sale.order,
+            "person": sale.person,
+            "what": "subscription",
+            "plan": "basic",
+            "months": 1,
+            "devices": 5,
+            "node_group": "default",
+            "list_month_minor": PRICE_MINOR,
+            "price_minor": PRICE_MINOR,
+            "placed_at": placed_at,
+            "honoured_until": placed_at + timedelta(days=30),
+            "trace": sale.trace,
+        }
+
+
+def _invoices(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
+    opened_at = datetime.now(UTC)
+    for sale in sold:
+        yield {
+            "id": sale.invoice,
+            "order_id": sale.order,
+            "way": "stars",
+            "asked_minor": STARS,
+            "asked_currency": "XTR",
+            "opened_at": opened_at,
+            "expires_at": opened_at + timedelta(minutes=30),
+        }
+
+
+def _roll(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
+    for partner in _partners(sold):
+        yield {"person": partner, "partner": None, "started_at": NOW}
+    for sale in sold:
+        yield {"person": sale.person, "partner": sale.partner, "started_at": NOW}
+
+
+def _acquaintances(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
+    """Payers, and partners with numbers of their own, as bot-gateway knows them."""
+    known = [(partner, TELEGRAM_IDS_FROM - 1 - place) for place, partner in enumerate(_partners(sold))]
+    for person, telegram_id in known + [(sale.person, sale.telegram_id) for sale in sold]:
+        yield {
+            "person": person,
+            "telegram_id": telegram_id,
+            "first_name": "Somebody",
+            "language": "en",
+            "code": code_of(person),
+            "started_fact": derived_id("seeded", person),
+        }
+
+
+def _invitations(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
+    for sale in sold:
+        yield {"invitee": sale.person, "state": "registered", "follows": None, "cause": str(sale.person)}
