@@ -14,7 +14,7 @@ from bot_gateway.people import Arrival
 from bot_gateway.receiving import take_in
 from bot_gateway.store import people
 from notifier.answers import answer_deliveries
-from notifier.subscribers import on_payment_confirmed as notifier_hears
+from notifier.subscribers import notifier_tells_confirmed as notifier_hears
 from payments.answers import answer_payment, answer_payments, place_order
 from payments.confirmation import Receipt
 from payments.subscribers import confirm_receipts
