@@ -29,6 +29,12 @@ demo: $(INSTALLED) ## Play a purchase without a browser and prove it; BREAK="--k
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, NATS and Xray
 	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
 
+test-properties: $(INSTALLED) ## Play 20 000 random steps against the real book: repeats, deaths, reordering
+	@HYPOTHESIS_PROFILE=long exec $(BIN)/pytest tests/store/test_money_machine.py
+
+bench: $(INSTALLED) ## Measure speed, latency, memory and start; PART=stories measures one part
+	@exec $(BIN)/python -m tests.load $(PART)
+
 test-browser: $(INSTALLED) ## Play the journeys in a real browser (needs chromium)
 	@exec $(BIN)/pytest tests/browser
 

@@ -8,5 +8,6 @@ pytest_plugins = ["tests.kit.servers", "tests.kit.notifier"]
 
 # The same examples in every run; `HYPOTHESIS_PROFILE=free` searches anew, by hand. No wall clock decides.
 settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("long", derandomize=True, deadline=None)  # More examples, where a test has such.
 settings.register_profile("free", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))

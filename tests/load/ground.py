@@ -5,7 +5,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import asyncpg
 
@@ -17,6 +17,7 @@ from turnpike_local.ports import LOOPBACK, free_port
 from turnpike_local.postgres import Postgres
 from turnpike_local.processes import surroundings
 from turnpike_local.services import SERVICES, Program
+from turnpike_local.stack import Stoppable
 
 # When a row was committed, to the microsecond, is asked of PostgreSQL itself: no measuring stands in the way.
 DURABLE = {"track_commit_timestamp": "on"}
@@ -81,8 +82,22 @@ class Ground:
         self._exits.push_async_callback(program.stop)
         return program
 
-    def connect(self) -> object:
-        return asyncpg.connect(self.postgres.dsn())
+    def also_stop(self, part: Stoppable) -> None:
+        """What else has been started stops with the rest."""
+        self._exits.push_async_callback(part.stop)
+
+    async def fetch(self, sql: str) -> list[Any]:
+        """Ask as the superuser, who may look into every schema."""
+        connection = await asyncpg.connect(self.postgres.dsn())
+        try:
+            rows: list[Any] = await connection.fetch(sql)
+            return rows
+        finally:
+            await connection.close()
+
+    async def analyze(self) -> None:
+        """Let PostgreSQL know what a shop with some history looks like, as it does by itself within a minute."""
+        await self.fetch("analyze")
 
     def cpu_s(self) -> dict[str, float]:
         """Seconds of a processor that each part has used in its life; of one that is shared with others, too."""

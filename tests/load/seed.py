@@ -13,6 +13,7 @@ from bot_gateway.people import code_of
 from payments.confirmation import payload_of
 from shared.contract import derived_id
 from shared.facts import PaymentReported
+from shared.telemetry import Ratio
 
 PAYERS_PER_PARTNER = 10
 PRICE_MINOR = 14_900
@@ -33,15 +34,23 @@ class Sale:
     partner: UUID
     order: UUID
     invoice: UUID
+    partner_number: int
+    sampling: float = 1.0
+    asked_minor: int = STARS
 
     @property
     def telegram_id(self) -> int:
         return TELEGRAM_IDS_FROM + self.number
 
     @property
+    def partner_telegram_id(self) -> int:
+        return TELEGRAM_IDS_FROM - 1 - self.partner_number
+
+    @property
     def trace(self) -> str:
-        """The story that the order's screen would have begun; its flags say that it is recorded."""
-        return f"00-{self.order.hex}-{self.invoice.hex[:16]}-01"
+        """The story that the order's screen would have begun."""
+        kept = Ratio(self.sampling).keeps(self.order.int)
+        return f"00-{self.order.hex}-{self.invoice.hex[:16]}-{'01' if kept else '00'}"
 
     @property
     def payload(self) -> str:
@@ -67,21 +76,32 @@ class Sale:
             payer=self.person,
             payload=self.payload,
             currency="XTR",
-            amount_minor=STARS,
+            amount_minor=self.asked_minor,
             paid_at=at,
         )
 
 
-def sales(count: int, *, seed: int, first: int = 0) -> list[Sale]:
-    """The same for the same seed. Ten payers share a partner, so that no partner's lock is what is measured."""
+def sales(
+    count: int, *, seed: int, first: int = 0, payers_per_partner: int = PAYERS_PER_PARTNER, sampling: float = 1.0
+) -> list[Sale]:
+    """The same for the same seed; `first` keeps several lots apart, `sampling` is the share of recorded stories."""
     random = Random(seed)
 
     def drawn() -> UUID:
         return UUID(int=random.getrandbits(128), version=4)
 
-    partners = [drawn() for _ in range(-(-count // PAYERS_PER_PARTNER))]
+    partners = [drawn() for _ in range(-(-count // payers_per_partner))]
     return [
-        Sale(first + place, drawn(), partners[place // PAYERS_PER_PARTNER], drawn(), drawn()) for place in range(count)
+        Sale(
+            number=first + place,
+            person=drawn(),
+            partner=partners[place // payers_per_partner],
+            order=drawn(),
+            invoice=drawn(),
+            partner_number=first + place // payers_per_partner,
+            sampling=sampling,
+        )
+        for place in range(count)
     ]
 
 
@@ -154,9 +174,9 @@ def _roll(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
 
 
 def _acquaintances(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
-    """Payers, and partners with numbers of their own, as bot-gateway knows them."""
-    known = [(partner, TELEGRAM_IDS_FROM - 1 - place) for place, partner in enumerate(_partners(sold))]
-    for person, telegram_id in known + [(sale.person, sale.telegram_id) for sale in sold]:
+    """As bot-gateway knows payers and partners."""
+    known = {sale.partner: sale.partner_telegram_id for sale in sold} | {sale.person: sale.telegram_id for sale in sold}
+    for person, telegram_id in known.items():
         yield {
             "person": person,
             "telegram_id": telegram_id,

@@ -1,0 +1,115 @@
+"""A Bot API for the measurement alone: it hands out reports of payments and notes when each message arrived.
+
+The sandbox checks all that Telegram would refuse, which is what the tests are for; here that would be measured too.
+"""
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from aiohttp import web
+
+from tests.load.seed import Sale
+from turnpike_local.ports import LOOPBACK, free_port
+
+TOKEN = "42:" + "measured" * 4
+MOST_UPDATES = 100
+POLL_S = 20.0
+KEY = "vless://"
+
+
+class BotApi:
+    """`handed_at` and `key_at` are by Telegram id, `told_at` is of the first message without a key; epoch seconds."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.handed_at: dict[int, float] = {}
+        self.key_at: dict[int, float] = {}
+        self.told_at: dict[int, float] = {}
+        self.messages = 0
+        self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
+        self._unconfirmed: dict[int, tuple[int, dict[str, Any]]] = {}
+        self._last = 0
+        self._arrived = asyncio.Event()
+
+    async def __aenter__(self) -> "BotApi":
+        app = web.Application()
+        app.add_routes([web.post(f"/bot{TOKEN}/{{method}}", self._call)])
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, LOOPBACK, self.port).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"TURNPIKE_BOT_TOKEN": TOKEN, "TURNPIKE_TELEGRAM_API_URL": f"http://{LOOPBACK}:{self.port}"}
+
+    def pay(self, sold: Iterable[Sale]) -> None:
+        """These people have paid: an update for each."""
+        for sale in sold:
+            self._last += 1
+            self._waiting.append((sale.telegram_id, paid(sale, self._last)))
+        self._arrived.set()
+
+    async def _call(self, request: web.Request) -> web.Response:
+        method = request.match_info["method"].lower()
+        body = await _body(request)
+        if method == "getupdates":
+            return _ok(await self._updates(int(body.get("offset") or 0)))
+        if method in ("sendmessage", "editmessagetext"):
+            return _ok(self._note(int(body["chat_id"]), str(body["text"])))
+        if method == "getme":
+            return _ok({"id": 42, "is_bot": True, "first_name": "Turnpike", "username": "turnpike_bot"})
+        return _ok(True)
+
+    async def _updates(self, offset: int) -> list[dict[str, Any]]:
+        self._unconfirmed = {number: kept for number, kept in self._unconfirmed.items() if number >= offset}
+        if not self._waiting and not self._unconfirmed:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(POLL_S):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return []
+        while self._waiting and len(self._unconfirmed) < MOST_UPDATES:
+            telegram_id, update = self._waiting.popleft()
+            self._unconfirmed[update["update_id"]] = (telegram_id, update)
+            self.handed_at.setdefault(telegram_id, time.time())
+        return [update for _, update in self._unconfirmed.values()]
+
+    def _note(self, chat_id: int, text: str) -> dict[str, Any]:
+        self.messages += 1
+        (self.key_at if KEY in text else self.told_at).setdefault(chat_id, time.time())
+        return {"message_id": self.messages, "date": int(time.time()), "chat": {"id": chat_id, "type": "private"}}
+
+
+def paid(sale: Sale, update_id: int) -> dict[str, Any]:
+    """Telegram's update about a successful payment."""
+    person = {"id": sale.telegram_id, "is_bot": False, "first_name": "Somebody", "language_code": "en"}
+    payment = {
+        "currency": "XTR",
+        "total_amount": sale.asked_minor,
+        "invoice_payload": sale.payload,
+        "telegram_payment_charge_id": sale.charge,
+        "provider_payment_charge_id": sale.charge,
+    }
+    message = {"message_id": update_id, "date": int(time.time()), "from": person}
+    message |= {"chat": {"id": sale.telegram_id, "type": "private"}, "successful_payment": payment}
+    return {"update_id": update_id, "message": message}
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    if request.content_type == "application/json":
+        body: dict[str, Any] = await request.json()
+        return body
+    return dict(await request.post())
+
+
+def _ok(result: object) -> web.Response:
+    return web.Response(body=json.dumps({"ok": True, "result": result}), content_type="application/json")
