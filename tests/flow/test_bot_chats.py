@@ -25,7 +25,17 @@ from shared.bus import Bus
 from shared.commands import PlaceOrder
 from shared.contract import Refused
 from shared.db import Database
-from shared.questions import Access, AskAudit, AskCheckout, AskOutlook, AskRecipient, Checkout, Key, Outlook
+from shared.questions import (
+    Access,
+    AskAudit,
+    AskCheckout,
+    AskOutlook,
+    AskReceipts,
+    AskRecipient,
+    Checkout,
+    Key,
+    Outlook,
+)
 from tests.kit.bot import (
     BOT,
     LINK,
@@ -568,6 +578,23 @@ async def test_the_balance_says_what_is_held_owed_and_why(shop: Shop) -> None:
     assert "Balance: 64.90 ₽" in text
     assert "Owed: 7 ₽" in text
     assert "+14.90 ₽  share of a friend’s payment" in text
+
+
+@pytest.mark.parametrize("typed", ["/support", "/paysupport"])
+async def test_whoever_asks_about_a_payment_is_answered_also_before_the_offer_and_while_payments_is_down(
+    shop: Shop, typed: str
+) -> None:
+    """R-30: Telegram wants /paysupport of a bot that takes Stars."""
+    ann = await shop.people.new_person("Ann")
+    await ann.say("/start")
+    await ann.hears("Welcome to Turnpike")
+    await ann.say(typed)
+    assert (await ann.hears("Your last payments")).code == ["stxpaid"]
+    shop.owners.silent.add(AskReceipts.topic)
+    await ann.say(typed)
+    await ann.hears("Your payments cannot be shown right now")
+    await ann.press("Back")
+    await ann.hears("Welcome to Turnpike")
 
 
 async def test_a_name_full_of_markup_breaks_nothing(shop: Shop) -> None:

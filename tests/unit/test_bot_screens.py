@@ -21,7 +21,20 @@ from bot_gateway.buttons import Pay
 from bot_gateway.chats import COMMANDS
 from bot_gateway.screens import Say, Screen
 from shared.commands import Invoice
-from shared.questions import Access, Balance, BalanceLine, Checkout, Invitations, Key, Outlook, Plan, Plans, Price
+from shared.questions import (
+    Access,
+    Balance,
+    BalanceLine,
+    Checkout,
+    Invitations,
+    Key,
+    Outlook,
+    Plan,
+    Plans,
+    Price,
+    ReceiptLine,
+    Receipts,
+)
 from shared.texts import LANGUAGES, Texts
 
 NOW = datetime(2026, 11, 22, 21, 13, tzinfo=UTC)
@@ -52,6 +65,7 @@ BALANCE = Balance(
 )
 INVITATIONS = Invitations(invited=3, paying=2, earned_minor=1490, percent=10, next_level_at=25, next_percent=25)
 OUTLOOK = Outlook(effect="converts", plan="basic", converted_hours=257, ends_at=NOW)
+PAID = Receipts(lines=(ReceiptLine(charge="stx<1>", paid_at=NOW, currency="XTR", amount_minor=1529),))
 KEY = Key(link="vless://8d4f@host:443?security=reality&sni=x<y", ends_at=NOW)
 
 SCREENS: dict[str, Callable[[Say], Screen]] = {
@@ -87,6 +101,10 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
     "friends at the top": lambda say: screens.friends(
         INVITATIONS.model_copy(update={"next_level_at": None, "next_percent": None}), "https://t.me/b?start=r_x", say
     ),
+    "support": lambda say: screens.support("@turnpike_help", PAID, say),
+    "support of nobody": lambda say: screens.support(None, PAID, say),
+    "support before the first payment": lambda say: screens.support(None, Receipts(lines=()), say),
+    "support without payments": lambda say: screens.support("@turnpike_help", None, say),
     "trouble": lambda say: screens.trouble("pay:plus:12:stars:x", say),
 }
 
@@ -139,6 +157,20 @@ def test_what_the_present_access_becomes_is_shown_before_paying() -> None:
     assert "Another plan replaces it" in screens.invoice(PLACED, None, "https://t.me/$x", saying("en")).text
     little = OUTLOOK.model_copy(update={"converted_hours": 1})
     assert "becomes 1 hour of Plus" in screens.ways(PLAN, PLAN.prices[0], little, uuid4(), saying("en")).text
+
+
+def test_support_names_whom_to_write_to_and_what_to_name() -> None:
+    """R-30: an @username is a link; without a contact nobody is sent anywhere."""
+    shown = screens.support("@turnpike_help", PAID, saying("en"))
+    assert "Write to @turnpike_help." in shown.text
+    assert "<code>stx&lt;1&gt;</code>" in shown.text
+    assert shown.rows[0][0].url == "https://t.me/turnpike_help"
+    assert screens.support("https://help.example.org/vpn", PAID, saying("en")).rows[0][0].url == (
+        "https://help.example.org/vpn"
+    )
+    nobody = screens.support(None, PAID, saying("en"))
+    assert "has not named a contact" in nobody.text
+    assert [button.url for row in nobody.rows for button in row] == [None]
 
 
 def test_days_left_are_rounded_up_and_never_below_zero() -> None:

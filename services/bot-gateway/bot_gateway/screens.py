@@ -12,7 +12,7 @@ from bot_gateway.buttons import Accept, Go, Hide, Pay, PickPeriod, PickPlan, Pla
 from bot_gateway.people import OFFER_VERSION
 from shared.commands import Invoice
 from shared.money import shown
-from shared.questions import Access, Balance, Invitations, Key, Outlook, Plan, Plans, Price
+from shared.questions import Access, Balance, Invitations, Key, Outlook, Plan, Plans, Price, Receipts
 
 
 class Say(Protocol):
@@ -83,7 +83,7 @@ def menu(say: Say) -> Screen:
         say("menu"),
         [to(say("button-access"), Go(to="my_access")), to(say("button-buy"), Go(to="buy"))],
         [to(say("button-balance"), Go(to="balance")), to(say("button-friends"), Go(to="friends"))],
-        [to(say("button-language"), Go(to="language"))],
+        [to(say("button-support"), Go(to="support")), to(say("button-language"), Go(to="language"))],
     )
 
 
@@ -103,6 +103,32 @@ def terms(say: Say, *, accepted: bool) -> Screen:
 
 def privacy(say: Say) -> Screen:
     return screen(say("privacy"), [to(say("button-terms"), Go(to="terms")), *back(say)])
+
+
+def support(contact: str | None, paid: Receipts | None, say: Say) -> Screen:
+    """Whom to write to, if the operator named somebody, and what to name; `paid` is None where nobody can say."""
+    parts = [say("support-contact", contact=contact) if contact else say("support-nobody")]
+    if paid is None:
+        parts.append(say("support-payments-unknown"))
+    elif paid.lines:
+        lines = [
+            say(
+                "support-payment",
+                day=day_of(line.paid_at),
+                amount=shown(line.amount_minor, line.currency),
+                charge=line.charge,
+            )
+            for line in paid.lines
+        ]
+        parts.append("\n".join([say("support-payments"), *lines]))
+    else:
+        parts.append(say("support-no-payments"))
+    write = [Button(plain(say("button-write")), url=address_of(contact))] if contact else []
+    return screen("\n\n".join(parts), write, back(say))
+
+
+def address_of(contact: str) -> str:
+    return f"https://t.me/{contact[1:]}" if contact.startswith("@") else contact
 
 
 # Buying: plan, period, way, invoice

@@ -1,11 +1,11 @@
 """The table of contents of payments: what it hears, answers and obeys."""
 
-from payments.answers import answer_balance, answer_book, answer_checkout, answer_plans, place_order
+from payments.answers import answer_balance, answer_book, answer_checkout, answer_plans, answer_receipts, place_order
 from payments.audit import answer_audit
 from payments.settings import Settings
 from payments.subscribers import on_payment_reported, on_reward_earned
 from shared.commands import PlaceOrder
-from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans
+from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans, AskReceipts
 from shared.service import Service
 from shared.settings import read_settings
 
@@ -17,6 +17,7 @@ def build(settings: Settings | None = None) -> Service:
     service.answers(AskPlans, answer_plans)
     service.answers(AskCheckout, answer_checkout)
     service.answers(AskBalance, answer_balance)
+    service.answers(AskReceipts, answer_receipts)
     service.answers(AskBook, answer_book)
     service.answers(AskAudit.of("payments"), answer_audit)
     service.obeys(PlaceOrder, place_order)

@@ -33,6 +33,26 @@ privacy =
     • We keep what you bought, when, and by whose invitation you came.
     • On the VPN servers you are a random number without a name.
 
+support-contact =
+    💬 <b>Support</b>
+
+    Write to { $contact }. If it is about a payment, please name its id.
+
+support-nobody =
+    💬 <b>Support</b>
+
+    The owner of this shop has not named a contact yet. Please keep the ids of your payments: each of them can be found by its id.
+
+support-payments = <b>Your last payments</b>
+
+support-payment =
+    { $day }, { $amount }
+    <code>{ $charge }</code>
+
+support-no-payments = You have not paid for anything here yet.
+
+support-payments-unknown = Your payments cannot be shown right now. Telegram lists them too, with their ids: Settings, My Stars.
+
 buy-plan =
     🛒 <b>Buy access</b>
 
@@ -199,6 +219,8 @@ button-access = 🔑 My access
 button-buy = 🛒 Buy
 button-balance = 💰 Balance
 button-friends = 🤝 Invite friends
+button-support = 💬 Support
+button-write = ✍️ Write to support
 button-language = 🌐 Language · Язык
 button-back = ← Back
 button-menu = ☰ Menu
@@ -243,5 +265,7 @@ checkout-refused = { $reason ->
 # The menu of commands
 
 command-start = Menu
+command-support = Support
+command-paysupport = Questions about a payment
 command-terms = Terms
 command-privacy = What is kept about you

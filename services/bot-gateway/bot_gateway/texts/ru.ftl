@@ -33,6 +33,26 @@ privacy =
     • Мы храним, что и когда вы купили и по чьему приглашению пришли.
     • На серверах VPN вы — случайный номер без имени.
 
+support-contact =
+    💬 <b>Поддержка</b>
+
+    Напишите { $contact }. Если вопрос о платеже, укажите, пожалуйста, его номер.
+
+support-nobody =
+    💬 <b>Поддержка</b>
+
+    Владелец этого магазина пока не указал, кому писать. Сохраните номера своих платежей: по номеру можно найти любой из них.
+
+support-payments = <b>Ваши последние платежи</b>
+
+support-payment =
+    { $day }, { $amount }
+    <code>{ $charge }</code>
+
+support-no-payments = Вы здесь пока ничего не оплачивали.
+
+support-payments-unknown = Сейчас ваши платежи показать не получается. Они с номерами есть и в Telegram: «Настройки», «Мои звёзды».
+
 buy-plan =
     🛒 <b>Купить доступ</b>
 
@@ -205,6 +225,8 @@ button-access = 🔑 Мой доступ
 button-buy = 🛒 Купить
 button-balance = 💰 Баланс
 button-friends = 🤝 Пригласить друзей
+button-support = 💬 Поддержка
+button-write = ✍️ Написать в поддержку
 button-language = 🌐 Язык · Language
 button-back = ← Назад
 button-menu = ☰ Меню
@@ -249,5 +271,7 @@ checkout-refused = { $reason ->
 # Меню команд
 
 command-start = Меню
+command-support = Поддержка
+command-paysupport = Вопрос о платеже
 command-terms = Условия
 command-privacy = Что мы о вас храним
