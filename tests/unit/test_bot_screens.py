@@ -150,7 +150,7 @@ def test_the_pay_sheet_keeps_telegrams_bounds(language: str, plan: str) -> None:
 def test_what_the_present_access_becomes_is_shown_before_paying() -> None:
     """N-18: the plan that ends, what its paid time becomes, and until when; in words where nobody could say."""
     offered = screens.ways(PLAN, PLAN.prices[0], OUTLOOK, uuid4(), saying("en")).text
-    assert "You have Basic now. It changes to Plus as soon as you pay" in offered
+    assert "You have Basic now. As soon as you pay, it changes to Plus." in offered
     assert "becomes 10 days 17 hours of Plus" in offered
     assert "until 22 November 2026, 21:13 UTC" in offered
     assert "10 дней 17 часов" in screens.invoice(PLACED, OUTLOOK, "https://t.me/$x", saying("ru")).text
@@ -251,8 +251,11 @@ def test_every_message_that_is_shown_exists_and_every_one_that_exists_is_shown()
 
 
 def test_money_and_dates_are_written_for_people() -> None:
-    assert screens.signed(1490).replace("\u00a0", " ") == "+14.90 ₽"
-    assert screens.signed(-14900).replace("\u00a0", " ") == "−149 ₽"
+    lines = {language: screens.balance(BALANCE, saying(language)).text.replace("\u00a0", " ") for language in LANGUAGES}
+    assert "+149 ₽" in lines["en"]
+    assert "−149 ₽" in lines["en"]
+    assert "Balance: 64.90 ₽" in lines["en"]
+    assert "Баланс: 64,90 ₽" in lines["ru"]
     assert "22 November 2026, 21:13 UTC" in screens.key(KEY, saying("en")).text
     assert "22 ноября 2026, 21:13 UTC" in screens.key(KEY, saying("ru")).text
 

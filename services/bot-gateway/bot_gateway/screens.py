@@ -11,7 +11,7 @@ from uuid import UUID
 from bot_gateway.buttons import Accept, Go, Hide, Pay, PickPeriod, PickPlan, Place, Speak
 from bot_gateway.people import OFFER_VERSION
 from shared.commands import Invoice
-from shared.money import shown
+from shared.money import Money
 from shared.questions import Access, Balance, Invitations, Key, Outlook, Plan, Plans, Price, Receipts
 
 
@@ -115,7 +115,7 @@ def support(contact: str | None, paid: Receipts | None, say: Say) -> Screen:
             say(
                 "support-payment",
                 day=day_of(line.paid_at),
-                amount=shown(line.amount_minor, line.currency),
+                amount=Money(line.amount_minor, line.currency),
                 charge=line.charge,
             )
             for line in paid.lines
@@ -141,12 +141,12 @@ def plans(offered: Plans, say: Say) -> Screen:
 
 def plan_line(plan: Plan, say: Say) -> str:
     cheapest_minor = min(price.price_minor for price in plan.prices)
-    return say("button-plan", plan=plan.plan, devices=plan.devices, price=shown(cheapest_minor))
+    return say("button-plan", plan=plan.plan, devices=plan.devices, price=Money(cheapest_minor))
 
 
 def periods(plan: Plan, say: Say) -> Screen:
     rows = [
-        [to(say("button-period", months=price.months, price=shown(price.price_minor)), pick_period(plan, price))]
+        [to(say("button-period", months=price.months, price=Money(price.price_minor)), pick_period(plan, price))]
         for price in plan.prices
     ]
     return screen(say("buy-period", plan=plan.plan, devices=plan.devices), *rows, back(say, "buy"))
@@ -159,10 +159,10 @@ def pick_period(plan: Plan, price: Price) -> PickPeriod:
 def ways(plan: Plan, price: Price, outlook: Outlook | None, command: UUID, say: Say) -> Screen:
     """`command` becomes the order's id: whoever draws this screen offers one order, however often it is tapped."""
     stars = Pay.drawn(command, plan=plan.plan, months=price.months, way="stars")
-    wanted = say("buy-order", plan=plan.plan, months=price.months, price=shown(price.price_minor))
+    wanted = say("buy-order", plan=plan.plan, months=price.months, price=Money(price.price_minor))
     return screen(
         "\n\n".join([wanted, becoming(plan.plan, outlook, say), say("buy-way")]),
-        [to(say("button-way-stars", stars=shown(price.stars, "XTR")), stars)],
+        [to(say("button-way-stars", stars=Money(price.stars, "XTR")), stars)],
         [to(say("button-back"), PickPlan(plan=plan.plan))],
     )
 
@@ -184,17 +184,17 @@ def becoming(plan: str, outlook: Outlook | None, say: Say) -> str:
 
 
 def invoice(placed: Invoice, outlook: Outlook | None, link: str, say: Say) -> Screen:
-    wanted = say("buy-order", plan=placed.plan, months=placed.months, price=shown(placed.price_minor))
+    wanted = say("buy-order", plan=placed.plan, months=placed.months, price=Money(placed.price_minor))
     ready = say("buy-invoice", until=time_of(placed.expires_at))
     text = "\n\n".join([wanted, becoming(placed.plan, outlook, say), ready])
-    pay = Button(plain(say("button-pay", asked=shown(placed.asked_minor, placed.currency))), url=link)
+    pay = Button(plain(say("button-pay", asked=Money(placed.asked_minor, placed.currency))), url=link)
     return screen(text, [pay], [to(say("button-back"), Go(to="buy"))])
 
 
 def paid(amount_minor: int, currency: str, say: Say) -> Screen:
     """Where the invoice was. Nothing is promised here: what was bought comes in a message of its own."""
     return screen(
-        say("buy-paid", asked=shown(amount_minor, currency)),
+        say("buy-paid", asked=Money(amount_minor, currency)),
         [to(say("button-access"), Go(to="my_access")), to(say("button-menu"), Go(to="menu"))],
     )
 
@@ -263,15 +263,15 @@ def qr_caption(held: Key, say: Say) -> Screen:
 def balance(held: Balance, say: Say) -> Screen:
     standing = say(
         "balance",
-        total=shown(held.wallet_minor + held.earned_minor),
-        wallet=shown(held.wallet_minor),
-        earned=shown(held.earned_minor),
-        withdrawable=shown(held.withdrawable_minor),
+        total=Money(held.wallet_minor + held.earned_minor),
+        wallet=Money(held.wallet_minor),
+        earned=Money(held.earned_minor),
+        withdrawable=Money(held.withdrawable_minor),
     )
     if held.owed_minor:
-        standing += "\n" + say("balance-owed", owed=shown(held.owed_minor))
+        standing += "\n" + say("balance-owed", owed=Money(held.owed_minor))
     lines = [
-        say("balance-line", day=day_of(line.at), amount=signed(line.amount_minor), reason=line.reason)
+        say("balance-line", day=day_of(line.at), amount=Money(line.amount_minor, signed=True), reason=line.reason)
         for line in held.lines
     ]
     lately = "\n".join([say("balance-lines"), *lines]) if lines else ""
@@ -285,7 +285,7 @@ def friends(standing: Invitations, link: str, say: Say) -> Screen:
             "friends-so-far",
             invited=standing.invited,
             paying=standing.paying,
-            earned=shown(standing.earned_minor),
+            earned=Money(standing.earned_minor),
         ),
     ]
     if standing.next_level_at is not None and standing.next_percent is not None:
@@ -316,7 +316,3 @@ def day_of(at: datetime) -> str:
 
 def time_of(at: datetime) -> str:
     return f"{at.astimezone(UTC):%H:%M} UTC"
-
-
-def signed(amount_minor: int) -> str:
-    return f"+{shown(amount_minor)}" if amount_minor > 0 else shown(amount_minor)
