@@ -100,6 +100,28 @@ class AskBalance(Question[Balance]):
     person: UUID
 
 
+class ReceiptLine(Value):
+    charge: str
+    """The payment's id as whoever took the money calls it."""
+    paid_at: datetime
+    currency: str
+    amount_minor: int
+
+
+class Receipts(Value):
+    lines: tuple[ReceiptLine, ...]
+    """The newest first, at most 3."""
+
+
+class AskReceipts(Question[Receipts]):
+    """What a person paid lately: what he names when he asks about a payment."""
+
+    topic = "payments.receipts"
+    answer = Receipts
+
+    person: UUID
+
+
 class BookLine(Value):
     account: str
     currency: str
@@ -228,6 +250,7 @@ QUESTIONS: tuple[type[Question[Any]], ...] = (
     AskPlans,
     AskCheckout,
     AskBalance,
+    AskReceipts,
     AskBook,
     AskInvitations,
     AskAccess,

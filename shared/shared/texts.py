@@ -7,6 +7,8 @@ from typing import Any
 
 from fluent.runtime import FluentBundle, FluentResource
 
+from shared.money import Money
+
 LANGUAGES = ("ru", "en")
 
 
@@ -15,7 +17,7 @@ class TextMissingError(KeyError):
 
 
 class Texts:
-    """The catalogue `texts/<language>.ftl` of a package. Arguments are escaped for Telegram's HTML."""
+    """The catalogue `texts/<language>.ftl` of a package. Strings are escaped for Telegram's HTML, money written out."""
 
     def __init__(self, package: str) -> None:
         self.package = package
@@ -36,8 +38,15 @@ class Texts:
         value = bundle.get_message(key).value if bundle.has_message(key) else None
         if value is None:
             raise TextMissingError(f"{self.package}/{language}: {key}")
-        safe = {name: escape(given) if isinstance(given, str) else given for name, given in arguments.items()}
+        safe = {name: written(given, language) for name, given in arguments.items()}
         text, errors = bundle.format_pattern(value, safe)
         if errors:
             raise TextMissingError(f"{self.package}/{language}: {key}: {errors}")
         return str(text)
+
+
+def written(given: Any, language: str) -> Any:
+    """An argument as the catalogue takes it: numbers stay numbers, by which plurals are chosen."""
+    if isinstance(given, Money):
+        return given.shown(language)
+    return escape(given) if isinstance(given, str) else given

@@ -25,7 +25,17 @@ from shared.bus import Bus
 from shared.commands import PlaceOrder
 from shared.contract import Refused
 from shared.db import Database
-from shared.questions import Access, AskAudit, AskCheckout, AskOutlook, AskRecipient, Checkout, Key, Outlook
+from shared.questions import (
+    Access,
+    AskAudit,
+    AskCheckout,
+    AskOutlook,
+    AskReceipts,
+    AskRecipient,
+    Checkout,
+    Key,
+    Outlook,
+)
 from tests.kit.bot import (
     BOT,
     LINK,
@@ -96,7 +106,7 @@ async def test_the_first_start_of_a_life_is_told_once_with_its_inviter(shop: Sho
     """D-04, S-11: the code is resolved where it is owned; what was typed rides along."""
     ann = await shop.newcomer("Ann")
     await ann.press("Invite")
-    link = (await ann.hears("You get 10 % of what they pay")).code[0]
+    link = (await ann.hears("You get 10% of what they pay")).code[0]
     payload = link.partition("start=")[2]
     bob = await shop.people.new_person("Bob")
     for _ in range(3):
@@ -262,16 +272,16 @@ async def test_payments_away_is_a_kind_no_within_three_seconds_and_no_charge(sho
     assert asyncio.get_running_loop().time() - began < 3
     assert paid.charge is None
     assert paid.error is not None
-    assert paid.error.startswith("We cannot take a payment just now. Nothing was charged.")
+    assert paid.error.startswith("We cannot take payments right now. Nothing was charged.")
     await until(lambda: _refused(shop, "charge", "away"))
 
 
 @pytest.mark.parametrize(
     ("reason", "sentence"),
     [
-        ("invoice_expired", "This invoice ran out."),
+        ("invoice_expired", "This invoice has expired."),
         ("invoice_superseded", "There is a newer invoice for this order."),
-        ("order_closed", "This order is paid or closed already."),
+        ("order_closed", "This order is already paid or closed."),
         ("not_yours", "This invoice belongs to somebody else."),
     ],
 )
@@ -293,12 +303,14 @@ async def test_of_three_pay_sheets_of_one_invoice_one_is_charged(shop: Shop) -> 
     sheets = [await open_sheet(ann) for _ in range(3)]
     paid = await asyncio.gather(*(ann.pay_invoice(sheet) for sheet in sheets))
     assert [one.paid for one in paid].count(True) == 1
-    assert all(one.error.startswith(("This order is being paid", "This order is paid")) for one in paid if one.error)
+    assert all(
+        one.error.startswith(("This order is being paid", "This order is already paid")) for one in paid if one.error
+    )
     await until(lambda: _are(shop, "bot.payment.reported", 1))
     await shop.database.execute("update yeses set said_at = said_at - interval '1 hour'")
     late = await ann.pay_invoice(sheets[0])
     assert late.error is not None, "the charge was reported, however long payments needs"
-    assert late.error.startswith("This order is paid or closed already.")
+    assert late.error.startswith("This order is already paid or closed.")
 
 
 async def test_a_yes_that_no_charge_follows_keeps_its_invoice_for_a_minute_only(shop: Shop) -> None:
@@ -311,7 +323,7 @@ async def test_a_yes_that_no_charge_follows_keeps_its_invoice_for_a_minute_only(
     await until(lambda: _all_is_done(shop))
     refused = await ann.pay()
     assert refused.error is not None
-    assert refused.error.startswith("This order is being paid at this moment")
+    assert refused.error.startswith("This order is being paid right now")
     await shop.database.execute("update yeses set said_at = said_at - interval '60 seconds'")
     assert (await ann.pay()).paid
 
@@ -346,7 +358,7 @@ async def test_a_stale_or_forged_button_gets_one_sentence_and_the_present_screen
     menu = await ann.hears("What would you like to do?")
     await ann.press_data(menu.id, data)
     await ann.wait_for(
-        lambda chat: any("out of date" in toast["text"] or "not sold" in toast["text"] for toast in chat.toasts)
+        lambda chat: any("out of date" in toast["text"] or "no longer sold" in toast["text"] for toast in chat.toasts)
     )
     await until(lambda: _one_is_refused(shop))
     assert shop.owners.orders == {}
@@ -379,7 +391,7 @@ async def test_an_invoice_that_ran_out_is_replaced_by_a_new_offer(shop: Shop) ->
     await ann.press("1 month")
     old = await ann.button("Stars")
     await ann.press_at(old)
-    await ann.wait_for(lambda chat: any("ran out" in toast["text"] for toast in chat.toasts))
+    await ann.wait_for(lambda chat: any("expired" in toast["text"] for toast in chat.toasts))
     shop.owners.invoice_lives = timedelta(minutes=30)
     await ann.wait_for(lambda chat: (fresh := chat.button("Stars")) is not None and fresh.data != old.data)
     await ann.press("Stars")
@@ -537,7 +549,7 @@ async def test_the_terms_lead_back_to_where_one_came_from(shop: Shop) -> None:
     ann = await shop.people.new_person("Ann")
     await ann.say("/start")
     await ann.press("Terms")
-    await ann.hears("It is for yourself")
+    await ann.hears("It is for you alone")
     await ann.press("Privacy")
     await ann.hears("On the VPN servers")
     await ann.press("Back")
@@ -570,11 +582,28 @@ async def test_the_balance_says_what_is_held_owed_and_why(shop: Shop) -> None:
     assert "+14.90 ₽  share of a friend’s payment" in text
 
 
+@pytest.mark.parametrize("typed", ["/support", "/paysupport"])
+async def test_whoever_asks_about_a_payment_is_answered_also_before_the_offer_and_while_payments_is_down(
+    shop: Shop, typed: str
+) -> None:
+    """R-30: Telegram wants /paysupport of a bot that takes Stars."""
+    ann = await shop.people.new_person("Ann")
+    await ann.say("/start")
+    await ann.hears("Welcome to Turnpike")
+    await ann.say(typed)
+    assert (await ann.hears("Your last payments")).code == ["stxpaid"]
+    shop.owners.silent.add(AskReceipts.topic)
+    await ann.say(typed)
+    await ann.hears("Your payments cannot be shown right now")
+    await ann.press("Back")
+    await ann.hears("Welcome to Turnpike")
+
+
 async def test_a_name_full_of_markup_breaks_nothing(shop: Shop) -> None:
     """N-10: whatever people call themselves."""
     odd = await shop.newcomer("<b>&lt;Ann</i> \u202e{ $x }")
     await odd.press("Invite")
-    await odd.hears("You get 10 % of what they pay")
+    await odd.hears("You get 10% of what they pay")
 
 
 async def test_whoever_blocks_us_is_unreachable_until_he_lets_us_in_again(shop: Shop) -> None:

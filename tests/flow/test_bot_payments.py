@@ -65,7 +65,7 @@ async def test_a_paid_order_cannot_be_paid_again_by_a_pay_sheet_that_is_still_op
     again = await ann.pay_invoice(sheet)
     assert again.charge is None
     assert again.error is not None
-    assert again.error.startswith("This order is paid or closed already. Nothing was charged.")
+    assert again.error.startswith("This order is already paid or closed. Nothing was charged.")
     await until(till.has_refused)  # Telegram is answered first, within its time; the row comes behind.
     refused = await till.chats.fetch("select what, reason from refusals")
     assert [tuple(row) for row in refused] == [("charge", "order_closed")]

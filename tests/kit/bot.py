@@ -27,6 +27,7 @@ from shared.questions import (
     AskKey,
     AskOutlook,
     AskPlans,
+    AskReceipts,
     Balance,
     BalanceLine,
     Checkout,
@@ -36,6 +37,8 @@ from shared.questions import (
     Plan,
     Plans,
     Price,
+    ReceiptLine,
+    Receipts,
 )
 from shared.service import Service
 from turnpike_local.ports import free_port
@@ -102,6 +105,13 @@ class Owners:
             Plan(plan="basic", devices=5, traffic_bytes=None, prices=(Price(months=1, price_minor=14900, stars=99),)),
         )
         self.checkout = Checkout(ok=True, reason=None)
+        self.receipts = Receipts(
+            lines=(
+                ReceiptLine(
+                    charge="stxpaid", paid_at=datetime(2026, 11, 22, tzinfo=UTC), currency="XTR", amount_minor=9
+                ),
+            )
+        )
         self.access = Access(state="none")
         self.outlook = Outlook(
             effect="begins", plan=None, converted_hours=0, ends_at=datetime(2026, 12, 22, tzinfo=UTC)
@@ -118,6 +128,7 @@ class Owners:
                 withdrawable_minor=0,
                 lines=(BalanceLine(at=datetime(2026, 11, 22, tzinfo=UTC), reason="reward", amount_minor=1490),),
             ),
+            AskReceipts: lambda _: self.receipts,
             AskInvitations: lambda _: Invitations(
                 invited=3, paying=2, earned_minor=1490, percent=10, next_level_at=25, next_percent=25
             ),

@@ -13,6 +13,7 @@ from aiogram import Bot
 from structlog.testing import capture_logs
 
 from bot_gateway.lanes import Bells
+from bot_gateway.pace import Pace
 from bot_gateway.polling import Poller
 from bot_gateway.receiving import take_in
 from bot_gateway.store import intake
@@ -42,11 +43,8 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def bot(sandbox: Sandbox) -> AsyncIterator[Bot]:
-    async def at_once() -> None:
-        return None
-
-    bot = open_bot(TOKEN, sandbox.url, at_once)
+async def bot(sandbox: Sandbox, database: Database) -> AsyncIterator[Bot]:
+    bot = open_bot(TOKEN, sandbox.url, Pace(database, 1000))
     yield bot
     await bot.session.close()
 

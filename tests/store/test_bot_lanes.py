@@ -19,6 +19,7 @@ from bot_gateway.lanes import Bells
 from bot_gateway.lanes.chat import ChatLane
 from bot_gateway.lanes.checkout import CheckoutLane
 from bot_gateway.lanes.money import MoneyLane
+from bot_gateway.pace import Pace
 from bot_gateway.people import Arrival
 from bot_gateway.receiving import take_in
 from bot_gateway.store import intake, people
@@ -347,11 +348,8 @@ async def test_a_pre_checkout_older_than_eight_seconds_is_dropped_without_an_ans
 ) -> None:
     """R-05: an answer that Telegram no longer waits for is not given, least of all a yes."""
 
-    async def at_once() -> None:
-        return None
-
     async with Sandbox(tmp_path, TOKEN) as sandbox:
-        bot = open_bot(TOKEN, sandbox.url, at_once)
+        bot = open_bot(TOKEN, sandbox.url, Pace(database, 1000))
         lane = CheckoutLane(database, Bells(), Bus(nats_url, name="unused"), bot, Texts("bot_gateway"))
         await arrive(database, checkout_update(1, query="old"))
         await database.execute("update updates set received_at = now() - interval '9 seconds'")

@@ -214,10 +214,10 @@ async def test_a_partner_hears_of_the_friend_and_of_the_reward(shop: Shop) -> No
     partner, chat = await shop.person()
     async with shop.courier():
         await shop.hear(notifier_tells_registered, registered(partner))
-        await chat.hears("A friend came")
+        await chat.hears("A friend has joined")
         await shop.hear(notifier_tells_rewards, rewarded(partner))
         await shop.time_passes(1)
-        assert "24 more, and you will earn 25 %" in (await chat.hears("14.90\u00a0₽ earned")).text
+        assert "24 more, and you will get 25%" in (await chat.hears("14.90\u00a0₽ earned")).text
 
 
 async def test_the_end_is_told_unless_access_was_renewed_meanwhile(shop: Shop) -> None:

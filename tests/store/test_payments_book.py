@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import Counter
 
 from payments import store
-from payments.answers import answer_balance, answer_checkout, answer_plans, place_order
+from payments.answers import answer_balance, answer_checkout, answer_plans, answer_receipts, place_order
 from payments.audit import CHECKS, COUNTS
 from payments.confirmation import Receipt, payload_of
 from payments.ledger import REVENUE, Account
@@ -25,7 +25,7 @@ from shared.contract import Refused
 from shared.db import Database
 from shared.facts import RewardEarned
 from shared.obey import obey
-from shared.questions import AskBalance, AskCheckout, AskPlans
+from shared.questions import AskBalance, AskCheckout, AskPlans, AskReceipts
 from tests.kit.servers import FreshDatabase, MakeDatabase
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -332,6 +332,22 @@ async def test_a_reward_leaves_what_an_open_order_waits_for(fresh: FreshDatabase
     assert (balance.wallet_minor, balance.earned_minor, balance.owed_minor) == (50 * 14900 // 99, 0, 8900)
     await report(book, paid(invoice, person, amount=50))
     assert await book.fetchval("select state from orders where id = $1", invoice.order) == "paid"
+
+
+async def test_a_person_may_name_his_last_payments_and_nobody_elses(book: Database) -> None:
+    """R-30: the newest first, whatever each came to; a reward is no payment."""
+    person, other = uuid4(), uuid4()
+    for day in range(4):
+        receipt = Receipt("telegram_stars", f"{person}:{day}", person, "XTR", 50 + day, "", NOW + timedelta(days=day))
+        await report(book, receipt)
+    await report(book, Receipt("telegram_stars", uuid4().hex, other, "XTR", 7, "", NOW))
+    async with book.transaction() as tx:
+        await on_reward_earned([reward(person, uuid4())], tx)
+    answer = await answer_receipts(AskReceipts(person=person), book)
+    assert [(line.charge, line.amount_minor, line.currency) for line in answer.lines] == [
+        (f"{person}:{day}", 50 + day, "XTR") for day in (3, 2, 1)
+    ]
+    assert (await answer_receipts(AskReceipts(person=uuid4()), book)).lines == ()
 
 
 async def test_a_reward_may_leave_after_21_days(fresh: FreshDatabase, book: Database) -> None:

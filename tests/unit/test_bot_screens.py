@@ -21,7 +21,20 @@ from bot_gateway.buttons import Pay
 from bot_gateway.chats import COMMANDS
 from bot_gateway.screens import Say, Screen
 from shared.commands import Invoice
-from shared.questions import Access, Balance, BalanceLine, Checkout, Invitations, Key, Outlook, Plan, Plans, Price
+from shared.questions import (
+    Access,
+    Balance,
+    BalanceLine,
+    Checkout,
+    Invitations,
+    Key,
+    Outlook,
+    Plan,
+    Plans,
+    Price,
+    ReceiptLine,
+    Receipts,
+)
 from shared.texts import LANGUAGES, Texts
 
 NOW = datetime(2026, 11, 22, 21, 13, tzinfo=UTC)
@@ -52,6 +65,7 @@ BALANCE = Balance(
 )
 INVITATIONS = Invitations(invited=3, paying=2, earned_minor=1490, percent=10, next_level_at=25, next_percent=25)
 OUTLOOK = Outlook(effect="converts", plan="basic", converted_hours=257, ends_at=NOW)
+PAID = Receipts(lines=(ReceiptLine(charge="stx<1>", paid_at=NOW, currency="XTR", amount_minor=1529),))
 KEY = Key(link="vless://8d4f@host:443?security=reality&sni=x<y", ends_at=NOW)
 
 SCREENS: dict[str, Callable[[Say], Screen]] = {
@@ -87,6 +101,10 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
     "friends at the top": lambda say: screens.friends(
         INVITATIONS.model_copy(update={"next_level_at": None, "next_percent": None}), "https://t.me/b?start=r_x", say
     ),
+    "support": lambda say: screens.support("@turnpike_help", PAID, say),
+    "support of nobody": lambda say: screens.support(None, PAID, say),
+    "support before the first payment": lambda say: screens.support(None, Receipts(lines=()), say),
+    "support without payments": lambda say: screens.support("@turnpike_help", None, say),
     "trouble": lambda say: screens.trouble("pay:plus:12:stars:x", say),
 }
 
@@ -132,13 +150,27 @@ def test_the_pay_sheet_keeps_telegrams_bounds(language: str, plan: str) -> None:
 def test_what_the_present_access_becomes_is_shown_before_paying() -> None:
     """N-18: the plan that ends, what its paid time becomes, and until when; in words where nobody could say."""
     offered = screens.ways(PLAN, PLAN.prices[0], OUTLOOK, uuid4(), saying("en")).text
-    assert "You have Basic now. It changes to Plus as soon as you pay" in offered
+    assert "You have Basic now. As soon as you pay, it changes to Plus." in offered
     assert "becomes 10 days 17 hours of Plus" in offered
     assert "until 22 November 2026, 21:13 UTC" in offered
     assert "10 дней 17 часов" in screens.invoice(PLACED, OUTLOOK, "https://t.me/$x", saying("ru")).text
     assert "Another plan replaces it" in screens.invoice(PLACED, None, "https://t.me/$x", saying("en")).text
     little = OUTLOOK.model_copy(update={"converted_hours": 1})
     assert "becomes 1 hour of Plus" in screens.ways(PLAN, PLAN.prices[0], little, uuid4(), saying("en")).text
+
+
+def test_support_names_whom_to_write_to_and_what_to_name() -> None:
+    """R-30: an @username is a link; without a contact nobody is sent anywhere."""
+    shown = screens.support("@turnpike_help", PAID, saying("en"))
+    assert "Write to @turnpike_help." in shown.text
+    assert "<code>stx&lt;1&gt;</code>" in shown.text
+    assert shown.rows[0][0].url == "https://t.me/turnpike_help"
+    assert screens.support("https://help.example.org/vpn", PAID, saying("en")).rows[0][0].url == (
+        "https://help.example.org/vpn"
+    )
+    nobody = screens.support(None, PAID, saying("en"))
+    assert "has not named a contact" in nobody.text
+    assert [button.url for row in nobody.rows for button in row] == [None]
 
 
 def test_days_left_are_rounded_up_and_never_below_zero() -> None:
@@ -219,8 +251,11 @@ def test_every_message_that_is_shown_exists_and_every_one_that_exists_is_shown()
 
 
 def test_money_and_dates_are_written_for_people() -> None:
-    assert screens.signed(1490).replace("\u00a0", " ") == "+14.90 ₽"
-    assert screens.signed(-14900).replace("\u00a0", " ") == "−149 ₽"
+    lines = {language: screens.balance(BALANCE, saying(language)).text.replace("\u00a0", " ") for language in LANGUAGES}
+    assert "+149 ₽" in lines["en"]
+    assert "−149 ₽" in lines["en"]
+    assert "Balance: 64.90 ₽" in lines["en"]
+    assert "Баланс: 64,90 ₽" in lines["ru"]
     assert "22 November 2026, 21:13 UTC" in screens.key(KEY, saying("en")).text
     assert "22 ноября 2026, 21:13 UTC" in screens.key(KEY, saying("ru")).text
 

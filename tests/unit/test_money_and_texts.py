@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.money import converted, shown
+from shared.money import Money, converted, shown
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,12 @@ from shared.money import converted, shown
 )
 def test_money_is_shown_as_people_write_it(amount: int, currency: str, text: str) -> None:
     assert shown(amount, currency) == text
+
+
+def test_each_language_has_its_decimal_mark_and_a_plus_is_written_where_it_is_wanted() -> None:
+    assert Money(1490).shown("ru") == "14,90\u00a0₽"
+    assert Money(1490, signed=True).shown("en") == "+14.90\u00a0₽"
+    assert Money(-1490, signed=True).shown("en") == "−14.90\u00a0₽"
 
 
 def test_conversion_floors_and_never_meets_a_float() -> None:

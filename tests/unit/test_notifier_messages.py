@@ -313,7 +313,7 @@ def test_russian_counts_as_russian_does(devices: int, ru: str) -> None:
 
 def test_a_reward_shows_the_way_to_the_next_level_and_the_top_shows_none() -> None:
     """N-12: the amounts are those of the fact."""
-    assert "Ещё 23 друга, и будет 25 %" in words("reward_earned", DETAILS["reward_earned"], "ru").text
+    assert "Ещё 23 друга, и будет 25\u00a0%" in words("reward_earned", DETAILS["reward_earned"], "ru").text
     top = DETAILS["reward_earned"] | {"next_level_at": None, "next_percent": None, "paying": 51, "percent": 45}
     text = words("reward_earned", top, "en").text
     assert "14.90\u00a0₽ earned" in text

@@ -40,7 +40,8 @@ def build(settings: Settings | None = None) -> Service:
     else:
         service.loops("bot_polling", Poller(database, bot, bells).run)
 
-    service.loops("bot_chats", ChatLane(database, bells, open_chats(Shop(bot, database, bus, texts))).run)
+    shop = Shop(bot, database, bus, texts, settings.support_contact)
+    service.loops("bot_chats", ChatLane(database, bells, open_chats(shop)).run)
     service.loops("bot_money", MoneyLane(database, bells).run)
     service.loops("bot_checkouts", CheckoutLane(database, bells, bus, bot, texts).run)
     service.loops("bot_introduction", partial(introduce, bot, texts))

@@ -9,7 +9,9 @@ from pydantic import Field
 
 from bot_gateway.people import Language
 
-Place = Literal["menu", "my_access", "access", "key", "qr", "buy", "balance", "friends", "language", "terms", "privacy"]
+Place = Literal[
+    "menu", "my_access", "access", "key", "qr", "buy", "balance", "friends", "language", "terms", "privacy", "support"
+]
 
 
 class Go(CallbackData, prefix="go"):

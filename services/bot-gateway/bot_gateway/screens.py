@@ -11,8 +11,8 @@ from uuid import UUID
 from bot_gateway.buttons import Accept, Go, Hide, Pay, PickPeriod, PickPlan, Place, Speak
 from bot_gateway.people import OFFER_VERSION
 from shared.commands import Invoice
-from shared.money import shown
-from shared.questions import Access, Balance, Invitations, Key, Outlook, Plan, Plans, Price
+from shared.money import Money
+from shared.questions import Access, Balance, Invitations, Key, Outlook, Plan, Plans, Price, Receipts
 
 
 class Say(Protocol):
@@ -83,7 +83,7 @@ def menu(say: Say) -> Screen:
         say("menu"),
         [to(say("button-access"), Go(to="my_access")), to(say("button-buy"), Go(to="buy"))],
         [to(say("button-balance"), Go(to="balance")), to(say("button-friends"), Go(to="friends"))],
-        [to(say("button-language"), Go(to="language"))],
+        [to(say("button-support"), Go(to="support")), to(say("button-language"), Go(to="language"))],
     )
 
 
@@ -105,6 +105,32 @@ def privacy(say: Say) -> Screen:
     return screen(say("privacy"), [to(say("button-terms"), Go(to="terms")), *back(say)])
 
 
+def support(contact: str | None, paid: Receipts | None, say: Say) -> Screen:
+    """Whom to write to, if the operator named somebody, and what to name; `paid` is None where nobody can say."""
+    parts = [say("support-contact", contact=contact) if contact else say("support-nobody")]
+    if paid is None:
+        parts.append(say("support-payments-unknown"))
+    elif paid.lines:
+        lines = [
+            say(
+                "support-payment",
+                day=day_of(line.paid_at),
+                amount=Money(line.amount_minor, line.currency),
+                charge=line.charge,
+            )
+            for line in paid.lines
+        ]
+        parts.append("\n".join([say("support-payments"), *lines]))
+    else:
+        parts.append(say("support-no-payments"))
+    write = [Button(plain(say("button-write")), url=address_of(contact))] if contact else []
+    return screen("\n\n".join(parts), write, back(say))
+
+
+def address_of(contact: str) -> str:
+    return f"https://t.me/{contact[1:]}" if contact.startswith("@") else contact
+
+
 # Buying: plan, period, way, invoice
 
 
@@ -115,12 +141,12 @@ def plans(offered: Plans, say: Say) -> Screen:
 
 def plan_line(plan: Plan, say: Say) -> str:
     cheapest_minor = min(price.price_minor for price in plan.prices)
-    return say("button-plan", plan=plan.plan, devices=plan.devices, price=shown(cheapest_minor))
+    return say("button-plan", plan=plan.plan, devices=plan.devices, price=Money(cheapest_minor))
 
 
 def periods(plan: Plan, say: Say) -> Screen:
     rows = [
-        [to(say("button-period", months=price.months, price=shown(price.price_minor)), pick_period(plan, price))]
+        [to(say("button-period", months=price.months, price=Money(price.price_minor)), pick_period(plan, price))]
         for price in plan.prices
     ]
     return screen(say("buy-period", plan=plan.plan, devices=plan.devices), *rows, back(say, "buy"))
@@ -133,10 +159,10 @@ def pick_period(plan: Plan, price: Price) -> PickPeriod:
 def ways(plan: Plan, price: Price, outlook: Outlook | None, command: UUID, say: Say) -> Screen:
     """`command` becomes the order's id: whoever draws this screen offers one order, however often it is tapped."""
     stars = Pay.drawn(command, plan=plan.plan, months=price.months, way="stars")
-    wanted = say("buy-order", plan=plan.plan, months=price.months, price=shown(price.price_minor))
+    wanted = say("buy-order", plan=plan.plan, months=price.months, price=Money(price.price_minor))
     return screen(
         "\n\n".join([wanted, becoming(plan.plan, outlook, say), say("buy-way")]),
-        [to(say("button-way-stars", stars=shown(price.stars, "XTR")), stars)],
+        [to(say("button-way-stars", stars=Money(price.stars, "XTR")), stars)],
         [to(say("button-back"), PickPlan(plan=plan.plan))],
     )
 
@@ -158,17 +184,17 @@ def becoming(plan: str, outlook: Outlook | None, say: Say) -> str:
 
 
 def invoice(placed: Invoice, outlook: Outlook | None, link: str, say: Say) -> Screen:
-    wanted = say("buy-order", plan=placed.plan, months=placed.months, price=shown(placed.price_minor))
+    wanted = say("buy-order", plan=placed.plan, months=placed.months, price=Money(placed.price_minor))
     ready = say("buy-invoice", until=time_of(placed.expires_at))
     text = "\n\n".join([wanted, becoming(placed.plan, outlook, say), ready])
-    pay = Button(plain(say("button-pay", asked=shown(placed.asked_minor, placed.currency))), url=link)
+    pay = Button(plain(say("button-pay", asked=Money(placed.asked_minor, placed.currency))), url=link)
     return screen(text, [pay], [to(say("button-back"), Go(to="buy"))])
 
 
 def paid(amount_minor: int, currency: str, say: Say) -> Screen:
     """Where the invoice was. Nothing is promised here: what was bought comes in a message of its own."""
     return screen(
-        say("buy-paid", asked=shown(amount_minor, currency)),
+        say("buy-paid", asked=Money(amount_minor, currency)),
         [to(say("button-access"), Go(to="my_access")), to(say("button-menu"), Go(to="menu"))],
     )
 
@@ -237,15 +263,15 @@ def qr_caption(held: Key, say: Say) -> Screen:
 def balance(held: Balance, say: Say) -> Screen:
     standing = say(
         "balance",
-        total=shown(held.wallet_minor + held.earned_minor),
-        wallet=shown(held.wallet_minor),
-        earned=shown(held.earned_minor),
-        withdrawable=shown(held.withdrawable_minor),
+        total=Money(held.wallet_minor + held.earned_minor),
+        wallet=Money(held.wallet_minor),
+        earned=Money(held.earned_minor),
+        withdrawable=Money(held.withdrawable_minor),
     )
     if held.owed_minor:
-        standing += "\n" + say("balance-owed", owed=shown(held.owed_minor))
+        standing += "\n" + say("balance-owed", owed=Money(held.owed_minor))
     lines = [
-        say("balance-line", day=day_of(line.at), amount=signed(line.amount_minor), reason=line.reason)
+        say("balance-line", day=day_of(line.at), amount=Money(line.amount_minor, signed=True), reason=line.reason)
         for line in held.lines
     ]
     lately = "\n".join([say("balance-lines"), *lines]) if lines else ""
@@ -259,7 +285,7 @@ def friends(standing: Invitations, link: str, say: Say) -> Screen:
             "friends-so-far",
             invited=standing.invited,
             paying=standing.paying,
-            earned=shown(standing.earned_minor),
+            earned=Money(standing.earned_minor),
         ),
     ]
     if standing.next_level_at is not None and standing.next_percent is not None:
@@ -290,7 +316,3 @@ def day_of(at: datetime) -> str:
 
 def time_of(at: datetime) -> str:
     return f"{at.astimezone(UTC):%H:%M} UTC"
-
-
-def signed(amount_minor: int) -> str:
-    return f"+{shown(amount_minor)}" if amount_minor > 0 else shown(amount_minor)

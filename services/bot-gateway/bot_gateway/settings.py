@@ -8,6 +8,8 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from shared.settings import ServiceSettings
 
 _BOT_TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{30,}")
+_USERNAME = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
+_LINK = re.compile(r"https://[^\s/]+\.[^\s]+")
 _WEBHOOK_SECRET = re.compile(r"[A-Za-z0-9_-]{16,256}")
 
 
@@ -29,6 +31,17 @@ class Settings(ServiceSettings):
     bot_messages_per_s: float = Field(
         default=10.0, gt=0, le=1000, description="Messages a second that all replicas may show together"
     )
+
+    support_contact: str | None = Field(
+        default=None, description="Whom people write to about their payments: @username, or a link with https://"
+    )
+
+    @field_validator("support_contact")
+    @classmethod
+    def _can_be_written_to(cls, contact: str | None) -> str | None:
+        if contact and not (_USERNAME.fullmatch(contact) or _LINK.fullmatch(contact)):
+            raise ValueError("a contact is an @username of Telegram or a link that begins with https://")
+        return contact or None
 
     @field_validator("bot_token")
     @classmethod

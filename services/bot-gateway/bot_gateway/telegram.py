@@ -2,10 +2,10 @@
 
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -41,7 +41,13 @@ MOST_FRAMES = 10
 # What puts something before a person's eyes and so counts against Telegram's limit of messages.
 PACED = frozenset({"sendMessage", "sendPhoto", "editMessageText"})
 
-Paced = Callable[[], Awaitable[None]]
+
+class Paced(Protocol):
+    """Whoever says when a message may go, and hears of those that Telegram would not have yet."""
+
+    async def __call__(self) -> None: ...
+
+    async def refused(self, chat: int, retry_after: timedelta) -> None: ...
 
 
 class TooBusyError(Exception):
@@ -76,7 +82,12 @@ class _Outgoing(BaseRequestMiddleware):
         with suppress_http_instrumentation():
             if name == FetchUpdates.__api_method__:  # It waits for people; there is no story to tell yet.
                 return await make_request(bot, method)
-            return await self._measured(name, make_request(bot, method))
+            try:
+                return await self._measured(name, make_request(bot, method))
+            except TelegramRetryAfter as error:
+                if name in PACED:
+                    await self._pace.refused(int(getattr(method, "chat_id", 0)), timedelta(seconds=error.retry_after))
+                raise
 
     async def _measured(self, name: str, call: Awaitable[Response[TelegramType]]) -> Response[TelegramType]:
         attributes = {"http.request.method": "POST", "server.address": self._host}

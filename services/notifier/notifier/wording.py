@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from notifier.messages import Kind
-from shared.money import shown
+from shared.money import Money
 from shared.questions import Key
 from shared.texts import Texts
 
@@ -41,7 +41,7 @@ def _message(kind: Kind, details: Mapping[str, Any], key: Key | None) -> tuple[s
     """Which message of the catalogue, and what it is given."""
     match kind:
         case "paid_issuing":
-            return "paid-issuing", {"price": shown(details["price_minor"])}
+            return "paid-issuing", {"price": Money(details["price_minor"])}
         case "access_ready":
             assert key is not None, "the key is asked for before the words are made"
             given = {"plan": details["plan"], "devices": details["devices"], "key": key.link}
@@ -63,7 +63,7 @@ def _message(kind: Kind, details: Mapping[str, Any], key: Key | None) -> tuple[s
 
 
 def _reward(details: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    given = {"reward": shown(details["reward_minor"]), "percent": details["percent"], "paying": details["paying"]}
+    given = {"reward": Money(details["reward_minor"]), "percent": details["percent"], "paying": details["paying"]}
     if details["next_level_at"] is None:
         return "reward-earned-at-the-top", given
     left = max(1, details["next_level_at"] - details["paying"])
@@ -76,7 +76,7 @@ def reason(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def amounts(details: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: shown(details[f"{name}_minor"]) for name in names}
+    return {name: Money(details[f"{name}_minor"]) for name in names}
 
 
 def moment(at: datetime) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from shared.questions import (
     AskBook,
     AskCheckout,
     AskPlans,
+    AskReceipts,
     Balance,
     BalanceLine,
     Book,
@@ -35,6 +36,8 @@ from shared.questions import (
     Plan,
     Plans,
     Price,
+    ReceiptLine,
+    Receipts,
 )
 
 ACQUIRERS = ("telegram_stars", "telegram_card")
@@ -101,6 +104,11 @@ async def answer_balance(question: AskBalance, database: Database) -> Balance:
         withdrawable_minor=max(0, earned_minor - young_minor),
         lines=tuple(lines),
     )
+
+
+async def answer_receipts(question: AskReceipts, database: Database) -> Receipts:
+    rows = await store.receipts_of(question.person, database)
+    return Receipts(lines=tuple(ReceiptLine(**dict(row)) for row in rows))
 
 
 async def answer_book(_: AskBook, database: Database) -> Book:

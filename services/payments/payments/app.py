@@ -7,6 +7,7 @@ from payments.answers import (
     answer_payment,
     answer_payments,
     answer_plans,
+    answer_receipts,
     place_order,
 )
 from payments.audit import answer_audit
@@ -14,7 +15,7 @@ from payments.settings import Settings
 from payments.subscribers import on_payment_reported, on_reward_earned
 from shared.commands import PlaceOrder
 from shared.inspection import AskPayment, AskPayments
-from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans
+from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans, AskReceipts
 from shared.service import Service
 from shared.settings import read_settings
 
@@ -26,6 +27,7 @@ def build(settings: Settings | None = None) -> Service:
     service.answers(AskPlans, answer_plans)
     service.answers(AskCheckout, answer_checkout)
     service.answers(AskBalance, answer_balance)
+    service.answers(AskReceipts, answer_receipts)
     service.answers(AskBook, answer_book)
     service.answers(AskPayment, answer_payment)
     service.answers(AskPayments, answer_payments)

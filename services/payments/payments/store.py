@@ -435,3 +435,20 @@ async def young_rewards_of(person: UUID, database: Database) -> int:
 
 async def lines_of(person: UUID, database: Database) -> list[Row]:
     return await database.fetch(LINES, person)
+
+
+# By the person's transfers, of which each receipt is the cause of one: receipts have no index by payer.
+RECEIPTS_OF = """
+select r.charge, r.paid_at, r.currency, r.amount_minor
+from transfers t
+join receipts r
+  on r.acquirer = split_part(t.cause, ':', 1) and r.charge = substr(t.cause, strpos(t.cause, ':') + 1)
+where t.person = $1 and t.reason = 'receipt'
+order by t.at desc, r.paid_at desc
+limit 3
+"""
+
+
+async def receipts_of(person: UUID, database: Database) -> list[Row]:
+    """The newest three."""
+    return await database.fetch(RECEIPTS_OF, person)

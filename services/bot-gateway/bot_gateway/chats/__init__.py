@@ -6,12 +6,12 @@ from typing import Any
 from aiogram import Dispatcher
 from aiogram.types import Update
 
-from bot_gateway.chats import access, anything, balance, buy, friends, start
+from bot_gateway.chats import access, anything, balance, buy, friends, start, support
 from bot_gateway.chats.visit import Admission, Shop
 from bot_gateway.lanes.chat import Run
 from bot_gateway.updates import ALLOWED
 
-COMMANDS = ("start", "terms", "privacy")
+COMMANDS = ("start", "support", "paysupport", "terms", "privacy")
 
 
 def open_chats(shop: Shop) -> Run:
@@ -20,7 +20,7 @@ def open_chats(shop: Shop) -> Run:
     admission = Admission(shop)
     dispatcher.message.middleware(admission)
     dispatcher.callback_query.middleware(admission)
-    for screen in (start, buy, access, balance, friends, anything):
+    for screen in (start, support, buy, access, balance, friends, anything):
         dispatcher.include_router(screen.routes())
 
     async def run(raw: dict[str, Any], received_at: datetime) -> None:

@@ -41,6 +41,7 @@ class Shop:
     database: Database
     bus: Bus
     texts: Texts
+    support_contact: str | None = None
 
 
 @dataclass

@@ -7,7 +7,7 @@ welcome =
 
     Please read the terms first. Once you accept them, you can begin.
 
-hello = Please press /start, so that we know each other.
+hello = Please press /start first.
 
 menu =
     <b>Turnpike</b>
@@ -19,19 +19,40 @@ language = <b>Language</b>
 terms =
     <b>Terms</b>
 
-    • You buy VPN access for the time and the number of devices that the order names. It is for yourself.
-    • It begins as soon as the payment is booked. Buying the same plan again adds to its end.
-    • Another plan begins as soon as it is paid and replaces the one you have. The paid time you have left becomes time of the new plan, by the one-month prices of both, in whole hours. You see the result before you pay.
-    • The price is shown before you pay, and an order keeps its price.
-    • Money that arrives and buys nothing stays on your balance here.
-    • Breaking the law or harming others through the VPN ends the access.
+    • You buy VPN access for the time and the number of devices shown in the order. It is for you alone.
+    • Access starts once your payment is booked. Buying the same plan again makes it last longer.
+    • Another plan starts at once and replaces the one you have. The paid time you have left becomes time of the new plan, by the one-month prices of both, rounded down to a full hour. You see the result before you pay.
+    • You see the price before you pay. An order keeps its price for 30 days.
+    • Money that arrives but buys nothing is kept on your balance here.
+    • Access ends if you use the VPN to break the law or to harm others.
 
 privacy =
     <b>Privacy</b>
 
-    • We keep your Telegram id, name, user name and language, to talk with you here.
-    • We keep what you bought, when, and by whose invitation you came.
-    • On the VPN servers you are a random number without a name.
+    • We keep your Telegram id, name, username and language, so that we can write to you here.
+    • We keep what you paid and bought, when, and who invited you.
+    • What you type and tap here is deleted after 3 days. Only what the bot failed to process is kept longer, until somebody has looked into it.
+    • The VPN servers know you by a random number, not by your name.
+
+support-contact =
+    💬 <b>Support</b>
+
+    Write to { $contact }. If it is about a payment, please name its id.
+
+support-nobody =
+    💬 <b>Support</b>
+
+    The owner of this shop has not named a contact yet. Please keep the ids of your payments: each of them can be found by its id.
+
+support-payments = <b>Your last payments</b>
+
+support-payment =
+    { $day }, { $amount }
+    <code>{ $charge }</code>
+
+support-no-payments = You have not paid for anything here yet.
+
+support-payments-unknown = Your payments cannot be shown right now. Telegram lists them too, with their ids: Settings, My Stars.
 
 buy-plan =
     🛒 <b>Buy access</b>
@@ -54,15 +75,15 @@ buy-paid =
 
     What you bought comes in a message of its own.
 
-outlook-begins = Paid now, your access lasts until { moment }.
+outlook-begins = If you pay now, your access lasts until { moment }.
 
-outlook-extends = This extends the access you have. Paid now, it lasts until { moment }.
+outlook-extends = This makes your access last longer. If you pay now, it lasts until { moment }.
 
 outlook-converts =
-    ⚠️ You have { $present } now. It changes to { plan } as soon as you pay, and the paid time you have left becomes { converted } of { plan }, added to this order.
-    Paid now, your access lasts until { moment }.
+    ⚠️ You have { $present } now. As soon as you pay, it changes to { plan }. The paid time you have left becomes { converted } of { plan }, on top of this order.
+    If you pay now, your access lasts until { moment }.
 
-outlook-rule = If you have access already: the same plan adds to its end. Another plan replaces it as soon as you pay, and the paid time you have left becomes time of the new plan, by the monthly prices of both.
+outlook-rule = If you have access now: the same plan makes it last longer. Another plan replaces it as soon as you pay, and the paid time you have left becomes time of the new plan, by the one-month prices of both.
 
 access-none =
     🔑 <b>My access</b>
@@ -72,7 +93,7 @@ access-none =
 access-issuing =
     🔑 <b>My access</b>
 
-    ⏳ It is paid and being issued. The key comes by itself in a moment.
+    ⏳ Paid. Your key is being issued and will arrive here in a moment.
 
 access-ended =
     🔑 <b>My access</b>
@@ -91,19 +112,19 @@ access-up =
 key =
     🔑 <b>Your key</b>, until { moment }
 
-    Tap to copy it, then add it in your VPN app:
+    Tap to copy it, then add it to your VPN app:
     <code>{ $link }</code>
 
 key-qr =
     <b>Your key</b>, until { moment }
 
-    Scan it with your VPN app. Whoever sees it can use it.
+    Scan it with your VPN app. Anyone who sees it can use it.
 
 balance =
     💰 <b>Balance: { $total }</b>
 
     Wallet: { $wallet }
-    Earned: { $earned }, of which { $withdrawable } can be withdrawn
+    Earned: { $earned } ({ $withdrawable } can be withdrawn)
 
 balance-owed = Owed: { $owed }
 
@@ -120,7 +141,7 @@ balance-line = { $day }  { $amount }  { $reason ->
 friends =
     🤝 <b>Invite friends</b>
 
-    You get { $percent } % of what they pay. Your link:
+    You get { $percent }% of what they pay. Your link:
     <code>{ $link }</code>
 
 friends-so-far =
@@ -131,12 +152,12 @@ friends-so-far =
 friends-next-level = { $missing ->
     [one] { $missing } more paying friend
    *[other] { $missing } more paying friends
-} and you get { $percent } %.
+} and you get { $percent }%.
 
-friends-share-text = VPN that works, right in Telegram. Here is my invitation:
+friends-share-text = A VPN that works, right in Telegram. Here is my invitation:
 
 trouble =
-    😔 That does not work just now, and it is our fault.
+    😔 This does not work right now. The fault is ours.
 
     Nothing is lost. Please try again in a moment.
 
@@ -199,6 +220,8 @@ button-access = 🔑 My access
 button-buy = 🛒 Buy
 button-balance = 💰 Balance
 button-friends = 🤝 Invite friends
+button-support = 💬 Support
+button-write = ✍️ Write to support
 button-language = 🌐 Language · Язык
 button-back = ← Back
 button-menu = ☰ Menu
@@ -217,31 +240,33 @@ button-again = 🔄 Try again
 # The pay sheet
 
 invoice-title = VPN { plan }, { period }
-invoice-description = VPN access by the plan { plan } for { period }, for the person who pays.
+invoice-description = VPN access, plan { plan }, for { period }. For the person who pays.
 
 # One sentence over the chat
 
-toast-stale = This button is out of date. Here is what there is now.
-toast-ran-out = That offer ran out. Here is a new one.
-toast-not-sold = That is not sold any more. Here is what there is now.
+toast-stale = This button is out of date. Here is the current screen.
+toast-ran-out = That offer has expired. Here is a new one.
+toast-not-sold = That is no longer sold. Here is what we sell now.
 toast-offer-first = Please accept the terms first.
 toast-slowly = Not so fast, please.
 toast-no-key = There is no key to show now.
 
 checkout-refused = { $reason ->
-    [payload_unknown] This invoice is not known here. Please open “Buy” and begin again.
-    [not_yours] This invoice belongs to somebody else. Please open “Buy” for your own.
-    [order_closed] This order is paid or closed already. Nothing was charged.
+    [payload_unknown] We do not know this invoice. Please open “Buy” and start again.
+    [not_yours] This invoice belongs to somebody else. Please open “Buy” to get your own.
+    [order_closed] This order is already paid or closed. Nothing was charged.
     [invoice_superseded] There is a newer invoice for this order. Please pay that one.
-    [invoice_expired] This invoice ran out. Please open “Buy” for a new one.
-    [being_paid] This order is being paid at this moment, so this time nothing was charged. If the payment does not go through, try again in a minute.
-    [amount_differs] The amount is not the one of the order. Please open “Buy” for a new invoice.
-    [currency_differs] The currency is not the one of the order. Please open “Buy” for a new invoice.
-   *[away] We cannot take a payment just now. Nothing was charged. Please try again in a minute.
+    [invoice_expired] This invoice has expired. Please open “Buy” to get a new one.
+    [being_paid] This order is being paid right now, so nothing was charged this time. If that payment fails, try again in a minute.
+    [amount_differs] The amount does not match the order. Please open “Buy” to get a new invoice.
+    [currency_differs] The currency does not match the order. Please open “Buy” to get a new invoice.
+   *[away] We cannot take payments right now. Nothing was charged. Please try again in a minute.
 }
 
 # The menu of commands
 
 command-start = Menu
+command-support = Support
+command-paysupport = Questions about a payment
 command-terms = Terms
-command-privacy = What is kept about you
+command-privacy = What we keep about you

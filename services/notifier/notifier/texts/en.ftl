@@ -38,17 +38,17 @@ left-over =
     You paid more for this order than it costs. The rest is in your wallet, which now holds { $wallet }.
 
 friend-registered =
-    👋 <b>A friend came by your invitation</b>
+    👋 <b>A friend has joined by your invitation</b>
 
     You will get a share of what they pay.
 
 reward-earned =
-    🎁 <b>{ $reward } earned</b>: { $percent } % of a friend’s payment
+    🎁 <b>{ $reward } earned</b>: { $percent }% of a friend’s payment
 
-    { paying }. { left } more, and you will earn { $next } %.
+    { paying }. { left } more, and you will get { $next }%.
 
 reward-earned-at-the-top =
-    🎁 <b>{ $reward } earned</b>: { $percent } % of a friend’s payment
+    🎁 <b>{ $reward } earned</b>: { $percent }% of a friend’s payment
 
     { paying }. You have reached the highest level.
 

@@ -6,7 +6,7 @@ paid-issuing =
 access-ready =
     ✅ <b>Оплачено. Доступ готов</b>
 
-    { plan }, { devices }, до { moment }.
+    «{ plan }», { devices }, до { moment }.
 
     Ваш ключ, нажмите, чтобы скопировать:
     <code>{ $key }</code>
@@ -43,12 +43,12 @@ friend-registered =
     Вы получите долю от его платежей.
 
 reward-earned =
-    🎁 <b>Вам начислено { $reward }</b>: { $percent } % от платежа друга
+    🎁 <b>Вам начислено { $reward }</b>: { $percent } % от платежа друга
 
-    { paying }. Ещё { left }, и будет { $next } %.
+    { paying }. Ещё { left }, и будет { $next } %.
 
 reward-earned-at-the-top =
-    🎁 <b>Вам начислено { $reward }</b>: { $percent } % от платежа друга
+    🎁 <b>Вам начислено { $reward }</b>: { $percent } % от платежа друга
 
     { paying }. Это высший уровень.
 

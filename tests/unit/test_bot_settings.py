@@ -1,0 +1,35 @@
+"""What bot-gateway takes for a contact, and what it refuses with a sentence."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from bot_gateway.settings import Settings
+from shared.settings import mistakes
+from tests.kit.bot import settings
+
+
+def with_contact(contact: Any) -> Settings:
+    return settings("postgresql://", "nats://", "http://localhost", support_contact=contact)
+
+
+@pytest.mark.parametrize("contact", ["@turnpike_help", "https://t.me/turnpike_help", "https://help.example.org/?a=1"])
+def test_a_username_and_a_link_are_contacts(contact: str) -> None:
+    """R-30."""
+    assert with_contact(contact).support_contact == contact
+
+
+def test_an_empty_contact_is_none() -> None:
+    assert with_contact("").support_contact is None
+
+
+@pytest.mark.parametrize("contact", ["help", "@", "@two words", "http://help.example.org", "https://", "a@example.org"])
+def test_anything_else_is_refused_with_a_sentence(contact: str) -> None:
+    """R-30: a button with it would be refused by Telegram, together with its screen."""
+    with pytest.raises(ValidationError) as refused:
+        with_contact(contact)
+    assert mistakes(Settings, refused.value) == [
+        "TURNPIKE_SUPPORT_CONTACT is not usable: "
+        "a contact is an @username of Telegram or a link that begins with https://."
+    ]
