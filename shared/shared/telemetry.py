@@ -125,13 +125,13 @@ def stories(ratio: float) -> Sampler:
     return ParentBased(Ratio(ratio))
 
 
-def start(service: str) -> None:
-    """Structured logs always; traces when an OTLP endpoint is set (the standard `OTEL_*` variables)."""
+def start(service: str, *, kept: float = 1.0) -> None:
+    """Structured logs always; traces of a share of the stories when an OTLP endpoint is set (as `OTEL_*` says)."""
     start_logs(service)
     if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return
     provider = TracerProvider(
-        sampler=stories(float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))),
+        sampler=stories(kept),
         resource=Resource.create({"service.name": service}),
         id_generator=StoryIds(),
     )
