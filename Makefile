@@ -52,5 +52,5 @@ lock: $(INSTALLED) ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv lock --quiet --upgrade
 	@$(BIN)/uv export --quiet --all-packages --all-groups --no-header --no-emit-workspace -o requirements.lock >/dev/null
 
-clean: ## Remove the local shop's state
-	@rm -rf .turnpike
+clean: ## Remove the local shop's state; refuses while a shop runs on it
+	@sh deploy/local/clean .turnpike
