@@ -72,5 +72,5 @@ lock: $(INSTALLED) ## Resolve the dependencies anew into requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	  -o tests/manifests/tools.lock tests/manifests/tools.in >/dev/null
 
-clean: ## Remove the local shop's state
-	@rm -rf .turnpike
+clean: ## Remove the local shop's state; refuses while a shop runs on it
+	@sh deploy/local/clean .turnpike

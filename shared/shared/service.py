@@ -6,8 +6,10 @@ A loop that dies takes the process down with a reason; what restarts processes r
 """
 
 import asyncio
+import errno
 import gc
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -29,7 +31,7 @@ from shared.inbox import Handle, Handler
 from shared.inspection import AskDeadLetter, AskDeadLetters, AskFacts
 from shared.obey import Act, obey
 from shared.owners import OWNERS
-from shared.settings import ServiceSettings
+from shared.settings import ServiceSettings, refuse
 from shared.streams import LISTENING
 
 log = structlog.get_logger()
@@ -128,7 +130,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         server = self._http()
-        http = asyncio.create_task(server.serve())
+        http = asyncio.create_task(server.serve([self._listening()]))
         living = asyncio.create_task(self._live())
         await asyncio.wait([http, living], return_when=asyncio.FIRST_COMPLETED)
         if http.done() and not self.stopping.is_set():
@@ -142,12 +144,26 @@ class Service:
             await asyncio.wait_for(http, 3)
         return status
 
+    def _listening(self) -> socket.socket:
+        """The health door's socket; where it cannot be opened the process ends with a sentence."""
+        host, port = self.settings.http_host, self.settings.http_port
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            door = socket.socket(family, kind, protocol)
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(address)
+            door.listen()
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                why = "taken by another program" if error.errno == errno.EADDRINUSE else "not ours to take"
+                refuse(f"TURNPIKE_HTTP_PORT is not usable: port {port} of {host} is {why}.")
+            refuse(f"TURNPIKE_HTTP_HOST is not usable: {host} is no address of this machine ({error.strerror}).")
+        return door
+
     def _http(self) -> uvicorn.Server:
         app = AsgiFastStream(asgi_routes=self.routes, logger=None)
         config = uvicorn.Config(
             app,
-            host=self.settings.http_host,
-            port=self.settings.http_port,
             log_level="warning",
             access_log=False,
             lifespan="off",
@@ -274,7 +290,7 @@ def run(build: Callable[[], Service]) -> None:
 
     async def main() -> int:
         service = build()
-        telemetry.start(f"turnpike-{service.owner}")
+        telemetry.start(f"turnpike-{service.owner}", kept=service.settings.traces_kept)
         try:
             return await service.run()
         finally:

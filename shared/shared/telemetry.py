@@ -144,16 +144,15 @@ def story_at(place: tuple[UUID, str] | None) -> str | None:
     return f"00-{order.hex}-{span}-{'01' if _kept.keeps(order.int) else '00'}"
 
 
-def start(service: str) -> None:
-    """Structured logs always; traces when an OTLP endpoint is set (the standard `OTEL_*` variables)."""
+def start(service: str, *, kept: float = 1.0) -> None:
+    """Structured logs always; traces of a share of the stories when an OTLP endpoint is set (as `OTEL_*` says)."""
     start_logs(service)
     if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return
     global tracer, _kept  # From here on they are no stand-ins any more.
-    ratio = float(os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1"))
-    _kept = Ratio(ratio)
+    _kept = Ratio(kept)
     provider = TracerProvider(
-        sampler=stories(ratio),
+        sampler=stories(kept),
         resource=Resource.create({"service.name": service}),
         id_generator=StoryIds(),
     )

@@ -97,3 +97,43 @@ async def test_the_page_fits_a_phone(page: Page, width: int) -> None:
     await hand.press("Accept")
     await seen(page, "phone")
     assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+async def test_the_menu_of_commands_closes_with_escape(page: Page) -> None:
+    hand = Hand(page)
+    await hand.add_person("Erin", "en")
+    menu = page.get_by_role("button", name="Menu", exact=True)
+    await menu.click()
+    await expect(page.locator("#commands")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#commands")).to_be_hidden()
+    await expect(menu).to_be_focused()
+
+
+async def test_the_chosen_person_s_tab_is_in_view_among_many(page: Page) -> None:
+    for number in range(14):
+        await page.evaluate(
+            "name => fetch('/sandbox/people', {method: 'POST', headers: {'Content-Type': 'application/json'},"
+            " body: JSON.stringify({first_name: name, language_code: 'en'})})",
+            f"Somebody {number}",
+        )
+    await Hand(page).add_person("The last of many", "en")
+    chosen = page.get_by_role("tab", selected=True)
+    await expect(chosen).to_contain_text("The last of many")
+    await expect(chosen).to_be_in_viewport(ratio=0.95)
+    await seen(page, "many-people")
+    await page.reload()
+    await expect(chosen).to_be_in_viewport(ratio=0.95)
+
+
+async def test_one_service_is_not_called_services(page: Page) -> None:
+    one = """async () => {
+        const { StoryView } = await import("./story.js");
+        const view = new StoryView();
+        const span = {span_id: "a", parent_id: null, service: "turnpike-bot", name: "one", kind: "server",
+                      start_ns: 0, end_ns: 1e6, status: "ok", attributes: {}};
+        view.spans = [span];
+        view.draw();
+        return document.getElementById("story-summary").textContent;
+    }"""
+    assert str(await page.evaluate(one)).startswith("1 step in 1 service, ")

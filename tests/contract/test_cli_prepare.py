@@ -3,6 +3,7 @@
 import asyncio
 
 import asyncpg
+import pytest
 
 from shared.roles import role
 from tests.kit.commands import turnpike
@@ -41,6 +42,27 @@ async def test_a_migration_that_was_changed_after_it_ran_is_refused(postgres: Po
     assert status == 2
     assert "was changed after it had been applied" in err
     await postgres.drop_database(database)
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "sentence"),
+    [
+        (
+            ("migrate", "payments"),
+            {"TURNPIKE_PAYMENTS_OWNER_DSN": "junk"},
+            "TURNPIKE_PAYMENTS_OWNER_DSN is not usable: it has to begin with postgresql://.",
+        ),
+        (
+            ("streams",),
+            {"TURNPIKE_NATS_URL": "nats://127.0.0.1:1", "TURNPIKE_NATS_REPLICAS": "9"},
+            "TURNPIKE_NATS_REPLICAS is not usable: Input should be less than or equal to 5.",
+        ),
+    ],
+)
+async def test_what_is_set_to_nonsense_is_one_sentence(
+    command: tuple[str, ...], variables: dict[str, str], sentence: str
+) -> None:
+    assert await turnpike(*command, **variables) == (2, "", f"{sentence}\n")
 
 
 async def test_what_is_missing_or_away_is_one_sentence() -> None:

@@ -97,6 +97,19 @@ async def test_a_broken_secret_is_said(own: Broker) -> None:
         await Broker.start(own.state_dir)
 
 
+@pytest.mark.parametrize("garbage", ["store", "store/jetstream"])
+async def test_garbage_in_the_store_is_one_sentence_with_a_way_out(tmp_path: Path, garbage: str) -> None:
+    file = tmp_path / "nats" / garbage
+    file.parent.mkdir(parents=True)
+    file.write_text("garbage")
+    with pytest.raises(StartError) as refused:
+        await Broker.start(tmp_path)
+    said = str(refused.value)
+    assert said.startswith(f"NATS does not start on {tmp_path}/nats/store: ")
+    assert "delete that folder" in said
+    assert "\n" not in said
+
+
 async def test_a_state_folder_may_have_any_name(servers_dir: Path) -> None:
     """NATS does not know JSON's escapes: a path in Cyrillic has to stand as it is."""
     server = await Broker.start(servers_dir / "турникет")

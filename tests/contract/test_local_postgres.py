@@ -1,6 +1,6 @@
 """The local PostgreSQL keeps what it was given, and lets no service into another's schema."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import asyncpg
@@ -137,13 +137,42 @@ async def test_data_of_another_major_version_is_refused_in_one_sentence(cluster:
     version.write_text(ours)
 
 
-@pytest.mark.parametrize("broken", ["PG_VERSION", "global"])
-async def test_a_broken_data_folder_is_refused(cluster: Postgres, broken: str) -> None:
+def take_away(data: Path, part: str) -> None:
+    (data / part).rename(data / "away")
+
+
+def replace_secret(data: Path, _: str) -> None:
+    (data.parent / "secret").write_text("0" * 64)
+
+
+def overwrite(data: Path, part: str) -> None:
+    for file in data.glob(part):
+        file.write_bytes(b"garbage" * 4096)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "part"),
+    [
+        (take_away, "PG_VERSION"),
+        (take_away, "global"),
+        (take_away, "base"),
+        (take_away, "pg_wal"),
+        (replace_secret, ""),
+        (overwrite, "global/pg_control"),
+        (overwrite, "pg_hba.conf"),
+        (overwrite, "base/*/1259"),  # pg_class of every database.
+    ],
+)
+async def test_a_broken_data_folder_is_one_sentence_that_names_it(
+    cluster: Postgres, breaks: Callable[[Path, str], None], part: str
+) -> None:
     await cluster.stop()
-    part = cluster.state_dir / "postgres" / "data" / broken
-    part.rename(part.with_name("away"))
-    with pytest.raises(StartError):
+    home = cluster.state_dir / "postgres"
+    breaks(home / "data", part)
+    with pytest.raises(StartError) as refused:
         await Postgres.start(cluster.state_dir)
+    assert str(home) in str(refused.value)
+    assert "\n" not in str(refused.value)
     assert not cluster.child.alive
 
 

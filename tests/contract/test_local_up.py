@@ -6,6 +6,7 @@ import re
 import secrets
 import signal
 import socket
+import subprocess
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -150,6 +151,30 @@ async def test_a_service_that_dies_is_said_and_started_again(shop: Up) -> None:
 
 async def test_a_second_up_says_that_one_is_running(shop: Up) -> None:
     assert await refusal(shop.state) == f"Turnpike already runs on {shop.state}: process {shop.process.pid}."
+
+
+async def test_the_state_of_a_running_shop_is_not_removed(shop: Up) -> None:
+    status, said = await asyncio.to_thread(cleaned, shop.state)
+    assert (
+        said == f"Turnpike runs on {shop.state}: process {shop.process.pid}. Stop it first (Ctrl-C in its terminal).\n"
+    )
+    assert status == 2
+    assert "postgres" in os.listdir(shop.state)
+
+
+def test_the_state_of_a_shop_that_ended_is_removed(state: Path) -> None:
+    state.mkdir()
+    (state / "lock").write_text("1\n")
+    assert cleaned(state) == (0, "")
+    assert not state.exists()
+    assert cleaned(state) == (0, ""), "what is not there is clean"
+
+
+def cleaned(state: Path) -> tuple[int, str]:
+    """What `make clean` does, to another folder."""
+    argv = ["sh", str(ROOT / "deploy/local/clean"), str(state)]
+    clean = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return clean.returncode, clean.stderr
 
 
 async def test_a_service_is_given_no_password_but_its_own(shop: Up) -> None:

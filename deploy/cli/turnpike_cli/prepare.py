@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Coroutine
 from importlib.util import find_spec
-from typing import Any, NoReturn
+from typing import Any
 
 import asyncpg
 import click
@@ -13,8 +12,7 @@ import click
 from shared.migrate import MigrationError, migrate
 from shared.outbox import BrokerError, make_streams
 from shared.owners import OWNERS
-
-REFUSED_STATUS = 2
+from shared.settings import BusSettings, check_dsn, read_settings, refuse
 
 
 @click.command("migrate")
@@ -25,31 +23,32 @@ def migrate_command(services: tuple[str, ...]) -> None:
     Each is reached as its owner, by TURNPIKE_<SERVICE>_OWNER_DSN. Two runners at once wait for each other.
     """
     for service in services or [name for name, package in OWNERS.items() if find_spec(package)]:
-        applied = _run(migrate(_wanted(f"TURNPIKE_{service.upper()}_OWNER_DSN"), OWNERS[service]))
+        applied = _run(migrate(_owner_dsn(service), OWNERS[service]))
         click.echo(f"{service}: {', '.join(applied) or 'nothing to do'}")
 
 
 @click.command("streams")
 def streams_command() -> None:
     """Make every stream that is missing in the NATS of TURNPIKE_NATS_URL; one that exists is left as it is."""
-    _run(make_streams(_wanted("TURNPIKE_NATS_URL"), replicas=int(os.environ.get("TURNPIKE_NATS_REPLICAS") or 1)))
+    bus = read_settings(BusSettings)
+    _run(make_streams(bus.nats_url.get_secret_value(), replicas=bus.nats_replicas))
     click.echo("every stream is there")
 
 
-def _wanted(variable: str) -> str:
-    value = os.environ.get(variable)
-    if not value:
-        _refuse(f"{variable} is not set.")
-    return value
+def _owner_dsn(service: str) -> str:
+    variable = f"TURNPIKE_{service.upper()}_OWNER_DSN"
+    dsn = os.environ.get(variable)
+    if not dsn:
+        refuse(f"{variable} is not set.")
+    try:
+        check_dsn(dsn)
+    except ValueError as error:
+        refuse(f"{variable} is not usable: {error}.")
+    return dsn
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         return asyncio.run(work)
     except (MigrationError, BrokerError, asyncpg.PostgresError, OSError) as error:
-        _refuse(f"{type(error).__name__}: {error}")
-
-
-def _refuse(sentence: str) -> NoReturn:
-    click.echo(sentence, err=True)
-    sys.exit(REFUSED_STATUS)
+        refuse(f"{type(error).__name__}: {error}")

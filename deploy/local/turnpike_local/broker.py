@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from turnpike_local.ports import LOOPBACK, answers, fetch, free_port
-from turnpike_local.processes import Child, program
+from turnpike_local.processes import Child, StartError, program
 from turnpike_local.state import draw_secret, read_secret
 
 USER = "turnpike"
@@ -53,13 +53,23 @@ class Broker:
         await self._launch()
 
     async def _launch(self) -> None:
-        self.child = await Child.start(
-            "nats",
-            [program("nats-server"), "--config", str(self._configuration)],
-            log=self._log,
-            ready=self._ready,
-            ready_timeout_s=_READY_TIMEOUT_S,
-            orphan_signal=signal.SIGTERM,
+        argv = [program("nats-server"), "--config", str(self._configuration)]
+        try:
+            self.child = await Child.start(
+                "nats",
+                argv,
+                log=self._log,
+                ready=self._ready,
+                ready_timeout_s=_READY_TIMEOUT_S,
+                orphan_signal=signal.SIGTERM,
+            )
+        except StartError as error:
+            raise StartError(self._way_out(error.complaint(r"\[(?:FTL|ERR)\]"))) from error
+
+    def _way_out(self, why: str) -> str:
+        return (
+            f"NATS does not start on {self._store}: {why}. If its store is broken, delete that folder: the services "
+            f"tell anew what was in it. Its log is {self._log}."
         )
 
     async def stop(self) -> None:
@@ -102,7 +112,10 @@ class Broker:
         return await answers(f"{self.monitor_url}/healthz")
 
     def _configure(self) -> None:
-        self._store.mkdir(parents=True, exist_ok=True)
+        try:
+            self._store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(self._way_out(error.strerror or str(error))) from error
         secret = self._home / "secret"
         self._password = read_secret(secret) if secret.exists() else draw_secret(secret)
         jetstream = {

@@ -45,6 +45,8 @@ _LET_GO_TIMEOUT_S = 15.0
 _POLL_S = 0.05
 _BUILTIN_LOCALE_SINCE = 17
 
+BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
 DATABASE_EXISTS = "select exists (select from pg_database where datname = $1)"
 CREATE_DATABASE = "create database {name} template {template}"
 DROP_DATABASE = "drop database if exists {name} with (force)"
@@ -75,8 +77,10 @@ class Postgres:
         await cluster._launch()
         try:
             await cluster._build_wall()
-        except BaseException:
+        except BaseException as error:
             await cluster.stop()
+            if isinstance(error, BROKEN):
+                raise StartError(cluster._way_out(str(error))) from error
             raise
         return cluster
 
@@ -88,13 +92,25 @@ class Postgres:
     async def _launch(self) -> None:
         await _let_go(self._data)
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        self.child = await Child.start(
-            "postgres",
-            [_binary("postgres"), "-D", str(self._data), *options],
-            log=self._log,
-            ready=self._answers,
-            identity=self._identity,
-            orphan_signal=signal.SIGQUIT,  # Its backends have sessions of their own: it ends them, and its memory.
+        argv = [_binary("postgres"), "-D", str(self._data), *options]
+        try:
+            self.child = await Child.start(
+                "postgres",
+                argv,
+                log=self._log,
+                ready=self._answers,
+                identity=self._identity,
+                orphan_signal=signal.SIGQUIT,  # Its backends have sessions of their own: it ends them, and its memory.
+            )
+        except StartError as error:
+            raise StartError(self._way_out(error.complaint("(?:FATAL|PANIC):"))) from error
+        except asyncpg.PostgresError as error:
+            raise StartError(self._way_out(str(error))) from error
+
+    def _way_out(self, why: str) -> str:
+        return (
+            f"PostgreSQL cannot work with {self._home}: {' '.join(why.split()).rstrip('.')}. If its data is broken, "
+            f"move that folder away to begin with an empty shop. Its log is {self._log}."
         )
 
     async def stop(self) -> None:

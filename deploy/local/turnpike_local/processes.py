@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,12 @@ except OSError as error:
 
 class StartError(Exception):
     """A process could not be started or did not become ready: one sentence, then the last lines of its log."""
+
+    def complaint(self, mark: str) -> str:
+        """What its log says behind the last `mark`, a pattern; else the sentence itself."""
+        sentence, *lines = str(self).splitlines()
+        said = [found.group(1).rstrip(".") for line in lines if (found := re.search(f"{mark}\\s*(.+)", line))]
+        return said[-1] if said else sentence.rstrip(".")
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,13 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol, Self
 
-import asyncpg
-
 from shared.migrate import MigrationError, migrate
 from shared.outbox import BrokerError, make_streams
 from shared.roles import role
 from turnpike_local.broker import Broker
 from turnpike_local.keeper import Part, keep
 from turnpike_local.ports import LOOPBACK, free_port, is_free
-from turnpike_local.postgres import Postgres
+from turnpike_local.postgres import BROKEN, Postgres
 from turnpike_local.processes import Child, StartError, surroundings
 from turnpike_local.services import SERVICES, Program, Service
 from turnpike_local.state import draw_secret, held, read_secret
@@ -141,7 +139,7 @@ class Stack:
     async def _migrate(self, service: Service) -> None:
         try:
             await migrate(self.postgres.dsn(role(service.name, "owner")), service.package)
-        except (MigrationError, asyncpg.PostgresError) as error:
+        except (MigrationError, *BROKEN) as error:
             raise StartError(f"The tables of {service.package} could not be brought up to date: {error}.") from error
 
     async def _start_broker(self) -> None:

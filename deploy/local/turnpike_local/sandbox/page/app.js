@@ -38,7 +38,14 @@ function drawPeople() {
     const attributes = { role: "tab", "aria-selected": String(isChosen), class: page.unread.has(person.id) ? "unread" : null };
     return element("button", { ...attributes, onclick: () => choose(person.id) }, face, person.first_name);
   });
-  find("people").replaceChildren(...tabs);
+  const tablist = find("people");
+  const left = tablist.scrollLeft; // Drawing anew must not move what somebody scrolled.
+  tablist.replaceChildren(...tabs);
+  tablist.scrollLeft = left;
+}
+
+function showChosenTab() {
+  find("people").querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 async function choose(personId) {
@@ -48,6 +55,7 @@ async function choose(personId) {
   view.clear();
   find("toasts").replaceChildren();
   drawPeople();
+  showChosenTab();
   await refreshChat();
   find("text").focus();
 }
@@ -264,6 +272,11 @@ find("say").addEventListener("submit", (event) => {
 find("menu").addEventListener("click", () => openMenu(find("commands").hidden));
 document.addEventListener("click", (event) => {
   if (!event.target.closest(".menu")) openMenu(false);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || find("commands").hidden) return;
+  openMenu(false);
+  find("menu").focus();
 });
 find("person-form").addEventListener("submit", (event) => {
   const form = new FormData(event.currentTarget);

@@ -14,6 +14,8 @@ const IDLE_MS = 150; // A longer pause is a person reading; it is folded.
 const FOLD = 0.05; // Its width, as a share of the busy time.
 const LINES = 400;
 
+const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+
 export class StoryView {
   constructor() {
     this.pinned = "";
@@ -61,7 +63,7 @@ export class StoryView {
     find("legend").replaceChildren(...services.map((service) => chip(service)));
     const ms = (axis.end - axis.begin) / 1e6;
     const idle = axis.folds.length ? `, ${format(axis.foldedMs)} of it waiting for a person` : "";
-    find("story-summary").textContent = `${shown.length} steps in ${services.length} services, ${format(ms)}${idle}`;
+    find("story-summary").textContent = `${count(shown.length, "step")} in ${count(services.length, "service")}, ${format(ms)}${idle}`;
     waterfall.replaceChildren(...shown.map((span) => this.line(span, axis, depths.get(span.span_id) ?? 0)));
   }
 
