@@ -5,6 +5,7 @@ import json
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -39,6 +40,20 @@ REST_AFTER_BURIALS_S = 180.0
 
 Asked = TypeVar("Asked", bound=Value)
 Respond = Callable[[Any], Awaitable[Value]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a handler has acknowledged without a gap, what it was told, and what is left, all in messages."""
+
+    acknowledged: int
+    told: int
+    left: int
+
+    @classmethod
+    def of(cls, info: dict[str, Any]) -> "Place":
+        told = info["delivered"]["consumer_seq"] + info["num_pending"]
+        return cls(info["ack_floor"]["consumer_seq"], told, info["num_pending"] + info["num_ack_pending"])
 
 
 class UnansweredError(Exception):
@@ -148,19 +163,20 @@ class Bus:
     # Facts
 
     async def unsettled(self) -> dict[str, int]:
-        """How many facts each handler has yet to hear or to acknowledge; a missing durable counts as -1.
+        """How many facts each handler has yet to hear or to acknowledge; a missing durable counts as -1."""
+        return {handler: -1 if place is None else place.left for handler, place in (await self.places()).items()}
 
-        Raises UnansweredError when JetStream does not answer.
-        """
-        counts = {}
+    async def places(self) -> dict[str, Place | None]:
+        """How far each handler is, by its durable's own count; None for a missing durable. Raises UnansweredError."""
+        places: dict[str, Place | None] = {}
         for listening in LISTENING:
             call = f"$JS.API.CONSUMER.INFO.{listening.stream}.{listening.handler}"
             try:
                 info = json.loads((await self.client.request(call, b"", ASK_TIMEOUT_S)).data)
             except NatsError as error:
-                raise UnansweredError(call) from error
-            counts[listening.handler] = -1 if "error" in info else info["num_pending"] + info["num_ack_pending"]
-        return counts
+                raise UnansweredError("JetStream") from error
+            places[listening.handler] = None if "error" in info else Place.of(info)
+        return places
 
     async def listen(self, handler: Handler, stopping: asyncio.Event, *, replicas: int = 1) -> None:
         """Hear until `stopping`. A handler that buries everything rests, so that somebody can look, and begins anew."""

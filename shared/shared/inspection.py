@@ -1,4 +1,4 @@
-"""Every question that operators ask, by `turnpike …`: what lies buried, what became of a payment.
+"""Every question that operators ask: what lies buried, what became of a payment, whether two owners agree.
 
 Answers are rows with their ids and times (the owner's database clock); no name, key or text of a person travels.
 """
@@ -416,6 +416,57 @@ class AskFacts(Question[FactsSeen]):
 
 _FACTS: dict[str, type[AskFacts]] = _each(AskFacts, "facts")
 
+# What two owners must agree on
+
+
+class Keys(Value):
+    keys: tuple[str, ...]
+    after: str | None
+    """Where the next page begins; None after the last."""
+
+
+class AskKeys(Question[Keys]):
+    """A page of what the owner has of one kind: `AskKeys.of("payments")(kind="received", …)`. Refused: `kind_unknown`.
+
+    A key says all that another owner must have the same: ids, and amounts in minor units, with a space between.
+    """
+
+    answer = Keys
+
+    kind: str
+    after: str | None = None
+    hours: float | None = Field(default=None, gt=0, le=1_000_000)
+    """Only what is younger."""
+    settled_s: float = Field(default=0.0, ge=0, le=86_400)
+    """Only what is older, by the owner's clock: what is younger may still be on its way to the other."""
+
+    @staticmethod
+    def of(owner: str) -> "type[AskKeys]":
+        return _KEYS[owner]
+
+
+_KEYS: dict[str, type[AskKeys]] = _each(AskKeys, "keys")
+
+
+class Lacking(Value):
+    keys: tuple[str, ...]
+
+
+class AskLacking(Question[Lacking]):
+    """Which of these the owner has not, of that kind. Refused: `kind_unknown`."""
+
+    answer = Lacking
+
+    kind: str
+    keys: tuple[str, ...] = Field(max_length=5000)
+
+    @staticmethod
+    def of(owner: str) -> "type[AskLacking]":
+        return _LACKING[owner]
+
+
+_LACKING: dict[str, type[AskLacking]] = _each(AskLacking, "lacking")
+
 INSPECTIONS: tuple[type[Question[Any]], ...] = (
     *_DEAD_LETTERS.values(),
     *_DEAD_LETTER.values(),
@@ -428,4 +479,6 @@ INSPECTIONS: tuple[type[Question[Any]], ...] = (
     AskGrant,
     AskDeliveries,
     *_FACTS.values(),
+    *_KEYS.values(),
+    *_LACKING.values(),
 )

@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from shared.contract import Question, Value
 from shared.owners import OWNERS
 
@@ -227,13 +229,16 @@ class Finding(Value):
 class Audit(Value):
     findings: tuple[Finding, ...]
     counts: dict[str, int]
-    """What other owners must agree with, for instance how many receipts are booked."""
+    """How much there is, for whoever looks; empty when only some hours were audited."""
 
 
 class AskAudit(Question[Audit]):
     """The owner's invariants, asked of its tables now: `AskAudit.of("payments")()`, one topic per owner."""
 
     answer = Audit
+
+    hours: float | None = Field(default=None, gt=0, le=1_000_000)
+    """Only what happened in the last so many hours, where a check can tell; None is all there is."""
 
     @staticmethod
     def of(owner: str) -> "type[AskAudit]":

@@ -11,7 +11,7 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -22,15 +22,17 @@ from faststream.asgi import AsgiFastStream
 from prometheus_client import make_asgi_app
 
 from shared import inbox, outbox, records, telemetry
+from shared.audit import Kind, answer_keys, answer_lacking
 from shared.bus import Bus
 from shared.commands import ReplayDead, Replayed
 from shared.contract import Command, Question, Refused, Value
 from shared.db import Database, Tx
 from shared.health import Health
 from shared.inbox import Handle, Handler
-from shared.inspection import AskDeadLetter, AskDeadLetters, AskFacts
+from shared.inspection import AskDeadLetter, AskDeadLetters, AskFacts, AskKeys, AskLacking
 from shared.obey import Act, obey
 from shared.owners import OWNERS
+from shared.questions import AskAudit, Audit
 from shared.settings import ServiceSettings, refuse
 from shared.streams import LISTENING
 
@@ -42,6 +44,10 @@ OPEN_RETRY_S = 0.3
 LOOP_BEAT_S = 0.5
 GAUGES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 3600.0
+FIRST_AUDIT_AFTER_S = 300.0  # What a restart left has settled by then.
+AUDIT_EVERY_S = 3600.0
+AUDITS_A_DAY = 24
+HOURS_AUDITED = 25.0
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -89,6 +95,13 @@ class Service:
             return await respond(asked, self.database)
 
         self.bus.answers(question, answer)
+
+    def audits(self, respond: Callable[[AskAudit, Database], Awaitable[Audit]], kinds: Mapping[str, Kind]) -> None:
+        """Answer for the owner's invariants and for what another owner must agree with; look by itself every hour."""
+        self.answers(AskAudit.of(self.owner), respond)
+        self.answers(AskKeys.of(self.owner), lambda asked, database: answer_keys(asked, kinds, database))
+        self.answers(AskLacking.of(self.owner), lambda asked, database: answer_lacking(asked, kinds, database))
+        self.loops("audit", partial(self._audit_by_time, respond))
 
     def obeys(self, command: type[Command[Any]], act: Act) -> None:
         async def answer(wanted: Any) -> Value:
@@ -258,6 +271,21 @@ class Service:
         telemetry.FACTS_UNTOLD.labels(self.owner).set(row["untold"])
         telemetry.FACTS_UNTOLD_AGE.labels(self.owner).set(row["oldest_s"])
 
+    async def _audit_by_time(
+        self, respond: Callable[[AskAudit, Database], Awaitable[Audit]], stopping: asyncio.Event
+    ) -> None:
+        """A while after the start and once a day all there is, each hour between what is a day old."""
+        wait_s, rounds = FIRST_AUDIT_AFTER_S, 0
+        while not await _stops_within(wait_s, stopping):
+            wait_s = AUDIT_EVERY_S
+            try:
+                hours = None if rounds % AUDITS_A_DAY == 0 else HOURS_AUDITED
+                _speak_of_audit(self.owner, await respond(AskAudit.of(self.owner)(hours=hours), self.database))
+                rounds += 1
+            except Exception as error:  # The clock goes on; this round is tried again with the next.
+                telemetry.TICK_FAILURES.labels("audit").inc()
+                log.warning("tick failed", tick="audit", error=repr(error))
+
     async def _drop_old_rows(self) -> None:
         """In pages: a statement may take 10 s, and what is left over is met again."""
         for statement in (outbox.DROP_OLD, inbox.DROP_OLD):
@@ -283,6 +311,23 @@ class Service:
             except Exception as error:  # A letter that still fails stays where it was, and the operator is told why.
                 return Refused(reason="still_failing", detail=f"{type(error).__name__}: {error}"[:500])
         return Refused(reason="letter_unknown")
+
+
+async def _stops_within(seconds: float, stopping: asyncio.Event) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+    return stopping.is_set()
+
+
+def _speak_of_audit(owner: str, audit: Audit) -> None:
+    counts: dict[str, int] = {}
+    for finding in audit.findings:
+        counts[finding.invariant] = counts.get(finding.invariant, 0) + finding.violations
+        if finding.violations:
+            log.error("audit found", owner=owner, **finding.model_dump())
+    for invariant, violations in counts.items():
+        telemetry.AUDIT_FINDINGS.labels(owner, invariant).set(violations)
+    log.info("audited", owner=owner, findings=sum(counts.values()))
 
 
 def run(build: Callable[[], Service]) -> None:

@@ -50,6 +50,7 @@ HANDLER_STOPPED = Gauge("turnpike_handler_stopped", "1 while a handler rests tha
 HANDLER_SECONDS = Histogram("turnpike_handler_seconds", "Time of one batch's transaction", ["handler"])
 CONTRADICTIONS = Counter("turnpike_contradictions", "The same id with other business fields", ["where"])
 DUPLICATES_REFUSED = Counter("turnpike_duplicates_refused", "Repeats met by a natural key, by where", ["where"])
+AUDIT_FINDINGS = Gauge("turnpike_audit_findings", "Violations at the last hourly audit", ["owner", "invariant"])
 TICK_FAILURES = Counter("turnpike_tick_failures", "Rounds of a tick that failed", ["tick"])
 COMMANDS_REFUSED = Counter("turnpike_commands_refused", "Commands refused, by topic and reason", ["topic", "reason"])
 OUTSIDE_SECONDS = Histogram("turnpike_outside_seconds", "Latency of calls to other organisations", ["window", "call"])

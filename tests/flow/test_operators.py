@@ -13,6 +13,7 @@ from shared.inspection import AskDeadLetters, AskPayment, DeadLetters, Payment
 from tests.kit.access import until
 from tests.kit.commands import turnpike
 from turnpike_cli.asking import opened_bus
+from turnpike_cli.audit import audit
 from turnpike_local.sandbox.client import PersonClient, SandboxClient
 from turnpike_local.stack import Stack
 from turnpike_local.story import keys_in, started
@@ -111,6 +112,29 @@ async def test_one_payment_is_told_by_every_owner_and_ends_in_one_sentence(shop:
     assert not [secret for secret in ("vless", "Bob", "Alice", str(bob.id)) if secret in json.dumps(told)]
 
 
+async def test_the_audit_asks_every_owner_and_sees_what_is_broken(shop: Shop) -> None:
+    """Status 0 while everything holds, 1 with the place of what does not."""
+
+    async def rests() -> bool:
+        return not any(one.finding.violations for one in await audit(shop.bus))
+
+    await until(rests, within_s=HANG_S)
+    status, out, err = await shop.turnpike("audit", "--hours", "25")
+    assert (status, err) == (0, "")
+    assert max(len(line) for line in out.splitlines()) <= WIDTH
+    asked = {line.split()[0] for line in out.splitlines() if line.startswith("I")}
+    assert asked == {"I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I12", "I13"}
+    assert out.rstrip().endswith("truths hold.")
+
+    await shop.break_by_hand("update notifier.deliveries set kind = 'lost_' || kind where kind = 'access_ready'")
+    status, out, err = await shop.turnpike("audit", "--in-time", "0", "--json")
+    await shop.break_by_hand("update notifier.deliveries set kind = 'access_ready' where kind = 'lost_access_ready'")
+    assert status == 1
+    broken = [one for one in json.loads(out)["findings"] if one["violations"]]
+    assert [(one["invariant"], one["owner"]) for one in broken] == [("I6", "all")]
+    assert broken[0]["examples"][0].startswith("notifier has nothing of vpn's granted ")
+
+
 async def test_a_payment_that_nobody_knows_is_one_sentence(shop: Shop) -> None:
     for named in ("no such charge", "77777"):
         assert await shop.turnpike("why", named) == (1, "", f"Nobody has heard of a payment {named}.\n")
@@ -131,6 +155,10 @@ async def test_a_payment_waits_for_a_service_that_does_not_run(shop: Shop) -> No
     assert status == 2
     assert "stuck at vpn-provisioner: it does not answer; do: see that vpn-provisioner runs." in " ".join(out.split())
     assert "vpn_grants_confirmed does not answer" in out
+
+    status, out, err = await shop.turnpike("audit", "--in-time", "0")
+    assert (status, err) == (2, "vpn-provisioner does not answer.\n")
+    assert "every transfer balances to zero per currency" in out
 
     await shop.stack.services["vpn"].start()
     await shop.gets_key(bob)

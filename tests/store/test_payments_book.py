@@ -469,6 +469,7 @@ async def test_every_check_of_the_audit_can_fail(fresh: FreshDatabase, book: Dat
         "values (gen_random_uuid(), 'telegram_stars', 'unbooked', 'XTR', 5, '', 0, now())",
         "I5": "update orders set state = 'open', paid_at = null",
         "I6": "update bookings set told_as = gen_random_uuid()",
+        "I10": "update orders set state = 'closed', paid_at = null",
         "I9": "update bookings set value_minor = value_minor + 1 where order_id is not null",
     }
     owner = await asyncpg.connect(fresh.dsn("payments_owner"))
@@ -477,7 +478,12 @@ async def test_every_check_of_the_audit_can_fail(fresh: FreshDatabase, book: Dat
             breaking = owner.transaction()
             await breaking.start()
             await owner.execute(sql)
-            found = [row for check in CHECKS if check.invariant == invariant for row in await owner.fetch(check.sql)]
+            found = [
+                row
+                for check in CHECKS
+                if check.invariant == invariant
+                for row in await owner.fetch(check.sql, *check.arguments(None))
+            ]
             assert found, f"{invariant} did not see: {sql}"
             await breaking.rollback()
     finally:

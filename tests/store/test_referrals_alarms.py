@@ -43,6 +43,9 @@ BREAK = {
     "everybody who is bound is registered, and nobody else": """
         insert into people (person, partner, started_at) values (gen_random_uuid(), gen_random_uuid(), now())
     """,
+    "no step of an invitation is older than the one it follows": """
+        update invitations set at = at - interval '1 hour' where state = 'activated'
+    """,
     "an invitation is activated by a receipt of its invitee": "update invitations set cause = 'a guess'",
     "no chain of invitations comes back to where it began": """
         update people set partner = (select person from people where partner is not null) where partner is null

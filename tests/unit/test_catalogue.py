@@ -3,12 +3,14 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared import catalogue
 from shared.contract import derived_id
 from shared.facts import FACTS
+from shared.inspection import INSPECTIONS
 from shared.migrate import migrations_of
 from shared.owners import OWNERS
 
@@ -34,6 +36,43 @@ def test_a_sample_reads_back_with_its_digest_and_its_id(path: Path) -> None:
     assert fact.digest() == sample["digest"]
     assert fact.id == derived_id(fact.cause, fact.topic, fact.about)
     assert json.loads(fact.model_dump_json()) == sample["body"]
+
+
+QUESTIONS = {path.name.removesuffix(".json"): path for path in (DOCS / "samples" / "questions").glob("*.json")}
+
+
+def test_every_question_of_operators_has_a_sample() -> None:
+    """Of one that every owner answers there is the sample of payments."""
+    wanted = {f"{asked.topic}.v{asked.version}" for asked in INSPECTIONS}
+    everybodys = {name for name in wanted if all(f"{owner}.{name.partition('.')[2]}" in wanted for owner in OWNERS)}
+    assert set(QUESTIONS) == wanted - {name for name in everybodys if not name.startswith("payments.")}
+
+
+@pytest.mark.parametrize("name", sorted(QUESTIONS))
+def test_a_question_and_its_answer_read_back_as_they_were(name: str) -> None:
+    """An operator's command may be a release older or younger than the service: what was once said stays readable."""
+    sample = json.loads(QUESTIONS[name].read_text())
+    asked = next(asked for asked in INSPECTIONS if f"{asked.topic}.v{asked.version}" == name)
+    for said, kind in ((sample["question"], asked), (sample["answer"], asked.answer)):
+        assert keeps(kind.model_validate(said).model_dump(mode="json"), said)
+
+
+def keeps(read: Any, said: Any) -> bool:
+    """Whether all that was said was read; a younger reader may know more fields."""
+    if isinstance(said, dict):
+        return all(field in read and keeps(read[field], part) for field, part in said.items())
+    if isinstance(said, list):
+        return len(read) == len(said) and all(keeps(*pair) for pair in zip(read, said, strict=True))
+    return bool(read == said)
+
+
+def test_no_answer_to_operators_tells_who_somebody_is() -> None:
+    """S-07: no field of an answer is a name, a key to the VPN, a link or a text of a person."""
+    forbidden = {"name", "first_name", "username", "link", "token", "secret", "text", "telegram_id", "chat_id", "phone"}
+    for asked in INSPECTIONS:
+        schema = asked.answer.model_json_schema()
+        parts = [schema, *schema.get("$defs", {}).values()]
+        assert not {field for part in parts for field in part.get("properties", {})} & forbidden, asked.topic
 
 
 def test_facts_questions_and_commands_share_no_first_token() -> None:

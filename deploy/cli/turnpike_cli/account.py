@@ -18,7 +18,7 @@ from shared.inspection import (
 )
 from shared.streams import LISTENING, Listening
 from turnpike_cli.asking import SERVICES
-from turnpike_cli.writing import moment, money
+from turnpike_cli.writing import first_line, moment, money
 
 ON_ITS_WAY_S = 5.0
 """A fact that is younger may still be on its way, by its owner's clock."""
@@ -100,7 +100,7 @@ def _unreported(account: Account) -> Iterator[Stuck]:
                     "bot-gateway", why, "look at bot-gateway's log; it is tried again by itself", not update.tries
                 )
             elif update.state == "failed" and report.fact is None:
-                why = f"nobody can read the report in update {update.seq} ({update.reason})"
+                why = f"nobody can read the report in update {update.seq} ({first_line(update.reason)})"
                 yield Stuck("bot-gateway", why, "see in Telegram what was paid")
 
 
@@ -129,7 +129,7 @@ def _unheard(seen: FactsSeen, fact: FactTold, listening: Listening, *, young: bo
     failing = next((one for one in seen.failing if (one.fact, one.handler) == (fact.fact, handler)), None)
     if letter is not None and letter.replayed_at is None:
         do = f"{MENDED} turnpike dead replay {listening.service} {letter.letter}"
-        yield Stuck(where, f"{handler} buried {fact.topic} ({letter.reason})", do)
+        yield Stuck(where, f"{handler} buried {fact.topic} ({first_line(letter.reason)})", do)
     elif failing is not None:
         why = f"{handler} fails on {fact.topic}" + _because(failing.tries, failing.reason)
         yield Stuck(where, why, "mend the cause; it is tried again by itself")
@@ -144,7 +144,7 @@ def _without_access(account: Account) -> Iterator[Stuck]:
     person = account.grant.person
     for job in account.grant.jobs:
         if job.state == "dead":
-            why = f"node {job.node} did not take the access after {job.tries} tries ({job.error})"
+            why = f"node {job.node} did not take the access after {job.tries} tries ({first_line(job.error)})"
             yield Stuck("vpn-provisioner", why, f"{MENDED} turnpike dead replay vpn {person}")
         elif job.state == "waiting":
             why = f"the access waits for node {job.node}" + _because(job.tries, job.error)
@@ -160,7 +160,7 @@ def _without_messages(account: Account) -> Iterator[Stuck]:
             why = f"the message {one.kind} waits until {moment(one.not_before)}" + _because(one.tries, one.reason)
             yield Stuck("notifier", why, "see that Telegram answers; it is tried again by itself", not one.reason)
         elif one.state in ("failed", "unknown"):
-            why = f"the message {one.kind} was not delivered ({one.reason})"
+            why = f"the message {one.kind} was not delivered ({first_line(one.reason)})"
             yield Stuck("notifier", why, "write to the person")
 
 
@@ -171,8 +171,8 @@ def _silent(account: Account) -> Iterator[Stuck]:
 
 def _because(tries: int, reason: str | None) -> str:
     if not tries:
-        return f" ({reason})" if reason else ""
-    return f" after {tries} {'try' if tries == 1 else 'tries'} ({reason or 'no reason is known'})"
+        return f" ({first_line(reason)})" if reason else ""
+    return f" after {tries} {'try' if tries == 1 else 'tries'} ({first_line(reason) or 'no reason is known'})"
 
 
 def listeners_of(topic: str) -> list[Listening]:

@@ -49,7 +49,8 @@ def run(command: Callable[[Bus], Awaitable[int]]) -> NoReturn:
     except CannotAskError as error:
         click.echo(str(error), err=True)
     except UnansweredError as error:
-        click.echo(f"{SERVICES[str(error).split('.')[0]]} does not answer.", err=True)
+        owner = str(error).split(".")[0]
+        click.echo(f"{SERVICES.get(owner, owner)} does not answer.", err=True)
     sys.exit(REFUSED_STATUS)
 
 

@@ -26,7 +26,7 @@ from shared.inspection import (
 )
 from shared.owners import OWNERS
 from turnpike_cli.asking import ASK_TIMEOUT_S, REFUSED_STATUS, each, nobody_answered, run
-from turnpike_cli.writing import moment, plain, table
+from turnpike_cli.writing import first_line, moment, plain, table
 
 JOBS = "access_jobs"  # Dead access jobs stand among the letters, as if they were a handler's of vpn.
 OBEYED_WITHIN = timedelta(minutes=10)  # Generous: the owner's clock decides, and this is an operator's machine.
@@ -37,7 +37,10 @@ service_argument = click.argument("service", type=click.Choice(sorted(OWNERS)))
 
 @click.group("dead")
 def dead_command() -> None:
-    """What was given up: letters that a handler buried, and access jobs that no node took."""
+    """See what was given up, and give it another chance.
+
+    That is letters (facts that a handler failed on, with their bytes) and access jobs that no node took.
+    """
 
 
 @dead_command.command("list")
@@ -115,19 +118,13 @@ def shown(dead: Sequence[dict[str, Any]]) -> list[str]:
     head, rows = lines[0], iter(lines[1:])
     lines = [head]
     for one in dead:
-        lines += [next(rows), f"    {first_line_of(one['subject'])}: {first_line_of(one['reason'] or '')}"]
+        lines += [next(rows), f"    {plain(one['subject'])}: {plain(first_line(one['reason'], REASON_LETTERS))}"]
     return lines
 
 
 def row_of(one: dict[str, Any]) -> tuple[str, ...]:
     replayed = f", replayed {_moment(one['replayed_at'])[:19]}" if one["replayed_at"] else ""
     return one["service"], one["id"], one["handler"], _moment(one["buried_at"])[:19] + replayed
-
-
-def first_line_of(text: str) -> str:
-    """A reason may be a whole report; `show` has all of it."""
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    return plain(first if len(first) <= REASON_LETTERS and first == text.strip() else f"{first[:REASON_LETTERS]} …")
 
 
 def _moment(text: str | None) -> str:
@@ -139,7 +136,10 @@ def _moment(text: str | None) -> str:
 @click.argument("id_")
 @click.option("--json", "as_json", is_flag=True, help="Print the same for a machine.")
 def show_command(*, service: str, id_: str, as_json: bool) -> None:
-    """Show one dead letter with its bytes, or the dead access jobs of a person (SERVICE vpn, ID the person)."""
+    """Show one dead letter with its bytes.
+
+    With SERVICE vpn and a person's id: that person's dead access jobs.
+    """
     run(lambda bus: show(bus, service, wanted(service, id_), as_json=as_json))
 
 
@@ -185,9 +185,10 @@ def in_full(one: dict[str, Any]) -> list[str]:
 def replay_command(
     *, service: str, ids: tuple[str, ...], handler: str | None, reason: str | None, as_json: bool
 ) -> None:
-    """Hand dead letters (IDS, or all of a handler) to their handler again; a person's id revives access jobs.
+    """Hand dead letters to their handler again.
 
-    Each is turned over in one transaction: it is done as if it had never failed, or stays where it is and says why.
+    IDS are those of `dead list`; with SERVICE vpn a person's id revives his access jobs. Each is turned over in one
+    transaction: it is done as if it had never failed, or stays where it is and says why.
     """
     if bool(ids) == bool(handler):
         raise click.UsageError("Say either IDS or --handler.")

@@ -31,7 +31,7 @@ def _installed() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-@click.group(cls=InstalledCommands)
+@click.group(cls=InstalledCommands, context_settings={"max_content_width": 100})
 def main() -> None:
     """Turnpike: a shop for VPN access inside Telegram."""
     if (problem := python_problem(sys.version_info[:2])) is not None:

@@ -18,9 +18,10 @@ from shared.settings import BusSettings, check_dsn, read_settings, refuse
 @click.command("migrate")
 @click.argument("services", nargs=-1, type=click.Choice(sorted(OWNERS)))
 def migrate_command(services: tuple[str, ...]) -> None:
-    """Bring the schemas of SERVICES (all that are installed here) to the shape their code expects.
+    """Bring the services' schemas to the shape their code expects.
 
-    Each is reached as its owner, by TURNPIKE_<SERVICE>_OWNER_DSN. Two runners at once wait for each other.
+    SERVICES are all that are installed here where none is named. Each is reached as its owner, by
+    TURNPIKE_<SERVICE>_OWNER_DSN. Two runners at once wait for each other.
     """
     for service in services or [name for name, package in OWNERS.items() if find_spec(package)]:
         applied = _run(migrate(_owner_dsn(service), OWNERS[service]))
@@ -29,7 +30,10 @@ def migrate_command(services: tuple[str, ...]) -> None:
 
 @click.command("streams")
 def streams_command() -> None:
-    """Make every stream that is missing in the NATS of TURNPIKE_NATS_URL; one that exists is left as it is."""
+    """Make every stream that is missing in NATS.
+
+    NATS is that of TURNPIKE_NATS_URL; a stream that exists is left as it is.
+    """
     bus = read_settings(BusSettings)
     _run(make_streams(bus.nats_url.get_secret_value(), replicas=bus.nats_replicas))
     click.echo("every stream is there")

@@ -7,7 +7,7 @@ from uuid import UUID
 from shared.inspection import FactsSeen, FactTold, Report, TransferSeen
 from turnpike_cli.account import Account, listeners_of, stuck, verdict
 from turnpike_cli.asking import SERVICES
-from turnpike_cli.writing import moment, money, plain, wrapped
+from turnpike_cli.writing import first_line, moment, money, plain, wrapped
 
 Line = tuple[datetime | None, str]
 
@@ -60,7 +60,7 @@ def _of_report(report: Report) -> Iterator[Line]:
 def of_payments(account: Account) -> Iterator[Line]:
     payment = account.payment
     if payment is None:
-        yield None, "has not heard of it"
+        yield None, "has not booked it"
         return
     if order := payment.order:
         what = f"{order.plan} for {order.months} {'month' if order.months == 1 else 'months'}"
@@ -94,7 +94,7 @@ def of_referrals(account: Account) -> Iterator[Line]:
     if rewards.waits_since is not None:
         yield rewards.waits_since, "waits for the payer's start"
     elif not rewards.rewards:
-        yield None, "has not heard of it"
+        yield None, "has decided nothing about it"
     for reward in rewards.rewards:
         if reward.outcome == "rewarded":
             share = f"{reward.percent} % of {money(reward.value_minor, 'RUB')} at {reward.paying} paying"
@@ -107,12 +107,12 @@ def of_referrals(account: Account) -> Iterator[Line]:
 def of_vpn(account: Account) -> Iterator[Line]:
     grant = account.grant
     if grant is None:
-        yield None, "has not heard of it" if account.bought else "was not asked: nothing was bought"
+        yield None, "has given nothing for it" if account.bought else "was not asked: nothing was bought"
         return
     yield grant.heard_at, f"access row; the subscription is {grant.state} until {moment(grant.ends_at)[:19]}"
     for job in grant.jobs:
         wish = "let in" if job.present else "shut out"
-        error = f": {job.error}" if job.error else ""
+        error = f": {first_line(job.error)}" if job.error else ""
         at = job.agreed_at if job.state == "agreed" else job.run_at
         yield at, f"node {job.node}, {wish}: {job.state}, {job.tries} failed tries{error}"
     if grant.told_at is not None:
@@ -125,7 +125,7 @@ def of_notifier(account: Account) -> Iterator[Line]:
         why = f" ({one.reason})" if one.reason else ""
         yield one.settled_at or one.written_at, f"{one.kind} to {one.person}: {one.state}{why}"
     if not deliveries:
-        yield None, "has nothing to say of it"
+        yield None, "has written nothing of it"
 
 
 def of_facts(account: Account) -> Iterator[Line]:
@@ -147,5 +147,5 @@ def _heard(fact: FactTold, handler: str, seen: FactsSeen | None) -> Line:
             return one.heard_at, f"  {handler}: {one.outcome}{buried}"
     for failing in seen.failing:
         if (failing.fact, failing.handler) == (mine, handler):
-            return None, f"  {handler}: failed {failing.tries} times, {failing.reason}"
+            return None, f"  {handler}: failed {failing.tries} times, {first_line(failing.reason)}"
     return None, f"  {handler}: not heard"

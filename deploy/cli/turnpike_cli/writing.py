@@ -27,6 +27,13 @@ def plain(text: str) -> str:
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
+def first_line(text: str | None, most: int = 120) -> str:
+    """A reason may be a whole report: its beginning, and a sign that there is more."""
+    whole = (text or "").strip()
+    line = whole.partition("\n")[0][:most].rstrip()
+    return line if line == whole else f"{line} …"
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Columns as wide as they need; the last one takes the rest of the line and goes on below itself."""
     cells = [head, *[[plain(cell) for cell in row] for row in rows]]

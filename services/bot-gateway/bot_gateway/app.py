@@ -3,7 +3,7 @@
 from functools import partial
 
 from bot_gateway.answers import answer_person, answer_recipient, answer_reports
-from bot_gateway.audit import answer_audit
+from bot_gateway.audit import KINDS, answer_audit
 from bot_gateway.chats import open_chats
 from bot_gateway.chats.visit import Shop
 from bot_gateway.introduction import introduce
@@ -18,7 +18,7 @@ from bot_gateway.telegram import open_bot
 from bot_gateway.ticks import DROP_OLD_ROWS_EVERY_S, LOOK_EVERY_S, drop_old_rows, set_gauges
 from bot_gateway.webhooks import TelegramWebhook
 from shared.inspection import AskPerson, AskReports
-from shared.questions import AskAudit, AskRecipient
+from shared.questions import AskRecipient
 from shared.service import Service
 from shared.settings import read_settings
 from shared.texts import Texts
@@ -49,7 +49,7 @@ def build(settings: Settings | None = None) -> Service:
     service.answers(AskRecipient, answer_recipient)
     service.answers(AskPerson, answer_person)
     service.answers(AskReports, answer_reports)
-    service.answers(AskAudit.of("bot"), answer_audit)
+    service.audits(answer_audit, KINDS)
 
     service.ticks("bot_drops_old_rows", DROP_OLD_ROWS_EVERY_S, partial(drop_old_rows, database))
     service.ticks("bot_sets_gauges", LOOK_EVERY_S, partial(set_gauges, database))

@@ -1,6 +1,6 @@
 """What must be true of our tables: each truth is a sentence and a query for what breaks it."""
 
-from shared.audit import Check, audited
+from shared.audit import Check, Kind, audited
 from shared.db import Database
 from shared.questions import AskAudit, Audit
 
@@ -46,13 +46,36 @@ COUNTS = """
 select
   (select count(*) from people) as people,
   (select count(*) from facts where topic = 'bot.person.started') as people_told,
-  (
-    select count(*) from facts where topic = 'bot.payment.reported' and told_at > now() - interval '29 days'
-  ) as reported_lately,
   (select count(*) from updates where lane = 'money') as reports,
   (select count(*) from updates where state = 'failed') as updates_failed
 """
 
 
-async def answer_audit(_: AskAudit, database: Database) -> Audit:
-    return await audited(database, CHECKS, COUNTS)
+# Facts are kept for 30 days: of older payments payments alone can tell.
+REPORTED = """
+select seq as place, (body ->> 'acquirer') || ':' || (body ->> 'charge') as key
+from facts
+where topic = 'bot.payment.reported'
+  and seq > coalesce($1::text::bigint, 0)
+  and told_at > now() - least($2::float8, 29 * 24) * interval '1 hour'
+  and told_at <= now() - $3::float8 * interval '1 second'
+order by seq
+limit $4
+"""
+
+NOT_REPORTED = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (
+  select from facts f
+  where f.topic = 'bot.payment.reported'
+    and f.body ->> 'charge' = substr(k.key, strpos(k.key, ':') + 1)
+    and f.body ->> 'acquirer' = split_part(k.key, ':', 1)
+)
+"""
+
+KINDS = {"reported": Kind(REPORTED, NOT_REPORTED)}
+
+
+async def answer_audit(question: AskAudit, database: Database) -> Audit:
+    return await audited(database, CHECKS, COUNTS, hours=question.hours)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from notifier.answers import answer_deliveries
-from notifier.audit import answer_audit
+from notifier.audit import KINDS, answer_audit
 from notifier.courier import Courier
 from notifier.settings import Settings
 from notifier.subscribers import (
@@ -17,7 +17,6 @@ from notifier.subscribers import (
 from notifier.telegram import Telegram
 from notifier.ticks import GAUGES_EVERY_S, set_gauges
 from shared.inspection import AskDeliveries
-from shared.questions import AskAudit
 from shared.service import Service
 from shared.settings import read_settings
 
@@ -34,7 +33,7 @@ def build(settings: Settings | None = None) -> Service:
     service.hears("notifier_tells_rewards", notifier_tells_rewards)
     service.hears("notifier_follows_people", notifier_follows_people)
     service.answers(AskDeliveries, answer_deliveries)
-    service.answers(AskAudit.of("notifier"), answer_audit)
+    service.audits(answer_audit, KINDS)
     service.loops("courier", courier.run)
     service.ticks("delivery_gauges", GAUGES_EVERY_S, partial(set_gauges, service.database))
     service.opens(telegram.open)

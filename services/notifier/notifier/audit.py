@@ -1,6 +1,6 @@
 """What must be true of messages, as SQL: each a sentence, and a query for what breaks it."""
 
-from shared.audit import Check, audited
+from shared.audit import Check, Kind, audited
 from shared.db import Database
 from shared.questions import AskAudit, Audit
 
@@ -61,7 +61,6 @@ CHECKS = (
     Check("I13", "no chat waits longer than its first message", PUT_OFF),
 )
 
-# What payments bought, vpn granted and referrals rewarded must be told of by as many rows.
 COUNTS = """
 select
   count(*) filter (where kind = 'paid_issuing') as orders_told,
@@ -75,5 +74,71 @@ from deliveries
 """
 
 
-async def answer_audit(_: AskAudit, database: Database) -> Audit:
-    return await audited(database, CHECKS, COUNTS)
+# Orders that were bought, and orders that were granted: the message's cause.
+ORDERS_TOLD = """
+select id as place, cause as key
+from deliveries
+where kind = 'paid_issuing'
+  and id > coalesce($1::text::uuid, '00000000-0000-0000-0000-000000000000')
+  and written_at > now() - $2::float8 * interval '1 hour'
+  and written_at <= now() - $3::float8 * interval '1 second'
+order by id
+limit $4
+"""
+
+ORDERS_NOT_TOLD = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (select from deliveries d where d.story = k.key::uuid and d.kind = 'paid_issuing')
+"""
+
+KEYS_TOLD = """
+select id as place, cause as key
+from deliveries
+where kind = 'access_ready'
+  and id > coalesce($1::text::uuid, '00000000-0000-0000-0000-000000000000')
+  and written_at > now() - $2::float8 * interval '1 hour'
+  and written_at <= now() - $3::float8 * interval '1 second'
+order by id
+limit $4
+"""
+
+KEYS_NOT_TOLD = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (select from deliveries d where d.story = k.key::uuid and d.kind = 'access_ready')
+"""
+
+# Receipt, partner, amount.
+REWARDS_TOLD = """
+select id as place, concat_ws(' ', cause, person, details ->> 'reward_minor') as key
+from deliveries
+where kind = 'reward_earned'
+  and id > coalesce($1::text::uuid, '00000000-0000-0000-0000-000000000000')
+  and written_at > now() - $2::float8 * interval '1 hour'
+  and written_at <= now() - $3::float8 * interval '1 second'
+order by id
+limit $4
+"""
+
+REWARDS_NOT_TOLD = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (
+  select from deliveries d
+  where d.person = split_part(k.key, ' ', 2)::uuid
+    and d.cause = split_part(k.key, ' ', 1)
+    and d.kind = 'reward_earned'
+    and d.details ->> 'reward_minor' = split_part(k.key, ' ', 3)
+)
+"""
+
+KINDS = {
+    "orders": Kind(ORDERS_TOLD, ORDERS_NOT_TOLD),
+    "keys": Kind(KEYS_TOLD, KEYS_NOT_TOLD),
+    "rewards": Kind(REWARDS_TOLD, REWARDS_NOT_TOLD),
+}
+
+
+async def answer_audit(question: AskAudit, database: Database) -> Audit:
+    return await audited(database, CHECKS, COUNTS, hours=question.hours)

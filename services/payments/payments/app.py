@@ -10,12 +10,12 @@ from payments.answers import (
     answer_receipts,
     place_order,
 )
-from payments.audit import answer_audit
+from payments.audit import KINDS, answer_audit
 from payments.settings import Settings
 from payments.subscribers import on_payment_reported, on_reward_earned
 from shared.commands import PlaceOrder
 from shared.inspection import AskPayment, AskPayments
-from shared.questions import AskAudit, AskBalance, AskBook, AskCheckout, AskPlans, AskReceipts
+from shared.questions import AskBalance, AskBook, AskCheckout, AskPlans, AskReceipts
 from shared.service import Service
 from shared.settings import read_settings
 
@@ -31,6 +31,6 @@ def build(settings: Settings | None = None) -> Service:
     service.answers(AskBook, answer_book)
     service.answers(AskPayment, answer_payment)
     service.answers(AskPayments, answer_payments)
-    service.answers(AskAudit.of("payments"), answer_audit)
+    service.audits(answer_audit, KINDS)
     service.obeys(PlaceOrder, place_order)
     return service

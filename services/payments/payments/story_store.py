@@ -72,7 +72,7 @@ from transfers t
 join entries e on e.transfer = t.id
 join accounts a on a.id = e.account
 where t.cause = any($1::text[])
-order by t.at, t.id, e.amount_minor, a.kind
+order by t.at, t.reason <> 'receipt', t.id, e.amount_minor, a.kind
 """
 
 

@@ -1,11 +1,11 @@
 """What referrals hears and answers."""
 
 from referrals.answers import answer_invitations, answer_rewards
-from referrals.audit import answer_audit
+from referrals.audit import KINDS, answer_audit
 from referrals.settings import Settings
 from referrals.subscribers import on_payment_confirmed, on_person_started
 from shared.inspection import AskRewards
-from shared.questions import AskAudit, AskInvitations
+from shared.questions import AskInvitations
 from shared.service import Service
 from shared.settings import read_settings
 
@@ -16,5 +16,5 @@ def build(settings: Settings | None = None) -> Service:
     service.hears("referrals_rewards_confirmed", on_payment_confirmed)
     service.answers(AskInvitations, answer_invitations)
     service.answers(AskRewards, answer_rewards)
-    service.answers(AskAudit.of("referrals"), answer_audit)
+    service.audits(answer_audit, KINDS)
     return service

@@ -1,6 +1,6 @@
 """The truths of referrals' tables, each as a sentence and the query that looks for what breaks it."""
 
-from shared.audit import Check, audited
+from shared.audit import Check, Kind, audited
 from shared.db import Database
 from shared.questions import AskAudit, Audit
 
@@ -116,6 +116,13 @@ left join met on met.person = people.person
 where met.person is null
 """
 
+BACKWARDS = """
+select a.invitee::text as example
+from invitations a
+join invitations r on r.invitee = a.invitee and r.state = a.follows
+where a.at < r.at
+"""
+
 CHECKS = (
     Check("I6", "what was decided about a receipt agrees with whom its payer is bound to", UNLIKE_THE_ROLL),
     Check("I6", "every reward was told", NEVER_TOLD),
@@ -127,6 +134,7 @@ CHECKS = (
     Check("I7", "the count of a reward is that of the payers decided until then", OF_ANOTHER_COUNT),
     Check("I7", "the count of a partner is that of his activated invitations", MISCOUNTED_PARTNERS),
     Check("I7", "everybody who is bound is registered, and nobody else", UNREGISTERED),
+    Check("I10", "no step of an invitation is older than the one it follows", BACKWARDS),
     Check("I7", "an invitation is activated by a receipt of its invitee", ACTIVATED_BY_NOTHING),
     Check("I7", "no chain of invitations comes back to where it began", IN_A_CIRCLE),
 )
@@ -141,5 +149,52 @@ from rewards
 """
 
 
-async def answer_audit(_: AskAudit, database: Database) -> Audit:
-    return await audited(database, CHECKS, COUNTS)
+# Receipt and value; what waits for its payer's start is not decided, and not lost.
+DECIDED = """
+select receipt as place, receipt || ' ' || value_minor as key
+from rewards
+where receipt > coalesce($1::text::uuid, '00000000-0000-0000-0000-000000000000')
+  and decided_at > now() - $2::float8 * interval '1 hour'
+  and decided_at <= now() - $3::float8 * interval '1 second'
+order by receipt
+limit $4
+"""
+
+UNDECIDED = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (
+    select from rewards r
+    where r.receipt = split_part(k.key, ' ', 1)::uuid and r.value_minor = split_part(k.key, ' ', 2)::bigint
+  )
+  and split_part(k.key, ' ', 1) not in (select body #>> '{received,receipt}' from waiting)
+"""
+
+# Receipt, partner, amount.
+REWARDED = """
+select receipt as place, concat_ws(' ', receipt, partner, reward_minor) as key
+from rewards
+where outcome = 'rewarded'
+  and receipt > coalesce($1::text::uuid, '00000000-0000-0000-0000-000000000000')
+  and decided_at > now() - $2::float8 * interval '1 hour'
+  and decided_at <= now() - $3::float8 * interval '1 second'
+order by receipt
+limit $4
+"""
+
+NOT_REWARDED = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (
+  select from rewards r
+  where r.receipt = split_part(k.key, ' ', 1)::uuid
+    and r.partner = split_part(k.key, ' ', 2)::uuid
+    and r.reward_minor = split_part(k.key, ' ', 3)::bigint
+)
+"""
+
+KINDS = {"decided": Kind(DECIDED, UNDECIDED), "rewards": Kind(REWARDED, NOT_REWARDED)}
+
+
+async def answer_audit(question: AskAudit, database: Database) -> Audit:
+    return await audited(database, CHECKS, COUNTS, hours=question.hours)

@@ -4,7 +4,7 @@ from functools import partial
 
 from shared.commands import ReplayJobs
 from shared.inspection import AskDeadJobs, AskGrant
-from shared.questions import AskAccess, AskAudit, AskKey, AskOutlook
+from shared.questions import AskAccess, AskKey
 from shared.service import Service
 from shared.settings import read_settings
 from vpn_provisioner import ticks
@@ -13,10 +13,9 @@ from vpn_provisioner.answers import (
     answer_dead_jobs,
     answer_grant,
     answer_key,
-    answer_outlook,
     replay_jobs,
 )
-from vpn_provisioner.audit import answer_audit
+from vpn_provisioner.audit import KINDS, answer_audit
 from vpn_provisioner.fleet import Fleet, place_first
 from vpn_provisioner.settings import Settings
 from vpn_provisioner.subscribers import on_payment_confirmed
@@ -33,11 +32,10 @@ def build(settings: Settings | None = None) -> Service:
     service.hears("vpn_grants_confirmed", partial(on_payment_confirmed, wake=fleet.wake))
 
     service.answers(AskAccess, answer_access)
-    service.answers(AskOutlook, answer_outlook)
     service.answers(AskKey, answer_key)
     service.answers(AskGrant, answer_grant)
     service.answers(AskDeadJobs, answer_dead_jobs)
-    service.answers(AskAudit.of("vpn"), answer_audit)
+    service.audits(answer_audit, KINDS)
 
     service.obeys(ReplayJobs, partial(replay_jobs, wake=fleet.wake))
 

@@ -1,6 +1,6 @@
 """The truths about access: each a sentence, and the query that looks for what breaks it."""
 
-from shared.audit import EXAMPLES, Check, audited
+from shared.audit import EXAMPLES, Check, Kind, audited
 from shared.db import Database
 from shared.questions import AskAudit, Audit, Finding
 from vpn_provisioner.access import fold
@@ -107,8 +107,43 @@ select
 """
 
 
-async def answer_audit(_: AskAudit, database: Database) -> Audit:
-    audit = await audited(database, CHECKS, COUNTS)
+HEARD = """
+select order_id as place, order_id::text as key
+from periods
+where order_id > coalesce($1::text::uuid, '00000000-0000-0000-0000-000000000000')
+  and heard_at > now() - $2::float8 * interval '1 hour'
+  and heard_at <= now() - $3::float8 * interval '1 second'
+order by order_id
+limit $4
+"""
+
+NOT_HEARD = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (select from periods p where p.order_id = k.key::uuid)
+"""
+
+GRANTED = """
+select order_id as place, order_id::text as key
+from grants
+where order_id > coalesce($1::text::uuid, '00000000-0000-0000-0000-000000000000')
+  and told_at > now() - $2::float8 * interval '1 hour'
+  and told_at <= now() - $3::float8 * interval '1 second'
+order by order_id
+limit $4
+"""
+
+NOT_GRANTED = """
+select k.key
+from unnest($1::text[]) as k (key)
+where not exists (select from grants g where g.order_id = k.key::uuid and g.told_at is not null)
+"""
+
+KINDS = {"periods": Kind(HEARD, NOT_HEARD), "granted": Kind(GRANTED, NOT_GRANTED)}
+
+
+async def answer_audit(question: AskAudit, database: Database) -> Audit:
+    audit = await audited(database, CHECKS, COUNTS, hours=question.hours)
     return Audit(findings=(await _folds(database), *audit.findings), counts=audit.counts)
 
 
