@@ -47,7 +47,7 @@ $(TOOLS)/.installed: tests/manifests/tools.lock $(INSTALLED)
 	@touch $@
 
 manifests-test: $(INSTALLED) $(TOOLS)/.installed ## Render the manifests, hold them against schemas and rules, and run the image's steps
-	@exec $(BIN)/pytest --numprocesses 2 tests/manifests
+	@exec $(BIN)/pytest --numprocesses 2 --dist loadfile tests/manifests
 
 check: $(INSTALLED) ## Format, lint, types and the house tests
 	@$(BIN)/ruff format --check $(SOURCES)
