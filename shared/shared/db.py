@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -112,10 +112,17 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
+        """Committed at the end of the block. What ends the block otherwise is raised, also where the rollback fails."""
         async with self._connection() as connection:
-            async with connection.transaction():
-                tx = Tx(connection)
+            tx, whole = Tx(connection), connection.transaction()
+            await whole.start()
+            try:
                 yield tx
+            except BaseException:
+                with suppress(Exception):  # The session is gone, and with it what was begun; a cancel stays a cancel.
+                    await whole.rollback()
+                raise
+            await whole.commit()
             tx.committed()
 
     async def fetch(self, sql: str, *args: object) -> list[Row]:
@@ -158,6 +165,8 @@ def database_is_to_blame(error: BaseException) -> bool:
         return not data_is_to_blame(error)
     if isinstance(error, asyncpg.InterfaceError):
         return "clos" in str(error) or "released" in str(error)
+    if isinstance(error, asyncpg.InternalClientError):  # The server has said farewell, and not hung up yet.
+        return "cannot switch to state" in str(error)
     return isinstance(error, PoolBusyError | OSError | TimeoutError)
 
 
