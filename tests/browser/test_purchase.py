@@ -68,7 +68,7 @@ async def test_two_people_an_invitation_and_a_purchase_that_carries_traffic(page
     assert "Traffic reached" in await fetch_through(key, f"{shop.sandbox.url}/page")
 
     await page.get_by_role("tab", name=re.compile("Алиса")).click()
-    await expect(hand.messages).to_contain_text("14.90")
+    await expect(hand.messages).to_contain_text("14,90")
     await seen(page, "reward-ru")
 
 
