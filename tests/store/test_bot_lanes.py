@@ -386,6 +386,16 @@ async def both_wait(database: Database) -> bool:
     return bool(await database.fetchval(WAITING) == 2)
 
 
+async def test_a_report_whose_payload_no_column_can_hold_is_told_without_what_it_cannot(database: Database) -> None:
+    """R-26: a payload of that kind is not ours and names no order; its money is booked like any other."""
+    await arrive(database, paid_update(1, "nul", payload="pay\0load"), paid_update(2, "behind-nul"))
+    async with at_work(MoneyLane(database, Bells())):
+        await until(nothing_waits(database))
+    [fact] = await facts_of(database, "nul")
+    assert fact["payload"] == "payload"
+    assert await states(database) == [("done", 0), ("done", 0)]
+
+
 async def test_two_replicas_report_a_backlog_once(place: FreshDatabase, database: Database) -> None:
     await arrive(database, *(paid_update(chat, f"backlog-{chat}") for chat in range(1, 1201)))
     async with (

@@ -91,7 +91,7 @@ def report_from(raw: Json) -> Report:
         acquirer="telegram_stars" if currency == "XTR" else "telegram_card",
         charge=charge,
         payer=int(payer if _is_id(payer) else message["chat"]["id"]),
-        payload=str(payment.get("invoice_payload", "")),
+        payload=str(payment.get("invoice_payload", "")).replace("\x00", ""),  # As PostgreSQL can keep it.
         currency=currency,
         amount_minor=amount,
         paid_at=datetime.fromtimestamp(message["date"], UTC),
