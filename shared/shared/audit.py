@@ -48,7 +48,16 @@ from dead_letters
 where replayed_at is null
 """
 
+UNHEARD = """
+select format('%s lacks %s of %s, told again %s times', handler, missing, hour, tries) as example
+from differences
+"""
+
+STRANGERS = "select format('%s heard %s in %s', handler, fact_id, hour) as example from strangers"
+
 STREET_CHECKS = (
+    Check("I6", "what was told in a closed hour was heard", UNHEARD),
+    Check("I6", "nothing was heard that its owner does not know", STRANGERS),
     Check("I12", "the same id never came with other fields", CONTRADICTIONS),
     Check("I13", "no fact is waiting to be told", UNTOLD),
     Check("I13", "no handler is failing on a fact", STUMBLING),

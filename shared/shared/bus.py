@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from shared import crash, telemetry
 from shared.contract import Answer, Command, Question, Refused, Value
 from shared.inbox import Handler, Letter, TooManyBurialsError
-from shared.streams import ACK_WAIT_S, LISTENING
+from shared.streams import ACK_WAIT_S, LISTENING, Listening
 
 log = structlog.get_logger()
 
@@ -36,6 +36,9 @@ DO_ATTEMPT_S = 2.0
 NOBODY_THERE_PAUSE_S = 0.1
 DURABLE_RETRY_S = 0.3
 WORKERS_PER_SUBJECT = 16
+PASSED_TIMEOUT_S = 10.0
+PASSED_PAUSE_S = 0.5
+NOT_FOUND = 404
 REST_AFTER_BURIALS_S = 180.0
 
 Asked = TypeVar("Asked", bound=Value)
@@ -54,6 +57,14 @@ class Place:
     def of(cls, info: dict[str, Any]) -> "Place":
         told = info["delivered"]["consumer_seq"] + info["num_pending"]
         return cls(info["ack_floor"]["consumer_seq"], told, info["num_pending"] + info["num_ack_pending"])
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a handler is, and whether its stream is less than half full."""
+
+    passed: bool
+    room: bool
 
 
 class UnansweredError(Exception):
@@ -133,6 +144,16 @@ class Bus:
         deadline = asyncio.get_running_loop().time() + timeout_s
         return await self._request(question, deadline, attempt_s=timeout_s)
 
+    async def is_answered(self, asked: type[Question[Any]] | type[Command[Any]]) -> bool:
+        """Is somebody there who answers this, however slowly? NATS itself says when nobody is."""
+        try:
+            await self.client.request(asked.subject(), b"", ASK_TIMEOUT_S)
+        except NoRespondersError:
+            return False
+        except NatsTimeoutError:
+            return True
+        return True
+
     async def do(self, command: Command[Answer], *, timeout_s: float = DO_TIMEOUT_S) -> Answer | Refused:
         """Have the owner act, once: unanswered attempts are repeated with the same id, for `timeout_s`.
 
@@ -177,6 +198,51 @@ class Bus:
                 raise UnansweredError("JetStream") from error
             places[listening.handler] = None if "error" in info else Place.of(info)
         return places
+
+    async def standing(self, listening: Listening) -> Standing:
+        """Has a handler acknowledged all that stood in its stream a moment ago? It may need some seconds for it.
+
+        Raises UnansweredError when JetStream does not answer.
+        """
+        deadline = asyncio.get_running_loop().time() + PASSED_TIMEOUT_S
+        stream = await self._info(f"STREAM.INFO.{listening.stream}")
+        if "error" in stream:
+            return Standing(passed=False, room=False)
+        room = stream["state"]["bytes"] < stream["config"]["max_bytes"] / 2
+        while True:
+            durable = await self._info(f"CONSUMER.INFO.{listening.stream}.{listening.handler}")
+            if "error" in durable:
+                return Standing(passed=False, room=room)
+            settled = durable["num_pending"] == durable["num_ack_pending"] == 0
+            if settled or durable["ack_floor"]["stream_seq"] >= stream["state"]["last_seq"]:
+                return Standing(passed=True, room=room)
+            if asyncio.get_running_loop().time() > deadline:
+                return Standing(passed=False, room=room)
+            await asyncio.sleep(PASSED_PAUSE_S)
+
+    async def _info(self, call: str) -> dict[str, Any]:
+        try:
+            answer = await self.client.request(f"$JS.API.{call}", b"", ASK_TIMEOUT_S)
+        except NatsError as error:
+            raise UnansweredError(call) from error
+        decoded: dict[str, Any] = json.loads(answer.data)
+        return decoded
+
+    async def drop_durables(self, service: str) -> list[str]:
+        """Forget how far the handlers of a service have heard: they begin again at the start of their streams.
+
+        Answers the names of those that were there. Raises UnansweredError when JetStream does not answer or refuses.
+        """
+        dropped = []
+        for listening in LISTENING:
+            if listening.service == service:
+                call = f"CONSUMER.DELETE.{listening.stream}.{listening.handler}"
+                answer = await self._info(call)
+                if "error" not in answer:
+                    dropped.append(listening.handler)
+                elif answer["error"]["code"] != NOT_FOUND:
+                    raise UnansweredError(f"{call}: {answer['error']['description']}")
+        return dropped
 
     async def listen(self, handler: Handler, stopping: asyncio.Event, *, replicas: int = 1) -> None:
         """Hear until `stopping`. A handler that buries everything rests, so that somebody can look, and begins anew."""

@@ -4,6 +4,8 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from pydantic import Field
+
 from shared.contract import Command, Value
 from shared.owners import OWNERS
 
@@ -70,6 +72,33 @@ REPLAYS: dict[str, type[ReplayDead]] = {
 }
 
 
+class ToldAgain(Value):
+    facts: int
+    """How many were put back; those that wait already, or are unknown, do not count."""
+
+
+class TellAgain(Command[ToldAgain]):
+    """Tell these facts again, because a listener lacks them: `TellAgain.of("payments")(…)`, one topic per owner."""
+
+    answer = ToldAgain
+
+    facts: tuple[UUID, ...] = Field(max_length=4_000)
+
+    @staticmethod
+    def of(owner: str) -> "type[TellAgain]":
+        return TELL_AGAINS[owner]
+
+
+TELL_AGAINS: dict[str, type[TellAgain]] = {
+    owner: type(
+        f"Tell{owner.capitalize()}Again",
+        (TellAgain,),
+        {"topic": f"{owner}.tell_again", "__doc__": TellAgain.__doc__},
+    )
+    for owner in OWNERS
+}
+
+
 class ReplayJobs(Command[Replayed]):
     """Let access jobs that were given up run again, of one person or of everybody. Refused: `no_dead_jobs`."""
 
@@ -79,4 +108,4 @@ class ReplayJobs(Command[Replayed]):
     person: UUID | None
 
 
-COMMANDS: tuple[type[Command[Any]], ...] = (PlaceOrder, *REPLAYS.values(), ReplayJobs)
+COMMANDS: tuple[type[Command[Any]], ...] = (PlaceOrder, *REPLAYS.values(), *TELL_AGAINS.values(), ReplayJobs)

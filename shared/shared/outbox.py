@@ -316,6 +316,17 @@ class Relay:
             log.warning("stream is another one, facts are told again", stream=self.stream, facts=again)
 
 
+FORGET_STREAMS = "update streams set incarnation = 'restored'"
+
+
+async def tell_all_again(tx: Tx) -> None:
+    """After a restore: any stream is a stranger's to the relay, so the last three days are told again.
+
+    The sequence alone would not say so: what a backup remembers is below what the broker has, which is ordinary.
+    """
+    await tx.execute(FORGET_STREAMS)
+
+
 async def ensure_stream(client: Client, owner: str, *, replicas: int = 1) -> dict[str, Any]:
     """The stream's info; made from the one declaration when it is missing, never changed. Raises BrokerError."""
     name = stream_of(owner)

@@ -250,6 +250,81 @@ AUDITS: dict[str, type[AskAudit]] = {
     for owner in OWNERS
 }
 
+
+class Tally(Value):
+    """An hour in two numbers: how many facts, and the low 64 bits of their ids and their digests, all by exclusive or.
+
+    Two sides with the same facts have the same tally, in whatever order they came.
+    """
+
+    hour: datetime
+    count: int
+    bits: int
+
+
+class Told(Value):
+    at: datetime
+    """The owner's clock when it answered."""
+    from_at: datetime
+    until_at: datetime
+    tallies: tuple[Tally, ...]
+    """Hours with facts, from `from_at` until before `until_at`; an hour that is not here has none."""
+    waiting: tuple[datetime, ...]
+    """Hours of which a fact has yet to be acknowledged by the broker: nothing can be said of them now."""
+
+
+class AskTold(Question[Told]):
+    """What was told in closed hours: `AskTold.of("payments")(…)`, one topic per owner. Refused: `not_mine`.
+
+    The newest hours first; `before` is the `from_at` of the page before, and a page without hours the last.
+    """
+
+    answer = Told
+
+    fact: str
+    """The topic of the fact."""
+    before: datetime | None = None
+    hours: int = Field(ge=1, le=24)
+
+    @staticmethod
+    def of(owner: str) -> "type[AskTold]":
+        return TOLDS[owner]
+
+
+class ToldIds(Value):
+    ids: tuple[UUID, ...]
+    digests: tuple[int, ...]
+    more: bool
+
+
+class AskToldIds(Question[ToldIds]):
+    """Which facts were told in an hour, by id, in pages: `AskToldIds.of("payments")(…)`, one topic per owner."""
+
+    answer = ToldIds
+
+    fact: str
+    hour: datetime
+    after: UUID | None = None
+
+    @staticmethod
+    def of(owner: str) -> "type[AskToldIds]":
+        return TOLD_IDS[owner]
+
+
+TOLDS: dict[str, type[AskTold]] = {
+    owner: type(f"Ask{owner.capitalize()}Told", (AskTold,), {"topic": f"{owner}.told", "__doc__": AskTold.__doc__})
+    for owner in OWNERS
+}
+
+TOLD_IDS: dict[str, type[AskToldIds]] = {
+    owner: type(
+        f"Ask{owner.capitalize()}ToldIds",
+        (AskToldIds,),
+        {"topic": f"{owner}.told_ids", "__doc__": AskToldIds.__doc__},
+    )
+    for owner in OWNERS
+}
+
 QUESTIONS: tuple[type[Question[Any]], ...] = (
     AskRecipient,
     AskPlans,
@@ -262,4 +337,6 @@ QUESTIONS: tuple[type[Question[Any]], ...] = (
     AskOutlook,
     AskKey,
     *AUDITS.values(),
+    *TOLDS.values(),
+    *TOLD_IDS.values(),
 )

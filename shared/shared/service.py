@@ -21,10 +21,10 @@ import uvicorn
 from faststream.asgi import AsgiFastStream
 from prometheus_client import make_asgi_app
 
-from shared import inbox, outbox, records, telemetry
+from shared import inbox, outbox, records, tally, telemetry
 from shared.audit import Kind, answer_keys, answer_lacking
 from shared.bus import Bus
-from shared.commands import ReplayDead, Replayed
+from shared.commands import ReplayDead, Replayed, TellAgain
 from shared.contract import Command, Question, Refused, Value
 from shared.db import Database, Tx
 from shared.health import Health
@@ -32,7 +32,7 @@ from shared.inbox import Handle, Handler
 from shared.inspection import AskDeadLetter, AskDeadLetters, AskFacts, AskKeys, AskLacking
 from shared.obey import Act, obey
 from shared.owners import OWNERS
-from shared.questions import AskAudit, Audit
+from shared.questions import AskAudit, AskTold, AskToldIds, Audit
 from shared.settings import ServiceSettings, refuse
 from shared.streams import LISTENING
 
@@ -48,6 +48,7 @@ FIRST_AUDIT_AFTER_S = 300.0  # What a restart left has settled by then.
 AUDIT_EVERY_S = 3600.0
 AUDITS_A_DAY = 24
 HOURS_AUDITED = 25.0
+LOOK_FOR_DUE_EVERY_S = 10.0
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
@@ -218,6 +219,7 @@ class Service:
 
     async def _open_bus(self) -> None:
         self._serve_operators()
+        self._serve_listeners()
         for call in self._on_open:
             await call()
         await self.bus.open()
@@ -229,6 +231,7 @@ class Service:
         self.loops("relay", relay.run)
         self.loops("beat", self.health.beat)
         self.ticks("gauges", GAUGES_EVERY_S, self._set_gauges)
+        self.ticks("compare_hours", LOOK_FOR_DUE_EVERY_S, self._compare_hours)
         self.ticks("housekeeping", HOUSEKEEPING_EVERY_S, self._drop_old_rows)
         for name, handler in self.handlers.items():
             self.loops(name, partial(self.bus.listen, handler, replicas=self.settings.nats_replicas))
@@ -263,13 +266,21 @@ class Service:
         await self.database.close()
         log.info("service down", owner=self.owner)
 
-    # What every service does by time, and what operators may ask of every service
+    # What every service does by time, and what operators and listeners may ask of every service
 
     async def _set_gauges(self) -> None:
         row = await self.database.fetchrow(outbox.STATE_OF_UNTOLD)
         assert row is not None
         telemetry.FACTS_UNTOLD.labels(self.owner).set(row["untold"])
         telemetry.FACTS_UNTOLD_AGE.labels(self.owner).set(row["oldest_s"])
+        for row in await self.database.fetch(tally.STATE):
+            telemetry.COMPARED_AGE.labels(row["handler"]).set(row["age_s"])
+            telemetry.HOURS_GIVEN_UP.labels(row["handler"]).set(row["given_up"])
+            telemetry.STRANGERS.labels(row["handler"]).set(row["strangers"])
+
+    async def _compare_hours(self) -> None:
+        listenings = [handler.listening for handler in self.handlers.values()]
+        await self._until_stopping(partial(tally.compare_due, listenings, self.database, self.bus))
 
     async def _audit_by_time(
         self, respond: Callable[[AskAudit, Database], Awaitable[Audit]], stopping: asyncio.Event
@@ -292,6 +303,11 @@ class Service:
             dropped = f"DELETE {ROWS_PER_DROP}"
             while dropped == f"DELETE {ROWS_PER_DROP}":
                 dropped = await self.database.execute(statement, ROWS_PER_DROP)
+
+    def _serve_listeners(self) -> None:
+        self.answers(AskTold.of(self.owner), tally.answer_told)
+        self.answers(AskToldIds.of(self.owner), tally.answer_told_ids)
+        self.obeys(TellAgain.of(self.owner), tally.tell_again)
 
     def _serve_operators(self) -> None:
         self.answers(AskDeadLetters.of(self.owner), records.answer_dead_letters)

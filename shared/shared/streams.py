@@ -1,7 +1,7 @@
 """Which streams exist and who listens to what: the one declaration of both."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared import facts
@@ -49,8 +49,16 @@ class Listening:
     since: str
 
     @property
+    def owner(self) -> str:
+        return self.fact.topic.split(".")[0]
+
+    @property
+    def since_at(self) -> datetime:
+        return datetime.fromisoformat(self.since).replace(tzinfo=UTC)
+
+    @property
     def stream(self) -> str:
-        return stream_of(self.fact.topic.split(".")[0])
+        return stream_of(self.owner)
 
     @property
     def filter_subject(self) -> str:

@@ -39,7 +39,9 @@ _propagator = TraceContextTextMapPropagator()
 _story: ContextVar[UUID | None] = ContextVar("story", default=None)
 
 FACTS_TOLD = Counter("turnpike_facts_told", "Facts acknowledged by the broker", ["owner"])
-FACTS_RETOLD = Counter("turnpike_facts_retold", "Facts put back because the stream was another one", ["owner"])
+FACTS_RETOLD = Counter(
+    "turnpike_facts_retold", "Facts put back, because the stream was another one or a listener lacks them", ["owner"]
+)
 FACTS_UNTOLD = Gauge("turnpike_facts_untold", "Facts waiting for the broker", ["owner"])
 FACTS_UNTOLD_AGE = Gauge("turnpike_facts_untold_age_seconds", "Age of the oldest waiting fact", ["owner"])
 RELAY_FAILURES = Counter("turnpike_relay_failures", "Rounds of the relay that failed", ["owner"])
@@ -51,6 +53,9 @@ HANDLER_SECONDS = Histogram("turnpike_handler_seconds", "Time of one batch's tra
 CONTRADICTIONS = Counter("turnpike_contradictions", "The same id with other business fields", ["where"])
 DUPLICATES_REFUSED = Counter("turnpike_duplicates_refused", "Repeats met by a natural key, by where", ["where"])
 AUDIT_FINDINGS = Gauge("turnpike_audit_findings", "Violations at the last hourly audit", ["owner", "invariant"])
+HOURS_GIVEN_UP = Gauge("turnpike_hours_given_up", "Hours of which a handler never heard all, told thrice", ["handler"])
+STRANGERS = Gauge("turnpike_strangers", "Facts that a handler heard and their owner does not know", ["handler"])
+COMPARED_AGE = Gauge("turnpike_compared_age_seconds", "Since a handler was held against its owner", ["handler"])
 TICK_FAILURES = Counter("turnpike_tick_failures", "Rounds of a tick that failed", ["tick"])
 COMMANDS_REFUSED = Counter("turnpike_commands_refused", "Commands refused, by topic and reason", ["topic", "reason"])
 OUTSIDE_SECONDS = Histogram("turnpike_outside_seconds", "Latency of calls to other organisations", ["window", "call"])
