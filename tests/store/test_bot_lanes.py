@@ -24,7 +24,9 @@ from bot_gateway.receiving import take_in
 from bot_gateway.store import intake, people
 from bot_gateway.telegram import open_bot
 from shared.bus import Bus
+from shared.contract import derived_id
 from shared.db import Database
+from shared.facts import PaymentReported
 from shared.questions import AskAudit
 from shared.texts import Texts
 from tests.kit.bot import BOT, TOKEN, checkout_update, message_update, opened, paid_update, until
@@ -295,7 +297,8 @@ async def test_a_report_that_waits_for_more_than_a_minute_is_a_finding(database:
     """R-26: one that fails for a reason of ours is tried for ever, and said aloud meanwhile."""
     await arrive(database, paid_update(1, "stuck"), paid_update(2, "fresh"), message_update(3, text="hello"))
     await database.execute("update updates set received_at = now() - interval '61 seconds' where chat <> 2")
-    await intake.put_off_report("RuntimeError: ours", database)
+    oldest = await database.fetchval("select min(seq) from updates where lane = 'money'")
+    await intake.put_off_report(oldest, "RuntimeError: ours", database)
     audit = await answer_audit(AskAudit.of("bot")(), database)
     [finding] = [finding for finding in audit.findings if finding.truth == "no payment waits to be told"]
     assert (finding.invariant, finding.violations) == ("I13", 1)
@@ -326,6 +329,60 @@ async def test_a_report_that_fails_for_a_reason_of_ours_lets_the_others_pass_and
     assert state == "waiting"
     assert tries >= 1
     assert others == [("done", 0), ("done", 0)]
+
+
+async def test_a_report_that_failed_for_hours_still_lets_the_others_pass(database: Database) -> None:
+    """P-10, R-26: the pause has an end, and so has its arithmetic."""
+    await arrive(database, paid_update(1, "\ud800"))
+    for tries in (0, 8, 9, 44, 2_000_000):
+        await database.execute("update updates set tries = $1, held_until = null", tries)
+        oldest = await database.fetchval("select seq from updates")
+        await intake.put_off_report(oldest, "RuntimeError: ours", database)
+        held_s = await database.fetchval("select extract(epoch from held_until - now())::float8 from updates")
+        assert min(2.0 ** min(tries, 9), 300) - 10 < held_s <= 300
+
+
+async def test_what_failed_is_put_off_and_not_what_another_replica_holds(
+    place: FreshDatabase, database: Database
+) -> None:
+    """P-10, W-08: while another replica is at the oldest report, the one that failed here is the second."""
+    await arrive(database, paid_update(1, "held"), paid_update(2, "\ud800"), paid_update(3, "behind"))
+    lane, stopping = MoneyLane(database, Bells()), asyncio.Event()
+    async with opened(place.dsn("bot_app")) as another, another.transaction() as tx:
+        await intake.take_reports(1, tx)
+        running = asyncio.create_task(lane.run(stopping))
+        await until(lambda: told(database, "behind", 1))
+        stopping.set()
+        await running
+    (held, poison, _) = await states(database)
+    assert held == ("waiting", 0)
+    assert poison[1] >= 1
+
+
+async def test_two_replicas_that_hold_the_same_charges_in_another_order_wait_for_each_other_in_no_ring(
+    place: FreshDatabase, database: Database
+) -> None:
+    """W-08, M-02: reports are repeated; each replica tells its charges in the order of their facts."""
+    ordered = ("first", "between", "last")
+    await arrive(database, *(paid_update(1, charge) for charge in (*ordered, *reversed(ordered))))
+    between = derived_id("telegram_stars:between", PaymentReported.topic, derived_id("payer", "telegram", 1))
+    async with opened(place.dsn("bot_app")) as second, second.held() as connection:
+        holding = connection.transaction()
+        await holding.start()
+        await connection.execute(HOLD_A_FACT, between)
+        lanes = [asyncio.create_task(MoneyLane(own, Bells()).report_some(3)) for own in (database, second)]
+        await until(lambda: both_wait(database))
+        await holding.rollback()
+        assert await asyncio.gather(*lanes) == [3, 3]
+    assert [len(await facts_of(database, charge)) for charge in ordered] == [1, 1, 1]
+
+
+HOLD_A_FACT = "insert into facts (id, topic, version, body, digest) values ($1, 'bot.payment.reported', 1, '{}', 0)"
+WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+async def both_wait(database: Database) -> bool:
+    return bool(await database.fetchval(WAITING) == 2)
 
 
 async def test_two_replicas_report_a_backlog_once(place: FreshDatabase, database: Database) -> None:

@@ -32,6 +32,8 @@ class MoneyLane:
     def __init__(self, database: Database, bells: Bells) -> None:
         self.database = database
         self.bells = bells
+        self._oldest = 0
+        """The first of those that were taken last, by its sequence number."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Report until `stopping`. A batch that fails is tried one by one; one that fails alone is passed, not lost."""
@@ -54,6 +56,7 @@ class MoneyLane:
             rows = await intake.take_reports(most, tx)
             if not rows:
                 return 0
+            self._oldest = rows[0]["seq"]
             reports, unreadable = _read({row["seq"]: row["body"] for row in rows})
             with telemetry.batch(SPAN, [story_of(report.payload) for report in reports.values()]) as events:
                 stories = {seq: event.trace for seq, event in zip(reports, events, strict=True)}
@@ -62,7 +65,8 @@ class MoneyLane:
                 told = {
                     seq: _fact(report, payers.get(report.payer), now, stories[seq]) for seq, report in reports.items()
                 }
-                await tell(tx, list(told.values()))
+                # Two replicas may hold reports of the same charges: each tells them in one order, not in a ring.
+                await tell(tx, sorted(told.values(), key=lambda fact: fact.id))
                 await yeses.note_charges([report.payload for report in reports.values()], tx)
                 crash.passing("report_told")
                 await intake.end_reports(told, unreadable, tx)
@@ -78,7 +82,7 @@ class MoneyLane:
             return most
         if most == 1:
             try:
-                await intake.put_off_report(said(error), self.database)
+                await intake.put_off_report(self._oldest, said(error), self.database)
             except Exception as another:  # Then it simply comes first again.
                 log.warning("a report could not be put off", error=said(another))
         return 1

@@ -184,20 +184,15 @@ async def end_reports(told: Mapping[int, Fact], unreadable: Mapping[int, str], t
 
 PUT_OFF_REPORT = """
 update updates
-set tries = tries + 1, reason = $1, held_until = now() + least(interval '1 second' * 2 ^ tries, interval '5 minutes')
-where seq = (
-  select seq
-  from updates
-  where lane = 'money' and state = 'waiting' and (held_until is null or held_until <= now())
-  order by seq
-  limit 1
-)
+set tries = tries + 1, reason = $2,
+  held_until = now() + least(interval '1 second' * 2 ^ least(tries, 9), interval '5 minutes')
+where seq = $1 and state = 'waiting'
 """
 
 
-async def put_off_report(reason: str, database: Database) -> None:
-    """Let the others pass the oldest one, which failed alone. It comes again, for ever: it is money."""
-    await database.execute(PUT_OFF_REPORT, reason)
+async def put_off_report(seq: int, reason: str, database: Database) -> None:
+    """Let the others pass the one that failed alone. It comes again, for ever: it is money."""
+    await database.execute(PUT_OFF_REPORT, seq, reason)
 
 
 # Pre-checkout: a lane of its own
