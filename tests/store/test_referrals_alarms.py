@@ -136,3 +136,17 @@ async def test_a_receipt_of_two_payers_at_one_moment_counts_for_one_partner(data
     assert await broken(database) == set()
     await hear(database, other)
     assert await broken(database) == {"the same id never came with other fields"}
+
+
+async def test_a_receipt_of_two_payers_without_partners_at_one_moment_is_an_alarm_too(database: Database) -> None:
+    """I12: where nobody is rewarded nobody is locked either, and still one of the two is not true."""
+    receipt, first, second = uuid4(), uuid4(), uuid4()
+    await hear(database, started(first), started(second))
+    other = confirmed(second, receipt=receipt, cause="another charge")
+    async with database.transaction() as tx:
+        await on_payment_confirmed([confirmed(first, receipt=receipt)], tx)
+        racing = asyncio.create_task(hear(database, other))
+        await asyncio.sleep(0.2)
+        assert not racing.done()
+    await racing
+    assert await broken(database) == {"the same id never came with other fields"}

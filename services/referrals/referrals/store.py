@@ -177,8 +177,12 @@ async def tally_for(payments: Sequence[Payment], tx: Tx) -> Tally:
         scale_from(await tx.fetch(SCALE)),
         {row["person"]: partner_from(row) for row in locked},
         {row["invitee"] for row in paying},
-        {row["receipt"]: Business(row["payer"], row["value_minor"]) for row in decided},
+        decided_from(decided),
     )
+
+
+def decided_from(rows: Sequence[Row]) -> dict[UUID, Business]:
+    return {row["receipt"]: Business(row["payer"], row["value_minor"]) for row in rows}
 
 
 def partner_from(row: Row) -> Partner:
@@ -223,13 +227,19 @@ async def write(tally: Tally, told_as: Mapping[UUID, UUID], tx: Tx) -> None:
     """
     rows = [row_of(reward, told_as.get(reward.payment.receipt)) for reward in tally.rewards]
     written = {row["receipt"] for row in await tx.fetch(REWARD, *columns(rows, 10))}
-    if taken := [str(one.payment.receipt) for one in tally.rewards if one.terms and one.payment.receipt not in written]:
+    lost = [one for one in tally.rewards if one.payment.receipt not in written]
+    if taken := [str(one.payment.receipt) for one in lost if one.terms]:
         raise ReceiptTakenError(f"{len(taken)} receipts, the first is {taken[0]}")
     steps = [(one.payment.payer, str(one.payment.receipt)) for one in tally.rewards if one.activates]
     if steps:
         await tx.execute(STEP, "activated", "registered", *columns(steps, 2))
         counts = [(partner.person, partner.paying) for partner in tally.partners.values()]
         await tx.execute(COUNT_PAYING, *columns(counts, 2))
+    if lost:  # Decided by who was faster, and counted for nobody: a repeat, or another payer.
+        known = decided_from(await tx.fetch(DECIDED, [one.payment.receipt for one in lost]))
+        differing = [one.payment for one in lost if known[one.payment.receipt] != one.payment.business]
+        tally.contradicted.extend((payment, known[payment.receipt]) for payment in differing)
+        tally.rewards = [one for one in tally.rewards if one.payment.receipt in written]
     met = (Contradiction(payment.fact, known.digest, payment.business.digest) for payment, known in tally.contradicted)
     await contradictions.note("rewards", met, tx)
 
