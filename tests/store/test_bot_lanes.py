@@ -340,7 +340,7 @@ async def test_a_report_that_failed_for_hours_still_lets_the_others_pass(databas
         oldest = await database.fetchval("select seq from updates")
         await intake.put_off_report(oldest, "RuntimeError: ours", database)
         held_s = await database.fetchval("select extract(epoch from held_until - now())::float8 from updates")
-        assert min(2.0**min(tries, 9), 300) - 10 < held_s <= 300
+        assert min(2.0 ** min(tries, 9), 300) - 10 < held_s <= 300
 
 
 async def test_what_failed_is_put_off_and_not_what_another_replica_holds(
