@@ -27,12 +27,7 @@ async def test_a_schema_is_migrated_once_also_by_two_runners(postgres: Postgres)
     assert [status for status, _, _ in runs] == [0, 0], runs
     assert sorted("nothing to do" in out for _, out, _ in runs) == [False, True]
     connection = await asyncpg.connect(dsn)
-<<<<<<< HEAD
     assert await connection.fetchval("select count(*) from migrations") == len(list(migrations_of("payments")))
-=======
-    every = [migration.name for migration in migrations_of("payments")]
-    assert await connection.fetchval("select count(*) from migrations") == len(every)
->>>>>>> net
     await connection.close()
     await postgres.drop_database(database)
 
