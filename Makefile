@@ -9,7 +9,7 @@ TOOLS := .venv-tools
 PACKAGES := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-browser manifests-tools manifests-test check format catalogue proto lock clean
+.PHONY: help install up demo test test-browser chaos manifests-tools manifests-test check format catalogue proto lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-22s %s\n", $$1, $$2 }'
@@ -37,6 +37,9 @@ bench: $(INSTALLED) ## Measure speed, latency, memory and start; PART=stories me
 
 test-browser: $(INSTALLED) ## Play the journeys in a real browser (needs chromium)
 	@exec $(BIN)/pytest tests/browser
+
+chaos: $(INSTALLED) ## Break every part under load and count: ROW=10 one row, SHORT=1 the short form of CI
+	@exec $(BIN)/python -m tests.chaos $(ROW) $(if $(SHORT),--short)
 
 manifests-tools: $(TOOLS)/.installed ## Make .venv-tools of what manifests-test runs (it does by itself)
 

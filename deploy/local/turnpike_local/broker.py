@@ -31,7 +31,7 @@ class Broker:
         self.monitor_url = f"http://{LOOPBACK}:{free_port()}"
         self.state_dir = state_dir.resolve()
         self._home = self.state_dir / "nats"
-        self._store = self._home / "store"
+        self.store = self._home / "store"
         self._configuration = self._home / "nats.json"
         self._log = self.state_dir / "logs" / "nats.log"
         self._sync_interval = sync_interval
@@ -68,7 +68,7 @@ class Broker:
 
     def _way_out(self, why: str) -> str:
         return (
-            f"NATS does not start on {self._store}: {why}. If its store is broken, delete that folder: the services "
+            f"NATS does not start on {self.store}: {why}. If its store is broken, delete that folder: the services "
             f"tell anew what was in it. Its log is {self._log}."
         )
 
@@ -88,7 +88,7 @@ class Broker:
 
     def lose_disk(self) -> None:
         """Delete every stream and consumer of a server that does not run; it starts empty."""
-        shutil.rmtree(self._store)
+        shutil.rmtree(self.store)
 
     @property
     def url(self) -> str:
@@ -113,13 +113,13 @@ class Broker:
 
     def _configure(self) -> None:
         try:
-            self._store.mkdir(parents=True, exist_ok=True)
+            self.store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartError(self._way_out(error.strerror or str(error))) from error
         secret = self._home / "secret"
         self._password = read_secret(secret) if secret.exists() else draw_secret(secret)
         jetstream = {
-            "store_dir": str(self._store),
+            "store_dir": str(self.store),
             "sync_interval": self._sync_interval,
             "max_mem": MAX_MEM_BYTES,
             "max_file": MAX_FILE_BYTES,

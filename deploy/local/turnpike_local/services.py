@@ -64,6 +64,11 @@ class Program:
 
     restart = start
 
+    async def spawn(self) -> Child:
+        """Start without waiting until it is ready: it may be meant to die before that."""
+        self._child = await Child.start(self.name, self._argv, log=self._log, env=self._environment)
+        return self._child
+
     @property
     def child(self) -> Child:
         assert self._child is not None, f"{self.name} was never started"

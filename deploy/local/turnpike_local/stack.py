@@ -50,6 +50,7 @@ class Stack:
     postgres: Postgres
     broker: Broker
     node: "Node"
+    telegram = "turnpike_local.sandbox"  # The package that stands in for Telegram.
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class Stack:
             folder = self.state_dir / "sandbox"
             token = _bot_token(folder)
             sandbox = Program(
-                "turnpike_local.sandbox",
+                self.telegram,
                 ("--port", str(self._sandbox_port), "--state", str(folder)),
                 environment=surroundings() | {"TURNPIKE_BOT_TOKEN": token},
                 port=self._sandbox_port,

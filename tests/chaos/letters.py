@@ -1,0 +1,88 @@
+"""Rows about what nobody can read or book: it is buried, and holds nobody else back."""
+
+import asyncio
+import re
+from collections import Counter
+from datetime import datetime
+from uuid import uuid4
+
+from shared.contract import Fact
+from shared.streams import LISTENING
+from tests.chaos.crowd import Charge
+from tests.chaos.streams import publish, until_told
+from tests.chaos.trial import Trial
+
+BURIED = "no letter lies buried"
+REPORTED = "every payment that Telegram reported lately is a receipt"
+REFUSED = re.compile(r"^(\S+ \S+) UTC .*ERROR: .*receipts.* violates check constraint", re.MULTILINE)
+
+LETTER = "select buried_at from payments.dead_letters where reason like '%violates check constraint%'"
+COMMITS = """
+select count(distinct xmin::text) from payments.receipts
+where charge = any($1::text[]) and received_at between $2 and $3
+"""
+LETTERS = " union all ".join(
+    f"select handler, count(*) from {owner}.dead_letters group by handler"
+    for owner in sorted({listening.service for listening in LISTENING})
+)
+
+
+async def one_poison(trial: Trial) -> None:
+    """23 (M-08): 499 applied, one buried in at most 1 s, called at most 10 times, at most 25 transactions."""
+    shop = trial.shop
+    wanted = await trial.town.orders(trial.size(499, 199))
+    await shop.stop("payments")
+    half = len(wanted) // 2
+    paid = await trial.pay(wanted[:half], 1e6)
+    await shop.crowd.pay([Charge(trial.town.members[0].chat, "no money", stars=0)])
+    paid += await trial.pay(wanted[half:], 1e6)
+    await until_told(shop, "bot")
+    log = shop.postgres.child.log
+    before = len(REFUSED.findall(log.read_text(errors="replace")))
+    await shop.start("payments")
+    await shop.rests(60)
+    refused = REFUSED.findall(log.read_text(errors="replace"))[before:]
+    letters = await shop.asked(LETTER)
+    trial.faults.append(f"one poison among {len(paid) + 1} reports")
+    trial.expect(f"one letter is buried: {len(letters)}", len(letters) == 1)
+    trial.expected = {("payments", BURIED): 1, ("all", REPORTED): 1}
+    began_at = datetime.fromisoformat(f"{refused[0]}+00:00")
+    buried_at = letters[0][0]
+    commits = await shop.asked_one(COMMITS, [one.charge for one in paid], began_at, buried_at)
+    transactions = len(refused) + commits + 1
+    trial.figures.append(f"called {len(refused)} times (at most 10), {transactions} transactions (at most 25)")
+    trial.expect("it was called at most 10 times", len(refused) <= 10)
+    trial.expect("it took at most 25 transactions", transactions <= 25)
+    trial.took("buried", (buried_at - began_at).total_seconds(), 1.0)
+
+
+async def malformed(trial: Trial) -> None:
+    """24: not JSON, wrong types, 1 MB, bad UTF-8, unknown version, no id: buried by who hears it; all else goes on."""
+    shop = trial.shop
+    wanted = await trial.town.orders(trial.size(400, 120))
+    facts = {listening.fact.topic: listening.fact for listening in LISTENING}
+    paying = asyncio.create_task(trial.pay(wanted))
+    letters = 0
+    for fact in facts.values():
+        for subject, body, headers in unreadable(fact):
+            trial.expect(f"{subject} was published", await publish(shop, subject, body, headers))
+            letters += 1
+            await asyncio.sleep(0.02)
+    await paying
+    await shop.rests(60)
+    trial.faults.append(f"{letters} malformed messages in {len(facts)} subjects")
+    kinds = letters // len(facts)
+    buried = {row[0]: row[1] for row in await shop.asked(LETTERS)}
+    trial.expect(f"each handler buries {kinds}: {buried}", buried == {each.handler: kinds for each in LISTENING})
+    handlers = Counter(listening.service for listening in LISTENING)
+    trial.expected = {(service, BURIED): kinds * count for service, count in handlers.items()}
+
+
+def unreadable(fact: type[Fact]) -> list[tuple[str, bytes, dict[str, str]]]:
+    """One message of each kind that is no fact: subject, bytes, headers."""
+    topic, subject = fact.topic, fact.subject()
+    bodies = [b"{", b'{"id": 5, "at": []}', b"[" + b"7," * 500_000 + b"7]", b'{"cause": "\xff\xfe"}', b"null"]
+    messages = [(subject, body, {"Nats-Msg-Id": str(uuid4())}) for body in bodies]
+    messages.append((f"evt.{topic}.v99", b"{}", {"Nats-Msg-Id": str(uuid4())}))
+    messages.append((subject, f'{{"topic": "{topic}", "drawn": "{uuid4()}"}}'.encode(), {}))
+    return messages

@@ -1,0 +1,69 @@
+"""Row 20: the cables between the services and what they stand on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from shared.owners import OWNERS
+from shared.roles import role
+from tests.chaos.shop import Shop
+from tests.chaos.trial import Trial
+from tests.kit.proxy import Proxy
+
+Links = dict[tuple[str, str], Proxy]
+
+CUT_S, CUT_SHORT_S = 60.0, 5.0
+PER_S = 2.0
+APART = 3  # How far in the list the two links of one wave are from each other.
+
+
+async def links_cut(trial: Trial) -> None:
+    """20 (W-07): each link goes silent for a while, and is severed for a while, two at a time; then all drains.
+
+    The short form cuts each link once, half of them so and half of them so.
+    """
+    shop = trial.shop
+    async with through_proxies(shop) as links, shop.kept():
+        names = list(links)
+        waves = [(names[place], names[(place + APART) % len(names)]) for place in range(len(names))]
+        if trial.short:
+            waves = [(names[place], names[place + len(names) // 2]) for place in range(len(names) // 2)]
+        cut_s = CUT_SHORT_S if trial.short else CUT_S
+        seconds = cut_s * len(waves)
+        wanted = await trial.town.orders(trial.size(int(PER_S * seconds), 150))
+        paying = asyncio.create_task(trial.pay(wanted, len(wanted) / seconds))
+        for silent, severed in waves:
+            links[silent].cut("silent")
+            links[severed].cut("severed")
+            trial.tell(f"{silent} is silent, {severed} is severed")
+            await asyncio.sleep(cut_s)
+            links[silent].mend()
+            links[severed].mend()
+            if ("notifier", "PostgreSQL") in (silent, severed):
+                trial.notifier_died()  # What it said could not be marked.
+        await paying
+        trial.faults.append(f"{len(links)} links, {len(waves)} times two of them cut for {cut_s:g} s")
+        trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
+        await shop.rests(120)
+
+
+@asynccontextmanager
+async def through_proxies(shop: Shop) -> AsyncIterator[Links]:
+    """Every service is started again with a link of its own to NATS and one to PostgreSQL; afterwards without."""
+    async with AsyncExitStack() as open_links:
+        links: Links = {}
+        for owner in OWNERS:
+            for kind, port in (("NATS", shop.broker.port), ("PostgreSQL", shop.postgres.port)):
+                links[owner, kind] = await open_links.enter_async_context(Proxy(port))
+        await asyncio.gather(*(_start(shop, owner, links) for owner in OWNERS))
+        try:
+            yield links
+        finally:
+            await asyncio.gather(*(shop.start(owner) for owner in OWNERS))
+
+
+async def _start(shop: Shop, owner: str, links: Links) -> None:
+    nats = shop.broker.url.replace(f":{shop.broker.port}", f":{links[owner, 'NATS'].port}")
+    dsn = shop.postgres.dsn(role(owner, "app"))
+    dsn = dsn.replace(f":{shop.postgres.port}/", f":{links[owner, 'PostgreSQL'].port}/")
+    await shop.start(owner, **{"TURNPIKE_NATS_URL": nats, f"TURNPIKE_{owner.upper()}_DSN": dsn})

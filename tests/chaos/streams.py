@@ -1,0 +1,291 @@
+"""Rows about the pipe: its disk is lost or old, a durable is gone, everything comes ten times or in any order."""
+
+import asyncio
+import json
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from shared.outbox import ROUND_TIMEOUT_S
+from shared.owners import OWNERS
+from shared.streams import DUPLICATE_WINDOW, LISTENING, stream_of
+from tests.chaos.load import Member, Town
+from tests.chaos.shop import Shop, signal_to
+from tests.chaos.trial import Trial
+
+TIMES = 10
+SHORTEST_WINDOW_S = 0.1
+AFTER_WINDOW_S = 0.15
+REORDERED_WITHIN = 1_000
+
+INCARNATIONS = " union all ".join(f"select name, incarnation from {owner}.streams" for owner in OWNERS)
+RETOLD = "stream is another one, facts are told again"
+
+
+async def disk_wiped(trial: Trial) -> None:
+    """10 (W-31): under load, and between "received" and the worker: made and told again by the relays, nothing lost."""
+    shop = trial.shop
+
+    async def die() -> None:
+        trial.faults.append(f"{signal_to(shop.broker.child, signal.SIGKILL)} and its disk wiped under load")
+
+    wanted = await trial.town.orders(trial.size(800, 240))
+    half = len(wanted) // 2
+    known = await incarnations(shop)
+    async with shop.kept():
+        trial.took("resumed", await trial.broken_under_load(wanted[:half], die, shop.broker.wipe), 5.0)
+    trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
+    await shop.rests(60)
+    await shop.stop("payments")
+    await trial.pay(wanted[half:])
+    await until_told(shop, "bot")
+    trial.faults.append(f"again with {half} payments received and heard by nobody")
+    await shop.broker.wipe()
+    await shop.start("payments")
+    await shop.rests(60)
+    again = await incarnations(shop)
+    unchanged = {name for name in known if again.get(name) == known[name]}
+    trial.expect(f"every stream is another one: {unchanged} are not", not unchanged)
+
+
+async def disk_of_before(trial: Trial) -> None:
+    """11 (W-31): a copy from before in the place of the disk, and every durable deleted: noticed, and told again."""
+    shop = trial.shop
+    wanted = await trial.town.orders(trial.size(600, 200))
+    third = len(wanted) // 3
+    await shop.broker.stop()
+    kept = shop.state_dir / "nats-before"
+    shutil.copytree(shop.broker.store, kept)
+    await shop.broker.restart()
+
+    async def die() -> None:
+        trial.faults.append(f"{signal_to(shop.broker.child, signal.SIGKILL)} and its disk of {third} payments before")
+        await shop.broker.child.wait()
+        shutil.rmtree(shop.broker.store)
+        kept.rename(shop.broker.store)
+
+    async with shop.kept():
+        await trial.pay(wanted[:third])
+        await shop.rests(60)
+        noticed = logged(shop, RETOLD)
+        resumed_s = await trial.broken_under_load(wanted[third : 2 * third], die, shop.broker.restart)
+        trial.took("resumed", resumed_s, 5.0)
+        await shop.rests(60)
+        again = logged(shop, RETOLD) - noticed
+        trial.expect(f"all but notifier, which told nothing, notice the old stream: {again}", again >= len(OWNERS) - 1)
+        await _durable_deleted(trial, wanted[2 * third :])
+    trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
+
+
+async def _durable_deleted(trial: Trial, wanted: list[Any]) -> None:
+    shop = trial.shop
+    paying = asyncio.create_task(trial.pay(wanted))
+    await asyncio.sleep(len(wanted) / trial.per_s / 2)
+    for listening in LISTENING:
+        answer = await call(shop, f"CONSUMER.DELETE.{listening.stream}.{listening.handler}")
+        trial.expect(f"{listening.handler} was deleted", answer.get("success") is True)
+    trial.faults.append(f"all {len(LISTENING)} durables deleted under load")
+    await paying
+
+
+async def all_ten_times(trial: Trial) -> None:
+    """17 (M-02, M-35): every message delivered ten times: no effect twice."""
+    wanted = await trial.town.orders(trial.size(300, 100))
+    async with told_ten_times(trial), trial.town.life():
+        await trial.pay(wanted, trial.per_s / 2)
+        await trial.shop.rests(120)
+
+
+@asynccontextmanager
+async def told_ten_times(trial: Trial) -> AsyncIterator[None]:
+    """Publish each message nine times more under the same id, each once the stream has forgotten the one before."""
+    shop = trial.shop
+    await windows(shop, SHORTEST_WINDOW_S)
+    before = await messages(shop)
+    repeater = Repeater(shop)
+    subscription = await shop.bus.client.subscribe("evt.>", cb=repeater.hear)
+    try:
+        yield
+        await repeater.finish()
+    finally:
+        await subscription.unsubscribe()
+        await windows(shop, DUPLICATE_WINDOW.total_seconds())
+    stored, heard = await messages(shop) - before, len(repeater.heard)
+    trial.faults.append(f"{heard} facts in {stored} messages")
+    trial.expect(f"every fact is there {TIMES} times", stored >= TIMES * heard > 0)
+
+
+class Repeater:
+    """Tells everything again that it hears for the first time."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop = shop
+        self.heard: set[str] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def hear(self, message: Msg) -> None:
+        headers = message.headers or {}
+        fact = headers.get("Nats-Msg-Id", "")
+        if "Chaos-Copy" in headers or fact in self.heard:  # A relay may have to publish once more.
+            return
+        self.heard.add(fact)
+        task = asyncio.create_task(self._tell_again(message.subject, message.data, headers))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_again(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+        own = {name: value for name, value in headers.items() if not name.startswith("Nats-Batch")}
+        for copy in range(2, TIMES + 1):
+            stored = False
+            while not stored:
+                await asyncio.sleep(AFTER_WINDOW_S)
+                stored = await publish(self.shop, subject, data, own | {"Chaos-Copy": str(copy)})
+
+    async def finish(self) -> None:
+        while self._telling:
+            await asyncio.gather(*self._telling)
+
+
+async def all_in_disorder(trial: Trial) -> None:
+    """18: full reorder within 1 000 messages: the same final state as in order."""
+    shop, people, seed = trial.shop, trial.size(250, 90), trial.random.random()
+    in_order, shuffled = Town(shop, Random(seed)), Town(shop, Random(seed))
+    await in_order.grow(people)
+    await trial.pay(await in_order.orders(people, late=False))
+    await shop.rests(60)
+
+    await shop.stop("referrals", "vpn", "notifier")
+    begins = await last_sequences(shop)
+    await shuffled.grow(people)
+    wanted = await shuffled.orders(people, late=False)
+    await shop.stop("payments")
+    await trial.pay(wanted)
+    await until_told(shop, "bot")
+    count = await shuffle(trial, "bot", begins["bot"])
+    await shop.start("payments")
+    await until_told(shop, "payments")
+    count += await shuffle(trial, "payments", begins["payments"])
+    await asyncio.gather(shop.start("referrals"), shop.start("vpn"))
+    await until_told(shop, "referrals", "vpn")
+    for owner in ("referrals", "vpn"):
+        count += await shuffle(trial, owner, begins[owner])
+    await shop.start("notifier")
+    await shop.rests(120)
+    trial.faults.append(f"{count} messages of every stream in random order")
+    one, other = await state_of(shop, in_order.members), await state_of(shop, shuffled.members)
+    differing = [pair for pair in zip(one, other, strict=True) if pair[0] != pair[1]]
+    trial.expect(
+        f"the final state is the same, of {len(one)} people differ {len(differing)}: {differing[:2]}", not differing
+    )
+
+
+STATE = """
+select m.place,
+  (select string_agg(format('%s %s', kind, balance_minor), ',' order by kind)
+   from payments.accounts a where a.owner = m.person and balance_minor <> 0) as held,
+  (select string_agg(format('%s %s', plan, state), ',' order by plan, state)
+   from payments.orders o where o.person = m.person) as orders,
+  (select string_agg(format('%s %s', plan, state), ',') from vpn.subscriptions s where s.person = m.person) as access,
+  (select string_agg(format('%s %s %s', outcome, percent, reward_minor), ',' order by percent)
+   from referrals.rewards w where w.payer = m.person) as rewards,
+  (select string_agg(state, ',' order by state) from referrals.invitations i where i.invitee = m.person) as invitation,
+  (select string_agg(format('%s %s', kind, state), ',' order by kind, state)
+   from notifier.deliveries d where d.person = m.person and kind <> 'paid_issuing') as messages
+from unnest($1::uuid[]) with ordinality as m (person, place)
+order by m.place
+"""
+
+
+async def state_of(shop: Shop, members: list[Member]) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await shop.asked(STATE, [member.person for member in members])]
+
+
+async def shuffle(trial: Trial, owner: str, after: int) -> int:
+    """Take what a stream got since `after` and put it back in random order, each within its thousand."""
+    shop, stream = trial.shop, stream_of(owner)
+    last = (await call(shop, f"STREAM.INFO.{stream}"))["state"]["last_seq"]
+    taken = [
+        await shop.bus.client.request(f"$JS.API.DIRECT.GET.{stream}", b'{"seq":%d}' % seq, ROUND_TIMEOUT_S)
+        for seq in range(after + 1, last + 1)
+    ]
+    await windows(shop, SHORTEST_WINDOW_S)
+    await call(shop, f"STREAM.PURGE.{stream}")
+    await asyncio.sleep(3 * SHORTEST_WINDOW_S)
+    for begin in range(0, len(taken), REORDERED_WITHIN):
+        block = taken[begin : begin + REORDERED_WITHIN]
+        trial.random.shuffle(block)
+        for message in block:
+            headers = message.headers or {}
+            own = {
+                name: value
+                for name, value in headers.items()
+                if name in ("Nats-Msg-Id", "traceparent") or name.startswith("Turnpike-")
+            }
+            stored = await publish(shop, headers["Nats-Subject"], message.data, own)
+            trial.expect(f"{headers['Nats-Msg-Id']} was put back", stored)
+    await windows(shop, DUPLICATE_WINDOW.total_seconds())
+    return len(taken)
+
+
+# JetStream, asked directly
+
+
+async def call(shop: Shop, name: str, request: Any = None) -> dict[str, Any]:
+    body = b"" if request is None else json.dumps(request).encode()
+    answer = await shop.bus.client.request(f"$JS.API.{name}", body, ROUND_TIMEOUT_S)
+    decoded: dict[str, Any] = json.loads(answer.data)
+    return decoded
+
+
+async def publish(shop: Shop, subject: str, data: bytes, headers: dict[str, str]) -> bool:
+    """True when the stream keeps it, not when it knew it."""
+    try:
+        answer = json.loads((await shop.bus.client.request(subject, data, ROUND_TIMEOUT_S, headers=headers)).data)
+    except NatsError:
+        return False
+    return "seq" in answer and not answer.get("duplicate")
+
+
+async def windows(shop: Shop, seconds: float) -> None:
+    """How long every stream knows an id: the first of the three nets."""
+    for owner in OWNERS:
+        config = (await call(shop, f"STREAM.INFO.{stream_of(owner)}"))["config"]
+        answer = await call(
+            shop, f"STREAM.UPDATE.{stream_of(owner)}", config | {"duplicate_window": int(seconds * 1e9)}
+        )
+        assert "error" not in answer, answer
+
+
+async def messages(shop: Shop) -> int:
+    return sum((await last_sequences(shop)).values())
+
+
+async def last_sequences(shop: Shop) -> dict[str, int]:
+    infos = {owner: await call(shop, f"STREAM.INFO.{stream_of(owner)}") for owner in OWNERS}
+    return {owner: int(info["state"]["last_seq"]) for owner, info in infos.items()}
+
+
+async def incarnations(shop: Shop) -> dict[str, str]:
+    return {row["name"]: row["incarnation"] for row in await shop.asked(INCARNATIONS)}
+
+
+async def until_told(shop: Shop, *owners: str) -> None:
+    """Until these owners have nothing to tell and nothing to hear any more, though others do not listen."""
+    still = {"untold"} | ({"updates", "telegram's updates"} if "bot" in owners else set())
+    still |= {listening.handler for listening in LISTENING if listening.service in owners}
+    for _ in range(1200):
+        if not still & set(await shop.on_its_way()):
+            return
+        await asyncio.sleep(0.1)
+    raise TimeoutError(f"{owners} do not come to rest: {await shop.on_its_way()}")
+
+
+def logged(shop: Shop, text: str) -> int:
+    """How often this stands in the services' logs."""
+    return sum(log.read_text(errors="replace").count(text) for log in (shop.state_dir / "logs").glob("*.log"))

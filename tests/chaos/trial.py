@@ -1,0 +1,167 @@
+"""One row of the matrix under way: what it broke, what it measured, and the line that it ends with."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tests.chaos.count import Count, counted
+from tests.chaos.load import Paid, Town, Wanted
+from tests.chaos.shop import Shop
+
+REST_WITHIN_S = 180.0
+HANGS_AFTER_S = RESUMES_WITHIN_S = 60.0
+AWAY_S = 1.0
+EXAMPLES = 3
+UNDER_WAY_AT_ONCE = 64  # What one notifier may have said and not marked when it dies: that is said again.
+
+
+@dataclass
+class Trial:
+    """A row's run. `short` keeps the strict figures for the long form: there a slow machine decides nothing."""
+
+    shop: Shop
+    town: Town
+    random: Random
+    short: bool
+    faults: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
+    off: list[str] = field(default_factory=list)
+    paid: list[Paid] = field(default_factory=list)
+    expected: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Violations that belong to the row, by (owner, truth): a letter that must be buried is one."""
+    exempt: set[str] = field(default_factory=set)
+    """Charges that the row made unbookable."""
+    may_be_said_again: int = 0
+    verbose: bool = False
+    began_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def per_s(self) -> float:
+        return 40.0 if self.short else 100.0
+
+    def size(self, long: int, short: int) -> int:
+        return short if self.short else long
+
+    async def pay(self, wanted: list[Wanted], per_s: float | None = None) -> list[Paid]:
+        paid = await self.town.pay(wanted, per_s or self.per_s)
+        self.paid += paid
+        return paid
+
+    async def broken_under_load(
+        self,
+        wanted: list[Wanted],
+        break_it: Callable[[], Awaitable[None]],
+        mend: Callable[[], Coroutine[Any, Any, None]],
+    ) -> float:
+        """Half of the money comes while something breaks, the other half while it is mended.
+
+        Answers the seconds from the beginning of `mend` until payments books again.
+        """
+        half = len(wanted) // 2
+        paying = asyncio.create_task(self.pay(wanted[:half]))
+        await asyncio.sleep(half / self.per_s / 2)
+        await break_it()
+        await asyncio.sleep(AWAY_S)
+        more = asyncio.create_task(self.pay(wanted[half:]))
+        took_s = await self.shop.resumed_s("payments", mend, RESUMES_WITHIN_S)
+        await asyncio.gather(paying, more)
+        return took_s
+
+    def expect(self, sentence: str, holds: bool) -> None:
+        if not holds:
+            self.off.append(f"not true: {sentence}")
+
+    def took(self, what: str, seconds: float, most_s: float) -> None:
+        """A time, held strictly in the long form; in the short one only a hang is a fault."""
+        self.figures.append(f"{what} in {seconds:.1f} s (at most {most_s:g})")
+        if seconds > (HANGS_AFTER_S if self.short else most_s):
+            self.off.append(f"{what} took {seconds:.1f} s")
+
+    def reached(self, what: str, share: float, least: float, least_short: float = 0.3) -> None:
+        """A ratio within this run."""
+        self.figures.append(f"{what} {share:.0%} (at least {least:.0%})")
+        if share < (least_short if self.short else least):
+            self.off.append(f"{what} was {share:.0%}")
+
+    def tell(self, sentence: str) -> None:
+        """For whoever waits: on the way to the line."""
+        if self.verbose:
+            print(f"        {time.monotonic() - self.began_at:6.1f} s {sentence}", file=sys.stderr, flush=True)
+
+    def notifier_died(self, times: int = 1) -> None:
+        self.may_be_said_again += times * UNDER_WAY_AT_ONCE
+
+
+@dataclass(frozen=True)
+class Row:
+    """`run` breaks something under load; whatever it leaves broken on purpose `spoils` the shop for the next row."""
+
+    number: str
+    title: str
+    run: Callable[[Trial], Awaitable[None]]
+    short: bool
+    long: bool = True
+    spoils: bool = False
+
+
+@dataclass
+class Ended:
+    """What a row came to."""
+
+    row: Row
+    trial: Trial
+    count: Count
+    broken: list[str]
+    rest_s: float
+    took_s: float
+
+    @property
+    def off(self) -> list[str]:
+        """Why the row is off; nothing when it is not."""
+        count, off = self.count, list(self.trial.off)
+        if count.lost or count.doubled:
+            seen = (count.examples + count.chats)[:EXAMPLES]
+            off.append(f"{count.lost} lost, {count.doubled} doubled: {'; '.join(seen)}")
+        if count.said_again > self.trial.may_be_said_again:
+            off.append(f"{count.said_again} messages were said again: {'; '.join(count.chats[:EXAMPLES])}")
+        return off + self.broken
+
+    @property
+    def line(self) -> str:
+        count, trial = self.count, self.trial
+        parts = [
+            f"row {self.row.number:<4}{'ok ' if not self.off else 'OFF'} {self.row.title}: {'; '.join(trial.faults)}",
+            f"{count.payments} payments, {count.lost} lost, {count.doubled} doubled",
+            f"{len(self.broken)} invariants broken",
+            f"at rest after {self.rest_s:.1f} s",
+            *trial.figures,
+        ]
+        if count.said_again:
+            parts.append(f"{count.said_again} messages said again (at most {trial.may_be_said_again})")
+        return " | ".join(parts)
+
+
+async def play(row: Row, trial: Trial, said_before: int) -> Ended:
+    """Break, drain, count. Whatever the row throws is an end of it, too."""
+    began = time.monotonic()
+    try:
+        await row.run(trial)
+    except Exception as error:  # The other rows are still worth their lines.
+        trial.off.append(f"the row ended with {type(error).__name__}: {error}")
+        await trial.shop.all_live()
+    over_at = time.monotonic()
+    trial.tell("the load is over")
+    moving = await trial.shop.rests(REST_WITHIN_S)
+    rest_s = time.monotonic() - over_at
+    if moving:
+        trial.off.append(f"not at rest: {moving}")
+    paid = [one for one in trial.paid if one.charge not in trial.exempt]
+    trial.tell("at rest")
+    count = await counted(trial.shop, paid, said_before)
+    trial.tell("counted")
+    broken = await trial.shop.broken(trial.expected)
+    return Ended(row, trial, count, broken, rest_s, time.monotonic() - began)

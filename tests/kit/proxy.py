@@ -1,0 +1,95 @@
+"""A TCP link that can be cut: as by a cable (nothing arrives any more) or as by a firewall (all is reset)."""
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import Literal, Self
+
+from turnpike_local.ports import LOOPBACK, free_port
+
+Cut = Literal["silent", "severed"]
+
+CHUNK_BYTES = 65_536
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no time: closing sends RST, as a crash does.
+
+
+class Proxy:
+    """Carries every connection to `host:port` on to one server. What was sent into a silent cut arrives after it."""
+
+    def __init__(self, target_port: int) -> None:
+        self.target_port = target_port
+        self.port = free_port()
+        self._whole = asyncio.Event()
+        self._whole.set()
+        self._refuses = False
+        self._links: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._sever()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    def cut(self, how: Cut) -> None:
+        """`silent` leaves connections open and carries nothing; `severed` resets them and every new one."""
+        if how == "silent":
+            self._whole.clear()
+        else:
+            self._refuses = True
+            self._sever()
+
+    def mend(self) -> None:
+        self._refuses = False
+        self._whole.set()
+
+    def _sever(self) -> None:
+        for link in self._links:
+            link.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._links.add(task)
+        try:
+            if not self._refuses:
+                await self._carry(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # Either side is gone, or the link was severed: both ends hear it by the reset.
+        finally:
+            self._links.discard(task)
+            _reset(writer)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._whole.wait()
+        there_reader, there_writer = await asyncio.open_connection(LOOPBACK, self.target_port)
+        ways = [
+            asyncio.ensure_future(self._pump(reader, there_writer)),
+            asyncio.ensure_future(self._pump(there_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            _reset(there_writer)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(CHUNK_BYTES):
+            await self._whole.wait()
+            writer.write(data)
+            await writer.drain()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        connected = writer.get_extra_info("socket")
+        if connected is not None:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.close()

@@ -1,0 +1,37 @@
+"""The chaos matrix is whole: each step at which a process can die has its rows, made from the real lists."""
+
+from shared.commands import COMMANDS
+from shared.crash import STEPS
+from shared.owners import OWNERS
+from shared.streams import LISTENING
+from tests.chaos.__main__ import ROWS
+from tests.chaos.crashes import LISTENERS, STEPS_OF_ROW, TELLERS, points_of
+
+
+def test_every_step_belongs_to_one_row() -> None:
+    """W-24"""
+    assert sorted(step for steps in STEPS_OF_ROW.values() for step in steps) == sorted(STEPS)
+
+
+def test_every_step_is_passed_somewhere_and_every_service_dies() -> None:
+    """W-24"""
+    points = {step: list(points_of(step)) for step in STEPS}
+    assert all(points.values())
+    assert {point.service for some in points.values() for point in some} == set(TELLERS + LISTENERS) == set(OWNERS)
+
+
+def test_every_handler_relay_and_command_has_its_points() -> None:
+    """W-24: a new one gets them by itself."""
+    who = {step: {point.who for point in points_of(step)} for step in STEPS}
+    for step in ("handler_remembered", "handler_done", "handler_committed"):
+        assert who[step] == {listening.handler for listening in LISTENING}
+    assert who["relay_published"] == set(OWNERS)
+    for step in ("command_done", "command_committed"):
+        assert who[step] == {command.topic for command in COMMANDS}
+
+
+def test_both_forms_play_each_row_once() -> None:
+    numbers = [row.number for row in ROWS]
+    assert len(set(numbers)) == len(numbers)
+    assert set(STEPS_OF_ROW) <= {row.number for row in ROWS if row.long}
+    assert "1-6" in {row.number for row in ROWS if row.short}

@@ -1,0 +1,65 @@
+"""The link that chaos cuts: it carries, it goes silent without losing a byte, and it resets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.kit.proxy import Proxy
+from turnpike_local.ports import LOOPBACK, free_port
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[int]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(100):
+            writer.write(data)
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(serve, LOOPBACK, port):
+        yield port
+
+
+async def test_a_silent_link_carries_nothing_until_it_is_mended_and_then_everything(echo: int) -> None:
+    async with Proxy(echo) as proxy:
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+        proxy.cut("silent")
+        writer.write(b"during")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(6), 0.2)
+        proxy.mend()
+        assert await reader.readexactly(6) == b"during"
+        writer.close()
+
+
+async def test_a_severed_link_resets_what_was_open_and_whatever_comes(echo: int) -> None:
+    async with Proxy(echo) as proxy:
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"before")
+        assert await reader.readexactly(6) == b"before"
+        proxy.cut("severed")
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        again, other = await asyncio.open_connection(LOOPBACK, proxy.port)
+        with pytest.raises(ConnectionResetError):
+            await again.readexactly(1)
+        proxy.mend()
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"after")
+        assert await reader.readexactly(5) == b"after"
+        for end in (writer, other):
+            end.close()
+
+
+async def test_when_the_server_hangs_up_so_does_the_link(echo: int) -> None:
+    async with Proxy(echo) as proxy:
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        writer.write_eof()
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await reader.readexactly(1)
+        writer.close()
