@@ -202,8 +202,7 @@ async def hand_to_chats(orders: Mapping[int, UUID | None], tx: Tx) -> bool:
 
 PUT_OFF_REPORT = """
 update updates
-set tries = tries + 1,
-  reason = $2,
+set tries = tries + 1, reason = $2,
   held_until = now() + least(interval '1 second' * 2 ^ least(tries, 9), interval '5 minutes')
 where seq = $1 and state = 'waiting'
 """
