@@ -216,8 +216,8 @@ class Handler:
 
     async def _once(self, batch: Sequence[Heard], outcome: Outcome) -> None:
         """One transaction: remember who was heard, hand the new ones to the handler."""
-        stories = [heard.letter.headers.get("traceparent") for heard in batch]
-        with telemetry.batch(self.name, stories) as events:
+        traces = [heard.letter.headers.get("traceparent") for heard in batch]
+        with telemetry.batch(self.name, traces) as events:
             for heard, event in zip(batch, events, strict=True):
                 heard.fact.continuing(event.trace)
             async with self.database.transaction() as tx:

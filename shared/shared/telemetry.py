@@ -139,7 +139,7 @@ def stories(ratio: float) -> Sampler:
 _kept = Ratio(1.0)
 
 
-def story_at(place: tuple[UUID, str] | None) -> str | None:
+def trace_at(place: tuple[UUID, str] | None) -> str | None:
     """The `traceparent` of an order's story at the span with these 16 hex digits.
 
     For a story that came back through somebody who carries no flags (a payload): they are decided again, as at first.
@@ -254,30 +254,30 @@ def span_context_of(traceparent: str) -> SpanContext:
 class Event:
     """One entry of a batch in its own story: a short span of its own, unless the story is not recorded."""
 
-    story: str | None
+    came_with: str | None
     span: Span | None
 
     @property
     def trace(self) -> str | None:
         """What its effects continue: a `traceparent`."""
-        return self.story if self.span is None else trace_of(self.span)
+        return self.came_with if self.span is None else trace_of(self.span)
 
     def failed(self, error: BaseException) -> None:
-        failed(self.span or trace.get_current_span(context_of(self.story)), error)
+        failed(self.span or trace.get_current_span(context_of(self.came_with)), error)
 
 
 @contextmanager
-def batch(name: str, stories: Sequence[str | None], **attributes: str | int) -> Iterator[list[Event]]:
-    """The span of a batch, which holds its SQL; yields an event for each story, with a short span linked to it.
+def batch(name: str, traces: Sequence[str | None], **attributes: str | int) -> Iterator[list[Event]]:
+    """The span of a batch, which holds its SQL; yields an event for each `traceparent`, with a short span.
 
     In a batch of one they are the same, and so they are for an event without a story. A failure marks all of them.
     """
-    alone = len(stories) == 1
-    links = [] if alone else [Link(span_context_of(story)) for story in stories if _recorded(story)]
-    context = context_of(stories[0] if alone else None)
-    counted = {"turnpike.batch": len(stories), **attributes}
+    alone = len(traces) == 1
+    links = [] if alone else [Link(span_context_of(one)) for one in traces if _recorded(one)]
+    context = context_of(traces[0] if alone else None)
+    counted = {"turnpike.batch": len(traces), **attributes}
     whole = tracer.start_span(name, context, SpanKind.CONSUMER, counted, links)
-    events = [Event(story, whole if alone or not story else _event(name, story, whole)) for story in stories]
+    events = [Event(one, whole if alone or not one else _event(name, one, whole)) for one in traces]
     with _marked(whole):
         try:
             yield events
@@ -292,16 +292,16 @@ def batch(name: str, stories: Sequence[str | None], **attributes: str | int) -> 
                     event.span.end()
 
 
-def _recorded(story: str | None) -> TypeGuard[str]:
+def _recorded(traceparent: str | None) -> TypeGuard[str]:
     """Whether spans of this story go anywhere. Those that nobody will see were a tenth of a large batch's time."""
-    return story is not None and story.endswith("-01") and isinstance(tracer, SdkTracer)
+    return traceparent is not None and traceparent.endswith("-01") and isinstance(tracer, SdkTracer)
 
 
-def _event(name: str, story: str, whole: Span) -> Span | None:
-    if not _recorded(story):
+def _event(name: str, traceparent: str, whole: Span) -> Span | None:
+    if not _recorded(traceparent):
         return None
     links = [Link(whole.get_span_context())]
-    return tracer.start_span(name, context=context_of(story), kind=SpanKind.CONSUMER, links=links)
+    return tracer.start_span(name, context=context_of(traceparent), kind=SpanKind.CONSUMER, links=links)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ class Shop(Stack):
         if name in self.services:
             await self.services[name].stop()
         service = name.split("+")[0]
-        port = self._ports.setdefault(name, free_port())
+        port = self.ports.setdefault(name, free_port())
         environment = self.environment(service) | {"TURNPIKE_HTTP_PORT": str(port)} | dict(settings)
         self.services[name] = Program(
             OWNERS[service],

@@ -26,7 +26,7 @@ from vpn_provisioner.panels.protocol import (
 )
 from vpn_provisioner.store import nodes
 from vpn_provisioner.store.nodes import Node
-from vpn_provisioner.subscribers import on_payment_confirmed
+from vpn_provisioner.subscribers import vpn_grants_confirmed
 from vpn_provisioner.work import Worker
 
 LINK = "vless://{key}@127.0.0.1:443?security=none#Turnpike"
@@ -78,7 +78,7 @@ def ending_at(moment: datetime, person: UUID, **fields: Any) -> PaymentConfirmed
 async def hear(database: Database, *events: PaymentConfirmed) -> None:
     """Hand purchases to their handler, in a transaction of their own and without an inbox in front."""
     async with database.transaction() as tx:
-        await on_payment_confirmed(events, tx, wake=lambda: None)
+        await vpn_grants_confirmed(events, tx, wake=lambda: None)
 
 
 async def placed(database: Database, name: str = "one", *, node_group: str = "default") -> Node:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from referrals.audit import answer_audit
-from referrals.subscribers import on_payment_confirmed, on_person_started
+from referrals.subscribers import referrals_registers_started, referrals_rewards_confirmed
 from shared.contract import Fact
 from shared.db import Database, Tx
 from shared.facts import PaymentConfirmed, PersonStarted, Received
@@ -46,7 +46,9 @@ def confirmed(
 
 async def hear(database: Database, *events: PersonStarted | PaymentConfirmed) -> None:
     """Hand events of one kind to their handler, in a transaction of their own and without an inbox in front."""
-    handle: Handle = on_person_started if isinstance(events[0], PersonStarted) else on_payment_confirmed
+    handle: Handle = (
+        referrals_registers_started if isinstance(events[0], PersonStarted) else referrals_rewards_confirmed
+    )
     async with database.transaction() as tx:
         await handle(events, tx)
 

@@ -24,7 +24,7 @@ import nats
 from asyncpg.pgproto import pgproto
 
 from notifier import store as messages
-from payments import store as book
+from payments.store import book
 from referrals import store as partners
 from shared import inbox, outbox
 from shared.contract import NAMESPACE

@@ -18,7 +18,7 @@ from bot_gateway.lanes.money import MoneyLane
 from bot_gateway.receiving import take_in
 from payments.answers import place_order
 from payments.confirmation import Receipt
-from payments.subscribers import confirm_receipts, on_reward_earned
+from payments.subscribers import confirm_receipts, payments_books_rewards
 from shared import audit as street
 from shared import service
 from shared.audit import Kind, answer_keys, answer_lacking
@@ -97,7 +97,7 @@ class Shop:
 
     async def rewarded(self) -> None:
         async with self.databases["payments"].transaction() as tx:
-            await on_reward_earned([self.earned], tx)
+            await payments_books_rewards([self.earned], tx)
 
     async def granted(self) -> None:
         database, panel = self.databases["vpn"], StumblingPanel()

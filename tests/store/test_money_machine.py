@@ -30,8 +30,8 @@ from hypothesis.stateful import (
 from payments.answers import place_order
 from payments.audit import CHECKS as BOOK_CHECKS
 from payments.audit import COUNTS as BOOK_COUNTS
-from payments.subscribers import on_payment_reported, on_reward_earned
-from referrals.subscribers import on_payment_confirmed, on_person_started
+from payments.subscribers import payments_books_rewards, payments_confirms_reported
+from referrals.subscribers import referrals_registers_started, referrals_rewards_confirmed
 from shared import outbox
 from shared.audit import audited
 from shared.commands import Invoice, PlaceOrder
@@ -152,10 +152,10 @@ class World:
         self.run = runner.run
         self.payments, self.referrals = payments, referrals
         self.hears: dict[str, tuple[Handle, MortalDatabase]] = {
-            "payments_confirms_reported": (on_payment_reported, payments),
-            "payments_books_rewards": (on_reward_earned, payments),
-            "referrals_registers_started": (on_person_started, referrals),
-            "referrals_rewards_confirmed": (on_payment_confirmed, referrals),
+            "payments_confirms_reported": (payments_confirms_reported, payments),
+            "payments_books_rewards": (payments_books_rewards, payments),
+            "referrals_registers_started": (referrals_registers_started, referrals),
+            "referrals_rewards_confirmed": (referrals_rewards_confirmed, referrals),
         }
         self._told = {payments: 0, referrals: 0}
 

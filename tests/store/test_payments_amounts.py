@@ -7,7 +7,7 @@ import pytest
 
 from payments.answers import answer_book
 from payments.audit import CHECKS, COUNTS
-from payments.subscribers import on_payment_reported
+from payments.subscribers import payments_confirms_reported
 from shared import outbox
 from shared.audit import audited
 from shared.db import Database
@@ -59,7 +59,7 @@ async def test_a_report_that_cannot_be_booked_is_buried_whole_and_the_rest_is_bo
 ) -> None:
     """M-08, R-26: its bytes and the reason are kept, the audit says so, and its neighbours are booked."""
     bad, neighbours = reported(**changed), [reported() for _ in range(4)]
-    outcome = await Handler(REPORTED, on_payment_reported, book).absorb([letter(bad), *map(letter, neighbours)])
+    outcome = await Handler(REPORTED, payments_confirms_reported, book).absorb([letter(bad), *map(letter, neighbours)])
     assert (outcome.done, outcome.buried, outcome.retried) == (4, 1, 0)
     assert [await wallet(fact.about, book) for fact in neighbours] == [1050] * 4
     assert await wallet(bad.about, book) == 0
@@ -80,7 +80,7 @@ async def test_amounts_that_fit_but_multiply_beyond_bigint_do_not_blind_the_audi
 
 async def test_suspense_beyond_bigint_can_still_be_shown(book: Database) -> None:  # noqa: F811
     """Nobody's balance bounds what is parked."""
-    handler = Handler(REPORTED, on_payment_reported, book)
+    handler = Handler(REPORTED, payments_confirms_reported, book)
     await handler.absorb([letter(reported(currency="ABC", amount_minor=LARGEST)) for _ in range(2)])
     lines = {(line.account, line.currency): line.amount_minor for line in (await answer_book(AskBook(), book)).lines}
     assert lines["suspense", "ABC"] == 2 * LARGEST

@@ -12,12 +12,13 @@ import asyncpg
 import pytest
 from prometheus_client import Counter
 
-from payments import store
 from payments.answers import answer_balance, answer_checkout, answer_plans, answer_receipts, place_order
 from payments.audit import CHECKS, COUNTS
 from payments.confirmation import Receipt, payload_of
 from payments.ledger import REVENUE, Account
-from payments.subscribers import confirm_receipts, on_reward_earned
+from payments.store import book as book_store
+from payments.store import placing
+from payments.subscribers import confirm_receipts, payments_books_rewards
 from shared import telemetry
 from shared.audit import audited
 from shared.commands import Invoice, PlaceOrder
@@ -249,7 +250,7 @@ async def test_checkout_says_yes_only_to_the_invoice_as_it_was_asked(book: Datab
     assert await checked(amount_minor=1) == "amount_differs"
     newer = uuid4()
     async with book.transaction() as tx:
-        await store.insert_invoice(newer, invoice.order, "stars", 99, "XTR", tx)
+        await placing.insert_invoice(newer, invoice.order, "stars", 99, "XTR", tx)
     assert await checked() == "invoice_superseded"
     assert await checked(payload=payload_of(invoice.order, newer, None)) is None
     await book.execute("update invoices set opened_at = opened_at - interval '1 h' where id = $1", newer)
@@ -274,7 +275,7 @@ async def test_whatever_else_could_pay_a_finished_order_is_superseded(book: Data
     person, other = uuid4(), uuid4()
     older, invoice = await placed(person, book), await placed(person, book)
     async with book.transaction() as tx:
-        await store.insert_invoice(other, invoice.order, "stars", 99, "XTR", tx)
+        await placing.insert_invoice(other, invoice.order, "stars", 99, "XTR", tx)
     await report(book, paid(invoice, person))
     rows = await book.fetch(
         "select id, state from invoices where id = any($1)", [older.invoice, invoice.invoice, other]
@@ -315,7 +316,7 @@ async def test_a_reward_leaves_what_an_open_order_waits_for(fresh: FreshDatabase
     await report(book, paid(invoice, person, amount=50))
     owed = Account("owed", person)
     async with book.transaction() as tx:
-        await store.open_accounts({owed, REVENUE}, tx)
+        await book_store.open_accounts({owed, REVENUE}, tx)
         await tx.execute("update accounts set balance_minor = -9000 where id = $1", owed.id)
         await tx.execute(
             "insert into transfers (id, cause, reason, person) values ($1, $2, 'purchase', $3)",
@@ -327,7 +328,7 @@ async def test_a_reward_leaves_what_an_open_order_waits_for(fresh: FreshDatabase
             "insert into entries values ($1, $2, -9000, 'RUB'), ($1, $3, 9000, 'RUB')", transfer, owed.id, REVENUE.id
         )
     async with book.transaction() as tx:
-        await on_reward_earned([reward(person, uuid4(), 100)], tx)
+        await payments_books_rewards([reward(person, uuid4(), 100)], tx)
     balance = await answer_balance(AskBalance(person=person), book)
     assert (balance.wallet_minor, balance.earned_minor, balance.owed_minor) == (50 * 14900 // 99, 0, 8900)
     await report(book, paid(invoice, person, amount=50))
@@ -342,7 +343,7 @@ async def test_a_person_may_name_his_last_payments_and_nobody_elses(book: Databa
         await report(book, receipt)
     await report(book, Receipt("telegram_stars", uuid4().hex, other, "XTR", 7, "", NOW))
     async with book.transaction() as tx:
-        await on_reward_earned([reward(person, uuid4())], tx)
+        await payments_books_rewards([reward(person, uuid4())], tx)
     answer = await answer_receipts(AskReceipts(person=person), book)
     assert [(line.charge, line.amount_minor, line.currency) for line in answer.lines] == [
         (f"{person}:{day}", 50 + day, "XTR") for day in (3, 2, 1)
@@ -353,7 +354,7 @@ async def test_a_person_may_name_his_last_payments_and_nobody_elses(book: Databa
 async def test_a_reward_may_leave_after_21_days(fresh: FreshDatabase, book: Database) -> None:
     partner, old, young = uuid4(), uuid4(), uuid4()
     async with book.transaction() as tx:
-        await on_reward_earned([reward(partner, old, 1000), reward(partner, young, 300)], tx)
+        await payments_books_rewards([reward(partner, old, 1000), reward(partner, young, 300)], tx)
     owner = await asyncpg.connect(fresh.dsn("payments_owner"))
     for receipt, age in ((old, timedelta(days=21, minutes=1)), (young, timedelta(days=20, hours=23))):
         await owner.execute("update transfers set at = now() - $2::interval where cause = $1", f"reward:{receipt}", age)
@@ -393,7 +394,7 @@ async def test_a_reward_is_booked_once_per_receipt_however_it_comes(book: Databa
 
     async def book_rewards() -> None:
         async with book.transaction() as tx:
-            await on_reward_earned([reward(partner, first), reward(partner, second), reward(partner, first)], tx)
+            await payments_books_rewards([reward(partner, first), reward(partner, second), reward(partner, first)], tx)
 
     await asyncio.gather(*(book_rewards() for _ in range(20)))
     await book_rewards()

@@ -3,10 +3,10 @@
 import asyncio
 from uuid import UUID, uuid4
 
-from payments import store
 from payments.answers import answer_balance
 from payments.confirmation import Receipt
-from payments.subscribers import confirm_receipts, on_reward_earned
+from payments.store import book as store
+from payments.subscribers import confirm_receipts, payments_books_rewards
 from shared import telemetry
 from shared.db import Database
 from shared.facts import RewardEarned
@@ -124,10 +124,10 @@ async def test_of_two_partners_rewarded_at_once_for_one_receipt_one_loses_with_a
 
     async def book_them(*events: RewardEarned) -> None:
         async with book.transaction() as tx:
-            await on_reward_earned(events, tx)
+            await payments_books_rewards(events, tx)
 
     async with book.transaction() as tx:
-        await on_reward_earned([first], tx)
+        await payments_books_rewards([first], tx)
         task = asyncio.create_task(book_them(second, neighbour))
         await wait_for_its_turn(task, book)
     await task
@@ -143,10 +143,10 @@ async def test_a_reward_that_comes_again_for_another_or_as_another_is_an_alarm(b
     partner, receipt = uuid4(), uuid4()
     first, for_another, larger = reward(partner, receipt), reward(uuid4(), receipt), reward(partner, receipt, 99_999)
     async with book.transaction() as tx:
-        await on_reward_earned([first, for_another], tx)
+        await payments_books_rewards([first, for_another], tx)
     assert (await earned(partner, book), await earned(for_another.about, book)) == (1490, 0)
     assert await contradicted(for_another, book) == 1
     async with book.transaction() as tx:
-        await on_reward_earned([larger, first], tx)
+        await payments_books_rewards([larger, first], tx)
     assert await earned(partner, book) == 1490
     assert await contradicted(larger, book) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from referrals.audit import CHECKS, answer_audit
 from referrals.store import ReceiptTakenError
-from referrals.subscribers import on_payment_confirmed
+from referrals.subscribers import referrals_rewards_confirmed
 from shared.db import Database
 from shared.inbox import Handler
 from shared.questions import AskAudit
@@ -100,7 +100,7 @@ async def test_the_audit_counts_what_payments_must_agree_with(database: Database
 
 async def test_poison_is_buried_alone_and_a_repeat_is_met_by_the_inbox(database: Database) -> None:
     listening = next(entry for entry in LISTENING if entry.handler == "referrals_rewards_confirmed")
-    handler = Handler(listening, on_payment_confirmed, database)
+    handler = Handler(listening, referrals_rewards_confirmed, database)
     partner, payers = uuid4(), [uuid4() for _ in range(20)]
     await hear(database, *(started(payer, partner) for payer in payers))
     letters = [letter(confirmed(payer, -1 if place == 13 else 1_000)) for place, payer in enumerate(payers)]
@@ -127,7 +127,7 @@ async def test_a_receipt_of_two_payers_at_one_moment_counts_for_one_partner(data
     await hear(database, started(first, uuid4()), started(second, uuid4()))
     other = confirmed(second, receipt=receipt, cause="another charge")
     async with database.transaction() as tx:
-        await on_payment_confirmed([confirmed(first, receipt=receipt)], tx)
+        await referrals_rewards_confirmed([confirmed(first, receipt=receipt)], tx)
         racing = asyncio.create_task(hear(database, other))
         await asyncio.sleep(0.2)
         assert not racing.done()
@@ -144,7 +144,7 @@ async def test_a_receipt_of_two_payers_without_partners_at_one_moment_is_an_alar
     await hear(database, started(first), started(second))
     other = confirmed(second, receipt=receipt, cause="another charge")
     async with database.transaction() as tx:
-        await on_payment_confirmed([confirmed(first, receipt=receipt)], tx)
+        await referrals_rewards_confirmed([confirmed(first, receipt=receipt)], tx)
         racing = asyncio.create_task(hear(database, other))
         await asyncio.sleep(0.2)
         assert not racing.done()

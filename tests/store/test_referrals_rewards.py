@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from referrals.answers import answer_invitations
-from referrals.subscribers import on_payment_confirmed, on_person_started
+from referrals.subscribers import referrals_registers_started, referrals_rewards_confirmed
 from shared.contract import derived_id
 from shared.db import Database, Row
 from shared.facts import Bought, PaymentConfirmed, RewardEarned, Terms
@@ -203,7 +203,7 @@ async def test_a_payment_that_meets_a_half_written_start_is_rewarded_behind_it(d
     partner, payer = uuid4(), uuid4()
     payment = confirmed(payer)
     async with database.transaction() as tx:
-        await on_person_started([started(payer, partner)], tx)
+        await referrals_registers_started([started(payer, partner)], tx)
         paying = asyncio.create_task(hear(database, payment))
         await asyncio.sleep(0.2)
     await paying
@@ -214,7 +214,7 @@ async def test_a_start_that_meets_a_payment_about_to_wait_turns_it_over(database
     partner, payer = uuid4(), uuid4()
     payment = confirmed(payer)
     async with database.transaction() as tx:
-        await on_payment_confirmed([payment], tx)
+        await referrals_rewards_confirmed([payment], tx)
         starting = asyncio.create_task(hear(database, started(payer, partner)))
         await asyncio.sleep(0.2)
     await starting
@@ -237,7 +237,7 @@ async def statements_for(database: Database, payments: list[PaymentConfirmed]) -
     said: list[object] = []
     async with database.transaction() as tx:
         with tx.connection.query_logger(said.append):
-            await on_payment_confirmed(payments, tx)
+            await referrals_rewards_confirmed(payments, tx)
     return len(said)
 
 
@@ -246,7 +246,7 @@ async def test_a_locked_partner_delays_no_other(database: Database) -> None:
     _, [payer] = await invited(database, 1)
     payment = confirmed(payer)
     async with database.transaction() as tx:
-        await on_payment_confirmed([confirmed(slow_payer)], tx)
+        await referrals_rewards_confirmed([confirmed(slow_payer)], tx)
         await asyncio.wait_for(hear(database, payment), timeout=2)
         waiting = asyncio.create_task(hear(database, confirmed(slow_payer)))
         await asyncio.sleep(0.1)

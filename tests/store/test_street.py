@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from payments.answers import place_order
 from payments.app import build
 from payments.settings import Settings
-from payments.subscribers import on_payment_reported
+from payments.subscribers import payments_confirms_reported
 from shared import bus, db, health, inbox, outbox, service, telemetry
 from shared.bus import Bus
 from shared.commands import Invoice, PlaceOrder, ReplayDead, Replayed
@@ -522,7 +522,7 @@ async def test_as_many_purchases_at_once_as_there_are_connections_need_no_other(
 
     async def book(events: Sequence[PaymentReported], tx: Tx) -> None:
         await together.wait()
-        await on_payment_reported(events, tx)
+        await payments_confirms_reported(events, tx)
 
     async def purchase() -> None:
         person = uuid4()

@@ -15,7 +15,7 @@ import pytest
 from nats.aio.msg import Msg
 from structlog.testing import capture_logs
 
-from referrals.subscribers import on_person_started
+from referrals.subscribers import referrals_registers_started
 from shared import bus, inbox, outbox, streams, tally
 from shared.audit import STRANGERS, UNHEARD
 from shared.bus import Bus
@@ -88,7 +88,7 @@ class Street:
     async def handle(self, events: Sequence[PersonStarted], tx: Tx) -> None:
         if self.fails is not None:
             raise self.fails
-        await on_person_started(events, tx)
+        await referrals_registers_started(events, tx)
         ids = [event.id for event in events]
         tx.after_commit(lambda: self.heard.extend(ids))
 

@@ -55,7 +55,6 @@ OTHER_ROOMS = {
     "bot_gateway/receiving": "updates on their way into the store",
     "bot_gateway/waiting": "the event loop",
     "notifier/courier": "deliveries on lease, and Telegram",
-    "payments/story_store": "SQL, of one payment",
     "vpn_provisioner/conclude": "subscriptions under their lock, and the outbox",
     "vpn_provisioner/fleet": "the loops of every node",
     "vpn_provisioner/live": "one node's panel",

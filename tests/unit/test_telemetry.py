@@ -105,6 +105,6 @@ def test_a_story_that_comes_back_in_a_payload_is_sampled_as_it_was_begun(monkeyp
     monkeypatch.setattr(telemetry, "_kept", telemetry.Ratio(0.1))
     orders = [uuid4() for _ in range(500)]
     first = [telemetry.Ratio(0.1).keeps(order.int) for order in orders]
-    back = [str(telemetry.story_at((order, "b" * 16))).endswith("-01") for order in orders]
+    back = [str(telemetry.trace_at((order, "b" * 16))).endswith("-01") for order in orders]
     assert back == first
     assert 0 < back.count(True) < 250

@@ -4,8 +4,8 @@ from contextlib import suppress
 from itertools import groupby
 from uuid import UUID
 
-from payments import store, story_store
 from payments.confirmation import Charge, Offer, ids_in, may_charge, payload_of
+from payments.store import payment, placing, shown
 from shared import telemetry
 from shared.commands import Invoice, PlaceOrder
 from shared.contract import Refused, derived_id
@@ -46,7 +46,7 @@ MOST_OF_ONE_PERSON = 20
 
 
 async def answer_plans(_: AskPlans, database: Database) -> Plans:
-    rows = await store.plans(database)
+    rows = await shown.plans(database)
     plans = [plan_from(list(group)) for _, group in groupby(rows, key=lambda row: row["plan"])]
     return Plans(plans=tuple(plans), ways=("stars",))
 
@@ -59,12 +59,12 @@ def plan_from(rows: list[Row]) -> Plan:
 
 async def place_order(command: PlaceOrder, tx: Tx) -> Invoice | Refused:
     """Freeze today's price and open an invoice for it. The order takes the command's id, and its story's trace."""
-    price = await store.price_of(command.plan, command.months, tx)
+    price = await placing.price_of(command.plan, command.months, tx)
     if price is None:
         return Refused(reason="plan_unknown", detail=f"{command.plan} for {command.months} months is not on sale")
     order, invoice, trace = command.id, derived_id("invoice", command.id), telemetry.current_trace()
-    await store.insert_order(order, command.person, price, trace, tx)
-    opened = await store.insert_invoice(invoice, order, command.way, price["stars"], "XTR", tx)
+    await placing.insert_order(order, command.person, price, trace, tx)
+    opened = await placing.insert_invoice(invoice, order, command.way, price["stars"], "XTR", tx)
     return Invoice(
         order=order,
         invoice=invoice,
@@ -83,19 +83,19 @@ async def place_order(command: PlaceOrder, tx: Tx) -> Invoice | Refused:
 async def answer_checkout(question: AskCheckout, database: Database) -> Checkout:
     """Yes only for the open, unexpired, newest invoice of an open order of that person, at its amount and currency."""
     order, invoice = ids_in(question.payload)
-    row = await store.invoice_for_checkout(invoice, order, database) if order and invoice else None
+    row = await shown.invoice_for_checkout(invoice, order, database) if order and invoice else None
     offer = Offer(**row) if row else None
     reason = may_charge(Charge(question.payer, question.currency, question.amount_minor), offer)
     return Checkout(ok=reason is None, reason=reason)
 
 
 async def answer_balance(question: AskBalance, database: Database) -> Balance:
-    held = await store.balances_of(question.person, database)
+    held = await shown.balances_of(question.person, database)
     earned_minor = held.get("earned", 0)
-    young_minor = await store.young_rewards_of(question.person, database)
+    young_minor = await shown.young_rewards_of(question.person, database)
     lines = [
         BalanceLine(at=row["at"], reason=row["reason"], amount_minor=row["amount_minor"])
-        for row in await store.lines_of(question.person, database)
+        for row in await shown.lines_of(question.person, database)
     ]
     return Balance(
         wallet_minor=held.get("wallet", 0),
@@ -107,14 +107,14 @@ async def answer_balance(question: AskBalance, database: Database) -> Balance:
 
 
 async def answer_receipts(question: AskReceipts, database: Database) -> Receipts:
-    rows = await store.receipts_of(question.person, database)
+    rows = await shown.receipts_of(question.person, database)
     return Receipts(lines=tuple(ReceiptLine(**dict(row)) for row in rows))
 
 
 async def answer_book(_: AskBook, database: Database) -> Book:
     lines = [
         BookLine(account=row["kind"], currency=row["currency"], amount_minor=int(row["amount_minor"]))
-        for row in await store.book_lines(database)
+        for row in await shown.book_lines(database)
     ]
     return Book(lines=tuple(lines))
 
@@ -122,15 +122,15 @@ async def answer_book(_: AskBook, database: Database) -> Book:
 async def answer_payment(question: AskPayment, database: Database) -> Payment | Refused:
     """Whatever names it: the order with all that came for it, or money that came for none."""
     ids = ids_named(question.named)
-    orders = await story_store.orders_named(ids, database)
+    orders = await payment.orders_named(ids, database)
     receipts = await receipts_of(question.named, ids, orders, database)
     orders = orders or [row["order_id"] for row in receipts if row["order_id"]]
     if orders:
         receipts = await receipts_of("", [], orders[:1], database)
     elif not receipts:
         return Refused(reason="payment_unknown")
-    order = await story_store.order(orders[0], database) if orders else None
-    invoices = await story_store.invoices(orders[0], MOST_OF_ONE_ORDER, database) if orders else []
+    order = await payment.order(orders[0], database) if orders else None
+    invoices = await payment.invoices(orders[0], MOST_OF_ONE_ORDER, database) if orders else []
     causes = [f"order:{orders[0]}"] if orders else []
     for row in receipts:
         causes += [f"{row['acquirer']}:{row['charge']}", f"reward:{row['receipt']}"]
@@ -138,14 +138,14 @@ async def answer_payment(question: AskPayment, database: Database) -> Payment | 
         order=OrderSeen(**dict(order)) if order else None,
         invoices=tuple(InvoiceSeen(**dict(row)) for row in invoices),
         receipts=tuple(ReceiptSeen(**dict(row)) for row in receipts),
-        transfers=transfers_from(await story_store.transfers(causes, database)),
+        transfers=transfers_from(await payment.transfers(causes, database)),
     )
 
 
 async def receipts_of(charge: str, ids: list[UUID], orders: list[UUID], database: Database) -> list[Row]:
     acquirer, colon, rest = charge.partition(":")
     acquirers, charge = ((acquirer,), rest) if colon and acquirer in ACQUIRERS else (ACQUIRERS, charge)
-    return await story_store.receipts(ids, acquirers, charge, orders, MOST_OF_ONE_ORDER, database)
+    return await payment.receipts(ids, acquirers, charge, orders, MOST_OF_ONE_ORDER, database)
 
 
 def ids_named(named: str) -> list[UUID]:
@@ -169,5 +169,5 @@ def transfers_from(rows: list[Row]) -> tuple[TransferSeen, ...]:
 
 
 async def answer_payments(question: AskPayments, database: Database) -> PaymentLines:
-    rows = await story_store.payments_of(question.person, MOST_OF_ONE_PERSON, database)
+    rows = await payment.payments_of(question.person, MOST_OF_ONE_PERSON, database)
     return PaymentLines(payments=tuple(PaymentLine(**dict(row)) for row in rows))

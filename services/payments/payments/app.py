@@ -12,7 +12,7 @@ from payments.answers import (
 )
 from payments.audit import KINDS, answer_audit
 from payments.settings import Settings
-from payments.subscribers import on_payment_reported, on_reward_earned
+from payments.subscribers import payments_books_rewards, payments_confirms_reported
 from shared.commands import PlaceOrder
 from shared.inspection import AskPayment, AskPayments
 from shared.questions import AskBalance, AskBook, AskCheckout, AskPlans, AskReceipts
@@ -22,8 +22,8 @@ from shared.settings import read_settings
 
 def build(settings: Settings | None = None) -> Service:
     service = Service("payments", settings or read_settings(Settings))
-    service.hears("payments_confirms_reported", on_payment_reported)
-    service.hears("payments_books_rewards", on_reward_earned)
+    service.hears("payments_confirms_reported", payments_confirms_reported)
+    service.hears("payments_books_rewards", payments_books_rewards)
     service.answers(AskPlans, answer_plans)
     service.answers(AskCheckout, answer_checkout)
     service.answers(AskBalance, answer_balance)

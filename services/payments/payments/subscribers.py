@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 
-from payments import ledger, store
+from payments import ledger
 from payments.confirmation import Book, Booking, Receipt, confirm
+from payments.store import book as store
 from shared import outbox, telemetry
 from shared.contract import Fact
 from shared.db import Tx
 from shared.facts import PaymentConfirmed, PaymentReported, ReceiptParked, Received, RewardEarned
 
 
-async def on_payment_reported(events: Sequence[PaymentReported], tx: Tx) -> None:
+async def payments_confirms_reported(events: Sequence[PaymentReported], tx: Tx) -> None:
     """Telegram says that money was taken."""
     await confirm_receipts([receipt_from(event) for event in events], tx)
 
@@ -77,7 +78,7 @@ def fact_of(booking: Booking, place: int, book: Book) -> Fact:
     )
 
 
-async def on_reward_earned(events: Sequence[RewardEarned], tx: Tx) -> None:
+async def payments_books_rewards(events: Sequence[RewardEarned], tx: Tx) -> None:
     """A partner's share goes into `earned`, once per receipt, and pays what he owes."""
     claimed = await store.claim_rewards([event for event in events if event.reward_minor], tx)
     if not claimed:

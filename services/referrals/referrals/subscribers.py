@@ -23,7 +23,7 @@ WAITED = Counter("turnpike_payments_waited", "Payments that came before the star
 DECIDED = Counter("turnpike_rewards_decided", "Receipts by what was decided about their reward", ["outcome"])
 
 
-async def on_person_started(events: Sequence[PersonStarted], tx: Tx) -> None:
+async def referrals_registers_started(events: Sequence[PersonStarted], tx: Tx) -> None:
     """Write everybody into the roll, bind those who were invited, and reward the payments that waited for them."""
     starts = [start_of(event) for event in events]
     await store.lock_roll(tx)
@@ -69,7 +69,7 @@ def turned_over(row: Row) -> PaymentConfirmed:
         return event.continuing(telemetry.trace_of(span))
 
 
-async def on_payment_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
+async def referrals_rewards_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
     """Decide the rewards of what came from outside; what comes before its payer's start waits for that."""
     received = [event for event in events if event.received is not None]
     payers = {event.about for event in received}

@@ -18,7 +18,7 @@ from vpn_provisioner.answers import (
 from vpn_provisioner.audit import KINDS, answer_audit
 from vpn_provisioner.fleet import Fleet, place_first
 from vpn_provisioner.settings import Settings
-from vpn_provisioner.subscribers import on_payment_confirmed
+from vpn_provisioner.subscribers import vpn_grants_confirmed
 
 
 def build(settings: Settings | None = None) -> Service:
@@ -29,7 +29,7 @@ def build(settings: Settings | None = None) -> Service:
 
     service.opens(partial(place_first, settings.first_node, service.database))
 
-    service.hears("vpn_grants_confirmed", partial(on_payment_confirmed, wake=fleet.wake))
+    service.hears("vpn_grants_confirmed", partial(vpn_grants_confirmed, wake=fleet.wake))
 
     service.answers(AskAccess, answer_access)
     service.answers(AskKey, answer_key)

@@ -31,7 +31,7 @@ async def conclude(people: Sequence[UUID], tx: Tx, events: Mapping[UUID, telemet
             grant.order,
             about=grant.person,
             at=now,
-            trace=_story(grant, events.get(grant.person)),
+            trace=_trace(grant, events.get(grant.person)),
             order=grant.order,
             plan=grant.plan,
             devices=grant.devices,
@@ -48,7 +48,7 @@ async def conclude(people: Sequence[UUID], tx: Tx, events: Mapping[UUID, telemet
     tx.after_commit(lambda: metrics.ENDED.inc(len(ended)))
 
 
-def _story(grant: Granted, asked: telemetry.Event | None) -> str | None:
+def _trace(grant: Granted, asked: telemetry.Event | None) -> str | None:
     """The order's own story; from the span that asked the node where that is part of it."""
     here = asked.trace if asked is not None else None
     return here if telemetry.trace_id_of(here) == telemetry.trace_id_of(grant.trace) else grant.trace

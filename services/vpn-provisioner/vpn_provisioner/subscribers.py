@@ -10,7 +10,7 @@ from vpn_provisioner.store import jobs, subscriptions
 from vpn_provisioner.store.subscriptions import Purchase
 
 
-async def on_payment_confirmed(events: Sequence[PaymentConfirmed], tx: Tx, *, wake: Callable[[], None]) -> None:
+async def vpn_grants_confirmed(events: Sequence[PaymentConfirmed], tx: Tx, *, wake: Callable[[], None]) -> None:
     """Each bought order adds its row, once, and the subscription becomes the fold of all rows; then the nodes are told.
 
     Only `bought` counts here: money that was received and not spent gives no access.

@@ -69,8 +69,8 @@ class CheckoutLane:
         """An answer that does not get through is tried again when the lease is over, until the query is too old."""
         try:
             query = json.loads(row["body"])["pre_checkout_query"]
-            story = telemetry.story_at(place_of(str(query.get("invoice_payload", ""))))
-            with telemetry.span("pre-checkout", following=story, kind=SpanKind.CONSUMER):
+            trace = telemetry.trace_at(place_of(str(query.get("invoice_payload", ""))))
+            with telemetry.span("pre-checkout", following=trace, kind=SpanKind.CONSUMER):
                 ended = await self._ended(row, query)
                 async with self.database.transaction() as tx:
                     await intake.end_update(ended, tx)

@@ -59,13 +59,13 @@ class MoneyLane:
             self._oldest = rows[0]["seq"]
             reports, unreadable = _read({row["seq"]: row["body"] for row in rows})
             with telemetry.batch(
-                SPAN, [telemetry.story_at(place_of(report.payload)) for report in reports.values()]
+                SPAN, [telemetry.trace_at(place_of(report.payload)) for report in reports.values()]
             ) as events:
-                stories = {seq: event.trace for seq, event in zip(reports, events, strict=True)}
+                traces = {seq: event.trace for seq, event in zip(reports, events, strict=True)}
                 payers = await people.persons_by_telegram([report.payer for report in reports.values()], tx)
                 now = await tx.now()
                 told = {
-                    seq: _fact(report, payers.get(report.payer), now, stories[seq]) for seq, report in reports.items()
+                    seq: _fact(report, payers.get(report.payer), now, traces[seq]) for seq, report in reports.items()
                 }
                 # Two replicas may hold reports of the same charges: each tells them in one order, not in a ring.
                 await tell(tx, sorted(told.values(), key=lambda fact: fact.id))

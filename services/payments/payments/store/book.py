@@ -6,7 +6,6 @@ in a ring.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from uuid import UUID
 
 from payments import ledger
@@ -15,13 +14,8 @@ from payments.ledger import Holdings, Transfer
 from shared import contradictions
 from shared.contract import Fact, digest_of
 from shared.contradictions import Contradiction
-from shared.db import Database, Row, Tx, columns
+from shared.db import Row, Tx, columns
 from shared.facts import RewardEarned, Terms
-
-ORDER_HONOURED_FOR = timedelta(days=30)
-INVOICE_LIVES_FOR = timedelta(minutes=30)
-REWARDS_MATURE_AFTER = timedelta(days=21)
-
 
 # Receipts: once per charge, whoever reports it.
 
@@ -302,153 +296,3 @@ async def claim_rewards(events: Sequence[RewardEarned], tx: Tx) -> dict[UUID, Re
     )
     await contradictions.note("rewards", (one for one in met if one.known != one.heard), tx)
     return {transfer: firsts[transfer] for transfer in fresh}
-
-
-# Placing an order.
-
-PRICE = """
-select p.plan, p.devices, p.traffic_bytes, p.node_group, r.months, r.price_minor, r.stars,
-  m.price_minor as list_month_minor
-from plans p
-join prices r using (plan)
-join prices m on m.plan = p.plan and m.months = 1
-where p.plan = $1 and r.months = $2 and p.on_sale
-"""
-
-INSERT_ORDER = """
-insert into orders (
-  id, person, what, plan, months, devices, traffic_bytes, node_group, list_month_minor, price_minor,
-  placed_at, honoured_until, trace
-)
-values ($1, $2, 'subscription', $3, $4, $5, $6, $7, $8, $9, now(), now() + $10::interval, $11)
-"""
-
-INSERT_INVOICE = """
-insert into invoices (id, order_id, way, asked_minor, asked_currency, opened_at, expires_at)
-values ($1, $2, $3, $4, $5, now(), now() + $6::interval)
-returning expires_at, extract(epoch from expires_at - now())::int as expires_in_s
-"""
-
-
-async def price_of(plan: str, months: int, tx: Tx) -> Row | None:
-    return await tx.fetchrow(PRICE, plan, months)
-
-
-async def insert_order(order: UUID, person: UUID, price: Row, trace: str | None, tx: Tx) -> None:
-    await tx.execute(
-        INSERT_ORDER,
-        order,
-        person,
-        price["plan"],
-        price["months"],
-        price["devices"],
-        price["traffic_bytes"],
-        price["node_group"],
-        price["list_month_minor"],
-        price["price_minor"],
-        ORDER_HONOURED_FOR,
-        trace,
-    )
-
-
-async def insert_invoice(invoice: UUID, order: UUID, way: str, asked_minor: int, currency: str, tx: Tx) -> Row:
-    """Open an invoice; answers when it expires, and in how many seconds."""
-    row = await tx.fetchrow(INSERT_INVOICE, invoice, order, way, asked_minor, currency, INVOICE_LIVES_FOR)
-    assert row is not None, "an insert that returns"
-    return row
-
-
-# Answers.
-
-PLANS = """
-select p.plan, p.devices, p.traffic_bytes, r.months, r.price_minor, r.stars
-from plans p
-join prices r using (plan)
-where p.on_sale
-order by p.place, r.months
-"""
-
-INVOICE_FOR_CHECKOUT = """
-select o.person, o.state, i.asked_minor, i.asked_currency,
-  now() > i.expires_at as expired,
-  exists (select from invoices n where n.order_id = o.id and n.opened_at > i.opened_at) as superseded
-from invoices i
-join orders o on o.id = i.order_id
-where i.id = $1 and o.id = $2
-"""
-
-HOLDINGS = """
-select kind, balance_minor
-from accounts
-where owner = $1 and kind in ('wallet', 'earned', 'owed') and currency = 'RUB'
-"""
-
-YOUNG_REWARDS = """
-select coalesce(sum(e.amount_minor), 0)::bigint
-from transfers t
-join entries e on e.transfer = t.id
-join accounts a on a.id = e.account
-where t.person = $1 and t.reason = 'reward' and t.at > now() - $2::interval and a.owner = $1 and a.kind = 'earned'
-"""
-
-LINES = """
-select t.at, t.reason, sum(e.amount_minor)::bigint as amount_minor
-from transfers t
-join entries e on e.transfer = t.id
-join accounts a on a.id = e.account
-where t.person = $1 and a.owner = $1 and a.kind in ('wallet', 'earned')
-group by t.id, t.at, t.reason
-order by t.at desc, t.reason
-limit 10
-"""
-
-
-BOOK = """
-select a.kind, e.currency, sum(e.amount_minor) as amount_minor
-from entries e
-join accounts a on a.id = e.account
-group by a.kind, e.currency
-order by a.kind, e.currency
-"""
-
-
-async def book_lines(database: Database) -> list[Row]:
-    return await database.fetch(BOOK)
-
-
-async def plans(database: Database) -> list[Row]:
-    return await database.fetch(PLANS)
-
-
-async def invoice_for_checkout(invoice: UUID, order: UUID, database: Database) -> Row | None:
-    return await database.fetchrow(INVOICE_FOR_CHECKOUT, invoice, order)
-
-
-async def balances_of(person: UUID, database: Database) -> dict[str, int]:
-    return {row["kind"]: row["balance_minor"] for row in await database.fetch(HOLDINGS, person)}
-
-
-async def young_rewards_of(person: UUID, database: Database) -> int:
-    amount_minor: int = await database.fetchval(YOUNG_REWARDS, person, REWARDS_MATURE_AFTER)
-    return amount_minor
-
-
-async def lines_of(person: UUID, database: Database) -> list[Row]:
-    return await database.fetch(LINES, person)
-
-
-# By the person's transfers, of which each receipt is the cause of one: receipts have no index by payer.
-RECEIPTS_OF = """
-select r.charge, r.paid_at, r.currency, r.amount_minor
-from transfers t
-join receipts r
-  on r.acquirer = split_part(t.cause, ':', 1) and r.charge = substr(t.cause, strpos(t.cause, ':') + 1)
-where t.person = $1 and t.reason = 'receipt'
-order by t.at desc, r.paid_at desc
-limit 3
-"""
-
-
-async def receipts_of(person: UUID, database: Database) -> list[Row]:
-    """The newest three."""
-    return await database.fetch(RECEIPTS_OF, person)
