@@ -37,7 +37,8 @@ select charge, outcome, decided,
   ) as keys,
   (
     select count(*) from notifier.deliveries d
-    where d.person = b.payer and d.cause = b.receipt::text and d.kind in ('topped_up', 'missing') and d.state = 'sent'
+    where d.person = b.payer and d.cause = b.receipt::text and d.state = 'sent'
+      and d.kind in ('topped_up', 'missing', 'left_over')
   ) as acknowledged,
   (select count(*) from payments.transfers t where t.cause = 'reward:' || receipt and t.reason = 'reward') as rewards,
   (
@@ -78,7 +79,7 @@ TOLD = """
 select r.chat_id as chat,
   count(*) filter (where d.kind = 'access_ready') as "✅",
   count(*) filter (where d.kind = 'reward_earned') as "🎁",
-  count(*) filter (where d.kind in ('topped_up', 'missing')) as "💰"
+  count(*) filter (where d.kind in ('topped_up', 'missing', 'left_over')) as "💰"
 from notifier.deliveries d
 join notifier.recipients r using (person)
 where d.state = 'sent' and r.chat_id is not null
@@ -126,7 +127,7 @@ def _hold(paid: Paid, row: Any, count: Count) -> None:
         "periods": int(bought),
         "granted": int(bought),
         "keys": int(bought),
-        "acknowledged": int(not bought),
+        "acknowledged": int(not bought or paid.wanted.kind == "too much"),
         "rewards": int(rewarded),
         "rewards_told": int(rewarded),
     }

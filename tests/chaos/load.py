@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from shared.bus import UnansweredError
 from shared.commands import Invoice, PlaceOrder
@@ -147,13 +147,13 @@ class Town:
             async with room:
                 return await self.place_order(member, order, plan)
 
-        drawn = [(member, self._uuid(), self.random.choice(("basic", "plus"))) for member in members]
+        drawn = [(member, uuid4(), self.random.choice(("basic", "plus"))) for member in members]
         return list(await asyncio.gather(*(place(*one) for one in drawn)))
 
     async def place_order(self, member: Member, order: UUID | None = None, plan: str = "basic") -> Invoice:
         """As the pay screen does it, as often as it takes."""
         command = PlaceOrder(
-            id=order or self._uuid(),
+            id=order or uuid4(),
             actor=f"person:{member.person}",
             deadline_at=datetime.now(UTC) + timedelta(hours=1),
             person=member.person,
@@ -168,9 +168,6 @@ class Town:
                 continue
             assert not isinstance(answer, Refused), answer
             return answer
-
-    def _uuid(self) -> UUID:
-        return UUID(int=self.random.getrandbits(128), version=4)
 
     # Money
 

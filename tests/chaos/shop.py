@@ -151,7 +151,7 @@ class Shop(Stack):
             for keeper in keepers:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
-            await self._all_live()
+            await self.all_live()
 
     async def _keep(self, name: str) -> None:
         while True:
@@ -159,7 +159,8 @@ class Shop(Stack):
             await asyncio.sleep(RESTART_AFTER_S)
             await self.services[name].start()
 
-    async def _all_live(self) -> None:
+    async def all_live(self) -> None:
+        """Start again whoever does not run."""
         await asyncio.gather(*(one.start() for one in self.services.values() if not one.child.alive))
 
     async def progress(self, service: str) -> int:

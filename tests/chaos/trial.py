@@ -152,6 +152,7 @@ async def play(row: Row, trial: Trial, said_before: int) -> Ended:
         await row.run(trial)
     except Exception as error:  # The other rows are still worth their lines.
         trial.off.append(f"the row ended with {type(error).__name__}: {error}")
+        await trial.shop.all_live()
     over_at = time.monotonic()
     trial.tell("the load is over")
     moving = await trial.shop.rests(REST_WITHIN_S)

@@ -551,7 +551,7 @@ async def test_the_terms_lead_back_to_where_one_came_from(shop: Shop) -> None:
     await ann.press("Terms")
     await ann.hears("It is for you alone")
     await ann.press("Privacy")
-    await ann.hears("On the VPN servers")
+    await ann.hears("The VPN servers know you")
     await ann.press("Back")
     await ann.hears("Welcome to Turnpike")
     await ann.press("Terms")
