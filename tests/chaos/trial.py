@@ -81,7 +81,7 @@ class Trial:
         if seconds > (HANGS_AFTER_S if self.short else most_s):
             self.off.append(f"{what} took {seconds:.1f} s")
 
-    def reached(self, what: str, share: float, least: float, least_short: float = 0.3) -> None:
+    def reached(self, what: str, share: float, least: float, least_short: float = 0.1) -> None:
         """A ratio within this run."""
         self.figures.append(f"{what} {share:.0%} (at least {least:.0%})")
         if share < (least_short if self.short else least):

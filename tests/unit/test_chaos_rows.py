@@ -5,7 +5,7 @@ from shared.crash import STEPS
 from shared.owners import OWNERS
 from shared.streams import LISTENING
 from tests.chaos.__main__ import ROWS
-from tests.chaos.crashes import LISTENERS, STEPS_OF_ROW, TELLERS, points_of
+from tests.chaos.crashes import LISTENERS, STEPS_OF_ROW, TELLERS, points_of, sampled
 
 
 def test_every_step_belongs_to_one_row() -> None:
@@ -28,6 +28,14 @@ def test_every_handler_relay_and_command_has_its_points() -> None:
     assert who["relay_published"] == set(OWNERS)
     for step in ("command_done", "command_committed"):
         assert who[step] == {command.topic for command in COMMANDS}
+
+
+def test_the_short_form_leaves_out_no_step_no_handler_and_no_relay() -> None:
+    points = [point for step in STEPS for point in points_of(step)]
+    some = sampled(points)
+    assert {point.step for point in some} == set(STEPS)
+    assert {point.who for point in some} >= {listening.handler for listening in LISTENING} | set(OWNERS)
+    assert len(some) < len(points) * 0.6
 
 
 def test_both_forms_play_each_row_once() -> None:
