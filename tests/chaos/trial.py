@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
@@ -31,10 +32,8 @@ class Trial:
     figures: list[str] = field(default_factory=list)
     off: list[str] = field(default_factory=list)
     paid: list[Paid] = field(default_factory=list)
-    expected: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Violations that belong to the row, by (owner, truth): a letter that must be buried is one."""
-    exempt: set[str] = field(default_factory=set)
-    """Charges that the row made unbookable."""
+    expected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Violations that belong to this row and those before, by (owner, truth): a letter that must be buried is one."""
     may_be_said_again: int = 0
     verbose: bool = False
     began_at: float = field(default_factory=time.monotonic)
@@ -98,14 +97,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class Row:
-    """`run` breaks something under load; whatever it leaves broken on purpose `spoils` the shop for the next row."""
+    """`run` breaks something under load; `short` and `long` are the forms that it belongs to."""
 
     number: str
     title: str
     run: Callable[[Trial], Awaitable[None]]
     short: bool
     long: bool = True
-    spoils: bool = False
 
 
 @dataclass
@@ -159,9 +157,8 @@ async def play(row: Row, trial: Trial, said_before: int) -> Ended:
     rest_s = time.monotonic() - over_at
     if moving:
         trial.off.append(f"not at rest: {moving}")
-    paid = [one for one in trial.paid if one.charge not in trial.exempt]
     trial.tell("at rest")
-    count = await counted(trial.shop, paid, said_before)
+    count = await counted(trial.shop, trial.paid, said_before)
     trial.tell("counted")
     broken = await trial.shop.broken(trial.expected)
     return Ended(row, trial, count, broken, rest_s, time.monotonic() - began)
