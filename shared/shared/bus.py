@@ -303,6 +303,7 @@ class StandingPull:
         self.replicas = replicas
         self._queue: deque[Msg] = deque()
         self._held: dict[str, Msg] = {}
+        self._held_before: set[str] = set()
         self._arrived = asyncio.Event()
         self._changed = asyncio.Event()
         self._open = 0
@@ -396,9 +397,11 @@ class StandingPull:
             self._changed.set()
 
     async def _say_working(self) -> None:
-        for message in list(self._held.values()):
+        """Of what was held a third of the wait ago already; what came since has time until the next round."""
+        for message in [self._held[reply] for reply in self._held_before & self._held.keys()]:
             with suppress(NatsError):
                 await message.in_progress()
+        self._held_before = set(self._held)
 
     async def _ensure_durable(self) -> None:
         """Make the durable when it is missing, from the start of the stream; never change one that is there."""
