@@ -82,6 +82,8 @@ class Service:
             ("/readyz", self.health.readyz),
             ("/metrics", make_asgi_app()),
         ]
+        self._serve_operators()
+        self._serve_listeners()
 
     # What a service's app.py lists: its table of contents.
 
@@ -218,8 +220,6 @@ class Service:
                 await asyncio.sleep(OPEN_RETRY_S)
 
     async def _open_bus(self) -> None:
-        self._serve_operators()
-        self._serve_listeners()
         for call in self._on_open:
             await call()
         await self.bus.open()

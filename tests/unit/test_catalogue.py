@@ -1,5 +1,6 @@
 """The catalogue and its samples: what was once told must stay readable, and mean the same."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import Any
 import pytest
 
 from shared import catalogue
-from shared.contract import derived_id
+from shared.commands import COMMANDS
+from shared.contract import Command, Question, derived_id
 from shared.facts import FACTS
 from shared.inspection import INSPECTIONS
 from shared.migrate import migrations_of
 from shared.owners import OWNERS
+from shared.questions import QUESTIONS as QUESTIONS_ASKED
+from shared.streams import LISTENING
 
 DOCS = Path(__file__).parents[2] / "docs"
 SAMPLES = sorted((DOCS / "samples").glob("*.json"))
@@ -73,6 +77,25 @@ def test_no_answer_to_operators_tells_who_somebody_is() -> None:
         schema = asked.answer.model_json_schema()
         parts = [schema, *schema.get("$defs", {}).values()]
         assert not {field for part in parts for field in part.get("properties", {})} & forbidden, asked.topic
+
+
+def test_each_question_and_command_is_answered_by_its_owner_and_each_handler_heard_by_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What nobody answers looks to a person like a service that is away, and only costs him a second."""
+    answered: dict[str, set[str]] = {}
+    for owner, package in OWNERS.items():
+        monkeypatch.setenv(f"TURNPIKE_{owner.upper()}_DSN", f"postgresql://{owner}_app:secret@localhost/turnpike")
+        monkeypatch.setenv("TURNPIKE_NATS_URL", "nats://localhost:4222")
+        monkeypatch.setenv("TURNPIKE_BOT_TOKEN", "42:" + "a" * 35)
+        service = importlib.import_module(f"{package}.app").build()
+        answered[owner] = {subscriber.subject.template for subscriber in service.bus.broker.subscribers}
+        assert set(service.handlers) == {entry.handler for entry in LISTENING if entry.service == owner}
+    everything: list[type[Question[Any]] | type[Command[Any]]] = [*QUESTIONS_ASKED, *INSPECTIONS, *COMMANDS]
+    wanted: dict[str, set[str]] = {owner: set() for owner in OWNERS}
+    for asked in everything:
+        wanted[asked.topic.split(".")[0]].add(asked.subject())
+    assert answered == wanted
 
 
 def test_facts_questions_and_commands_share_no_first_token() -> None:

@@ -4,7 +4,7 @@ from functools import partial
 
 from shared.commands import ReplayJobs
 from shared.inspection import AskDeadJobs, AskGrant
-from shared.questions import AskAccess, AskKey
+from shared.questions import AskAccess, AskKey, AskOutlook
 from shared.service import Service
 from shared.settings import read_settings
 from vpn_provisioner import ticks
@@ -13,6 +13,7 @@ from vpn_provisioner.answers import (
     answer_dead_jobs,
     answer_grant,
     answer_key,
+    answer_outlook,
     replay_jobs,
 )
 from vpn_provisioner.audit import KINDS, answer_audit
@@ -32,6 +33,7 @@ def build(settings: Settings | None = None) -> Service:
     service.hears("vpn_grants_confirmed", partial(vpn_grants_confirmed, wake=fleet.wake))
 
     service.answers(AskAccess, answer_access)
+    service.answers(AskOutlook, answer_outlook)
     service.answers(AskKey, answer_key)
     service.answers(AskGrant, answer_grant)
     service.answers(AskDeadJobs, answer_dead_jobs)
