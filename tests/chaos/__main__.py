@@ -35,11 +35,11 @@ ROWS = (
         for number, steps in crashes.STEPS_OF_ROW.items()
     ),
     Row("7", "a random process dies", kills.random_kills, short=True),
-    Row("9", "the broker dies", kills.broker_killed, short=True),
+    Row("9", "the broker dies", kills.broker_killed, short=False),
     Row("10", "the broker's disk is lost", streams.disk_wiped, short=True),
     Row("11", "the broker's disk is old, durables are gone", streams.disk_of_before, short=True),
     Row("13", "PostgreSQL restarts", kills.database_killed, short=True),
-    Row("14", "connections are cut", kills.connections_cut, short=True),
+    Row("14", "connections are cut", kills.connections_cut, short=False),
     Row("17", "all comes ten times", streams.all_ten_times, short=True),
     Row("18", "all comes in disorder", streams.all_in_disorder, short=True),
     Row("20", "links are cut", links.links_cut, short=True),

@@ -33,7 +33,7 @@ TICK_S = 0.05
 ARRIVE_AT_ONCE = 100
 PLACE_AT_ONCE = 24
 LIFE_EVERY_S = 0.4
-ARRIVE_WITHIN_S = 300.0
+ARRIVE_WITHIN_S = 900.0
 
 MET = "select person, telegram_id, code from bot.people where telegram_id = any($1::bigint[]) order by telegram_id"
 OVER = """
