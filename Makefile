@@ -2,7 +2,7 @@
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 3
+WORKERS ?= 4
 SOURCES := shared services deploy tests
 INSTALLED := $(VENV)/.installed
 TOOLS := .venv-tools
@@ -27,7 +27,7 @@ demo: $(INSTALLED) ## Play a purchase without a browser and prove it; BREAK="--k
 	@exec $(BIN)/turnpike demo $(BREAK)
 
 test: $(INSTALLED) ## Run the tests against real PostgreSQL, NATS and Xray
-	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile $(TESTS)
+	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-properties: $(INSTALLED) ## Play 20 000 random steps against the real book: repeats, deaths, reordering
 	@HYPOTHESIS_PROFILE=long exec $(BIN)/pytest tests/store/test_money_machine.py
