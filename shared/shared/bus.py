@@ -23,6 +23,7 @@ from shared import crash, telemetry
 from shared.contract import Answer, Command, Question, Refused, Value
 from shared.inbox import Handler, Letter, TooManyBurialsError
 from shared.streams import ACK_WAIT_S, LISTENING, Listening
+from shared.waiting import happens
 
 log = structlog.get_logger()
 
@@ -276,9 +277,7 @@ async def _rest(handler: Handler, stopping: asyncio.Event) -> None:
     """Another replica may have what was given back; the gauge and the log tell an operator."""
     telemetry.HANDLER_STOPPED.labels(handler.name).set(1)
     log.critical("handler rests: it buries everything", handler=handler.name, rest_s=REST_AFTER_BURIALS_S)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(REST_AFTER_BURIALS_S):
-            await stopping.wait()
+    await happens(stopping, REST_AFTER_BURIALS_S)
     telemetry.HANDLER_STOPPED.labels(handler.name).set(0)
 
 
@@ -321,9 +320,7 @@ class StandingPull:
         """Wait for one message, then answer all that are there; empty after a second without any, and when stopping."""
         if not self._queue:
             self._arrived.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._arrived.wait()
+            await happens(self._arrived, 1.0)
         if stopping.is_set():
             return []
         return [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
@@ -365,9 +362,7 @@ class StandingPull:
                 await self._say_working()
                 alive_at = loop.time()
             self._changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(ACK_WAIT_S / 3 if self._durable_is_there else DURABLE_RETRY_S):
-                    await self._changed.wait()
+            await happens(self._changed, ACK_WAIT_S / 3 if self._durable_is_there else DURABLE_RETRY_S)
 
     async def _ask(self, inbox: str, count: int) -> None:
         request = {

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from faststream.asgi import AsgiResponse, get
 
 from shared.db import Database
 from shared.migrate import missing
+from shared.waiting import happens
 
 if TYPE_CHECKING:
     from shared.bus import Bus
@@ -37,9 +37,7 @@ class Health:
     async def beat(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             self._beat_at = time.monotonic()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_S):
-                    await stopping.wait()
+            await happens(stopping, BEAT_S)
 
     async def _livez(self, _: Any) -> AsgiResponse:
         late = self.opened and not self.stopping.is_set() and time.monotonic() - self._beat_at > LATE_S

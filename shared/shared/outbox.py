@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -23,6 +22,7 @@ from shared.contradictions import Contradiction
 from shared.db import Database, Row, Tx, columns
 from shared.owners import OWNERS
 from shared.streams import KEPT_FOR, stream_config, stream_of
+from shared.waiting import happens
 
 log = structlog.get_logger()
 
@@ -212,9 +212,7 @@ class Relay:
                 await connection.execute(REMEMBER_SEQUENCE, self.stream, self._acknowledged)
                 self._acknowledged, remembered_at = 0, time.monotonic()
             if told == 0:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await self._woken.wait()
+                await happens(self._woken, POLL_S)
 
     async def tell_some(self, connection: Any) -> int:
         """One round: at most 500 facts, the oldest live ones first. Answers how many were acknowledged."""

@@ -35,6 +35,7 @@ from shared.owners import OWNERS
 from shared.questions import AskAudit, AskTold, AskToldIds, Audit
 from shared.settings import ServiceSettings, refuse
 from shared.streams import LISTENING
+from shared.waiting import happens
 
 log = structlog.get_logger()
 
@@ -122,9 +123,7 @@ class Service:
                 except Exception as error:  # The clock goes on.
                     telemetry.TICK_FAILURES.labels(name).inc()
                     log.warning("tick failed", tick=name, error=repr(error))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(every_s):
-                        await stopping.wait()
+                await happens(stopping, every_s)
 
         self.loops(name, loop)
 
@@ -287,7 +286,7 @@ class Service:
     ) -> None:
         """A while after the start and once a day all there is, each hour between what is a day old."""
         wait_s, rounds = FIRST_AUDIT_AFTER_S, 0
-        while not await _stops_within(wait_s, stopping):
+        while not await happens(stopping, wait_s):
             wait_s = AUDIT_EVERY_S
             try:
                 hours = None if rounds % AUDITS_A_DAY == 0 else HOURS_AUDITED
@@ -327,12 +326,6 @@ class Service:
             except Exception as error:  # A letter that still fails stays where it was, and the operator is told why.
                 return Refused(reason="still_failing", detail=f"{type(error).__name__}: {error}"[:500])
         return Refused(reason="letter_unknown")
-
-
-async def _stops_within(seconds: float, stopping: asyncio.Event) -> bool:
-    with suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
-    return stopping.is_set()
 
 
 def _speak_of_audit(owner: str, audit: Audit) -> None:

@@ -7,8 +7,8 @@ from aiogram import Bot
 
 from bot_gateway.chats import COMMANDS
 from bot_gateway.telegram import list_commands, retry_after_of, said
-from bot_gateway.waiting import pause
 from shared.texts import LANGUAGES, Texts
+from shared.waiting import happens
 
 log = structlog.get_logger()
 
@@ -27,4 +27,4 @@ async def introduce(bot: Bot, texts: Texts, stopping: asyncio.Event) -> None:
         except Exception as error:  # The loop lives on: people can be served without a menu.
             log.warning("commands not listed", error=said(error))
             asked = retry_after_of(error)
-            await pause(stopping, asked.total_seconds() if asked else PAUSE_AFTER_FAILURE_S)
+            await happens(stopping, asked.total_seconds() if asked else PAUSE_AFTER_FAILURE_S)

@@ -11,9 +11,10 @@ from bot_gateway.lanes import Bells
 from bot_gateway.receiving import take_in
 from bot_gateway.store import intake
 from bot_gateway.telegram import fetch_updates, retry_after_of, said, stop_webhook
-from bot_gateway.waiting import pause, unless
+from bot_gateway.waiting import unless
 from shared import crash
 from shared.db import Database, Tx
+from shared.waiting import happens
 
 log = structlog.get_logger()
 
@@ -37,10 +38,10 @@ class Poller:
                 async with self.database.held() as connection:
                     if await intake.take_polling_lock(self.bot.id, connection):
                         await self._poll(connection, stopping)
-                await pause(stopping, WAIT_FOR_THE_LOCK_S)
+                await happens(stopping, WAIT_FOR_THE_LOCK_S)
             except Exception as error:  # The loop lives on: Telegram keeps what was not confirmed.
                 log.warning("polling failed", error=said(error))
-                await pause(stopping, _patience_with(error))
+                await happens(stopping, _patience_with(error))
 
     async def _poll(self, connection: Any, stopping: asyncio.Event) -> None:
         await stop_webhook(self.bot)

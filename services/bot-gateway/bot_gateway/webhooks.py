@@ -13,9 +13,9 @@ from bot_gateway.lanes import Bells
 from bot_gateway.metrics import WEBHOOKS_REFUSED
 from bot_gateway.receiving import take_in
 from bot_gateway.telegram import point_webhook, retry_after_of, said
-from bot_gateway.waiting import pause
 from shared import crash
 from shared.db import Database, database_is_to_blame
+from shared.waiting import happens
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class TelegramWebhook:
             except Exception as error:  # The loop lives on: Telegram comes back, and keeps the updates meanwhile.
                 log.warning("webhook not set", error=said(error))
                 asked = retry_after_of(error)
-                await pause(stopping, asked.total_seconds() if asked else PAUSE_AFTER_FAILURE_S)
+                await happens(stopping, asked.total_seconds() if asked else PAUSE_AFTER_FAILURE_S)
 
 
 async def _body(receive: Any) -> bytes | None:

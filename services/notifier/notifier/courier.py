@@ -31,6 +31,7 @@ from shared.db import Database, Tx
 from shared.facts import DeliveryFailed
 from shared.outbox import tell
 from shared.questions import AskAccess, AskKey, AskRecipient, Key, Recipient
+from shared.waiting import happens
 
 log = structlog.get_logger()
 
@@ -88,9 +89,7 @@ class Courier:
             await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _wait(self, wait_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s):  # Not `wait_for`: before Python 3.12 it may swallow a cancellation.
-                await self._woken.wait()
+        await happens(self._woken, wait_s)
 
     async def _live_on(self, *, claiming: bool) -> float:
         """A round; after a failed one the loop lives on with what it holds. Answers how many seconds to wait."""

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from shared.db import Database
+from shared.waiting import happens
 from vpn_provisioner.live import LiveNode, panel_of
 from vpn_provisioner.panels.protocol import Panel
 from vpn_provisioner.store import nodes
@@ -50,9 +50,7 @@ class Fleet:
                 await self._follow()
                 for task in [task for crew in self._crews.values() for task in crew.tasks if task.done()]:
                     raise RuntimeError(f"{task.get_name()} ended") from task.exception()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(FOLLOW_EVERY_S):
-                        await stopping.wait()
+                await happens(stopping, FOLLOW_EVERY_S)
         finally:
             await asyncio.gather(*(self._dismiss(node) for node in list(self._crews)))
 

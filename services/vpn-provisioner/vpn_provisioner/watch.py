@@ -4,7 +4,6 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +11,7 @@ import structlog
 
 from shared import telemetry
 from shared.db import Database
+from shared.waiting import happens
 from vpn_provisioner import metrics
 from vpn_provisioner.drift import Listed, compare
 from vpn_provisioner.live import LiveNode
@@ -49,9 +49,7 @@ class Watch:
                 log.warning("watch failed", node=self.live.node.name, error=repr(error))
             breaker = self.live.breaker
             pause_s = WATCH_EVERY_S if breaker.closed else breaker.probe_after_s(random.random())  # noqa: S311
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await stopping.wait()
+            await happens(stopping, pause_s)
 
     async def round(self) -> None:
         """Take the vitals: fewer people than before are a reason to look closer, and so is whoever was missing then."""

@@ -8,7 +8,7 @@ Killed at any point, the lease ends and somebody does the same again: all that i
 import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from uuid import UUID, uuid4
 
 import structlog
@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind
 
 from shared import crash, telemetry
 from shared.db import Database
+from shared.waiting import happens
 from vpn_provisioner import metrics
 from vpn_provisioner.attempts import Attempt, judge
 from vpn_provisioner.conclude import conclude
@@ -65,9 +66,7 @@ class Worker:
                 log.warning("access jobs failed", node=self.live.node.name, error=repr(error))
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
             if taken < self.most:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
-                        await bell.wait()
+                await happens(bell, POLL_S)
 
     async def round(self) -> int:
         """Take what is due, ask the panel, settle. Answers how many jobs were taken."""

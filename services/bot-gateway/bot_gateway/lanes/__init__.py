@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 
 from bot_gateway.updates import Lane
+from shared.waiting import happens
 
 POLL_S = 0.5
 
@@ -25,7 +25,5 @@ class Bells:
 
     async def wait(self, lane: Lane) -> None:
         """Until the lane's bell rings, at most half a second."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_S):
-                await self._rung[lane].wait()
+        await happens(self._rung[lane], POLL_S)
         self._rung[lane].clear()
