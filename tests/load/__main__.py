@@ -23,14 +23,14 @@ RESULT = ROOT / ".turnpike" / "bench.json"
 CHART = ROOT / "docs" / "bench.svg"
 
 WARM_UP = 500
-PAYMENTS = 15_000
+PAYMENTS = 10_000
 PAIRS = 3
 RATE_S = 6
-SPINE_RATES = (100, 250, 500, 1000, 2000)
+SPINE_RATES = (25, 50, 100, 250, 500)
 SPINE_RATE = 500
-STORY_RATES = (25, 50, 100, 200)
+STORY_RATES = (5, 10, 25, 50)
 STORY_RATE = 50
-STORIES = 3_000
+STORIES = 1_000
 SAMPLING = (1.0, 0.1, 0.0)
 UNDER = "PostgreSQL: fsync on, synchronous_commit on. NATS: sync_interval always. One machine, loopback."
 

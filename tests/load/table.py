@@ -49,7 +49,7 @@ def write_json(path: Path, lines: Sequence[Line], under: str) -> None:
     path.write_text(json.dumps({"under": under, "rows": [asdict(line) for line in lines]}, indent=2) + "\n")
 
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 300, 60, 50, 40
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 480, 310, 76, 62, 40
 BOTTOM_MS, TOP_MS = 1.0, 10_000.0
 COLOURS = {50: "#2563eb", 99: "#dc2626"}
 
@@ -80,11 +80,13 @@ def _panel(title: str, points: Sequence[tuple[float, Run]], x0: float) -> str:
         heights = [_y(run.percentile_ms(percent)) for _, run in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, heights, strict=True))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        aside = 18 if percent == min(COLOURS) else -8  # The lower line is labelled below, the upper one above.
         for x, y, (_, run) in zip(across, heights, points, strict=True):
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
             label = f"{run.percentile_ms(percent):.0f}"
-            parts.append(f'<text x="{x:.1f}" y="{y - 8:.1f}" text-anchor="middle" fill="{colour}">{label}</text>')
-        parts.append(f'<text x="{x0 + WIDTH - 50}" y="{heights[-1] + 4:.1f}" fill="{colour}">p{percent}</text>')
+            ink = f'text-anchor="middle" style="fill:{colour}"'
+            parts.append(f'<text x="{x:.1f}" y="{y + aside:.1f}" {ink}>{label}</text>')
+        parts.append(f'<text x="{x0 + WIDTH - 36}" y="{heights[-1] + 4:.1f}" style="fill:{colour}">p{percent}</text>')
     middle, below = x0 + LEFT + (WIDTH - LEFT) / 2, HEIGHT - 4
     parts.append(f'<text x="{middle}" y="{below}" text-anchor="middle">offered a second (reached)</text>')
     return "".join(parts)
