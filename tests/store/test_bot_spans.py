@@ -41,7 +41,7 @@ def sql_spans() -> Iterator[InMemorySpanExporter]:
     provider.add_span_processor(SimpleSpanProcessor(kept))
     telemetry.watch_sql(provider)
     yield kept
-    AsyncPGInstrumentor().uninstrument()  # type: ignore[no-untyped-call]
+    AsyncPGInstrumentor().uninstrument()  # type: ignore[no-untyped-call]  # No annotations.
 
 
 async def write(raw: dict[str, Any], _: datetime, database: Database) -> None:

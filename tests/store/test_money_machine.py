@@ -307,7 +307,7 @@ class MoneyMachine(RuleBasedStateMachine):
         else:
             assert outcome.buried == outcome.retried == 0, outcome
         self.changed = ear.handler.database is self.world.payments
-        ear.handler.database.dies_at = 0  # type: ignore[attr-defined]
+        ear.handler.database.dies_at = 0  # type: ignore[attr-defined]  # As above.
         if acknowledged:
             ear.waiting = [letter for letter in ear.waiting if letter not in letters]
             ear.delivered = [letter for letter in ear.delivered if letter not in letters] + letters

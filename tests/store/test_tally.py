@@ -396,7 +396,7 @@ async def test_a_handler_under_steady_load_passes_its_hours_too(street: Street, 
             asked.set()
         return answer
 
-    street.bus._info = watched  # type: ignore[method-assign]
+    street.bus._info = watched  # type: ignore[method-assign]  # What it asks is watched, and still asked.
     standing = asyncio.create_task(street.bus.standing(STARTED))
     await asked.wait()
     assert not standing.done(), "one is not acknowledged"
