@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.processes import comes_true, runs
+from turnpike_local import ports
 from turnpike_local.keeper import keep
 from turnpike_local.ports import free_port, is_free
 from turnpike_local.processes import LOG_KEPT_BYTES, Child, StartError, run
@@ -21,6 +22,11 @@ STUBBORN = (
     sys.executable,
     "-c",
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)",
+)
+HOLDER = (
+    sys.executable,
+    "-c",
+    "import time; from turnpike_local.ports import free_port; print(free_port(), flush=True); time.sleep(60)",
 )
 WITH_GRANDCHILD = (
     sys.executable,
@@ -145,9 +151,29 @@ async def test_a_grown_log_is_put_aside(tmp_path: Path) -> None:
 
 
 def test_a_free_port_is_given_once() -> None:
-    ports = [free_port() for _ in range(50)]
-    assert len(set(ports)) == len(ports)
-    assert is_free(ports[0])
+    given = [free_port() for _ in range(50)]
+    assert len(set(given)) == len(given)
+    assert is_free(given[0])
+
+
+async def test_no_other_process_is_given_a_port_until_its_holder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-32: two shops that start side by side choose the same port, and one of them cannot listen."""
+    holder = await started(HOLDER, tmp_path / "log")
+    port = int(holder.last_lines())
+    monkeypatch.setattr(ports, "server_ports", lambda: [port] * 1_000)
+    with pytest.raises(OSError, match="no free port"):
+        free_port()
+    holder.kill()
+    await holder.wait()
+    assert free_port() == port
+
+
+def test_no_outgoing_connection_takes_a_free_port() -> None:
+    """W-32: a connection of another program sits on the port before its server listens."""
+    lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    assert not lowest <= free_port() <= highest
 
 
 class Sleeper:

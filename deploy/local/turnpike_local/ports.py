@@ -1,29 +1,52 @@
 """Loopback ports: which are free, and who answers on them."""
 
 import asyncio
+import errno
+import random
 import socket
+from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 LOOPBACK = "127.0.0.1"
 
 _ANSWER_TIMEOUT_S = 2.0
 
-_given: set[int] = set()
+# Where the kernel takes the ports of outgoing connections from: a port in here may be gone before its server binds it.
+_OUTGOING = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_PORT, _LAST_PORT = 10_000, 65_535
+_FEWEST_PORTS = 1_000
+
+_reserved: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A free loopback port, never the same twice in one process.
+    """A free loopback port that nobody else is given while this process lives, and no outgoing connection takes.
 
-    The kernel gives listeners ports of the other parity than outgoing connections get, so a client that keeps trying
-    to reach a stopped server does not meet itself on that server's port.
+    It is reserved by its UDP twin: all who choose ports here bind that first, and the kernel lets go of it with the
+    process, however that ends. Raises `OSError` (EADDRINUSE) where a thousand tries found none.
     """
-    while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port: int = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
+    candidates = server_ports()
+    for port in random.SystemRandom().sample(candidates, _FEWEST_PORTS):
+        twin = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            twin.bind((LOOPBACK, port))
+        except OSError:
+            twin.close()
+            continue
+        if is_free(port):
+            _reserved.append(twin)
             return port
+        twin.close()
+    raise OSError(errno.EADDRINUSE, "no free port was found in a thousand tries")
+
+
+def server_ports() -> Sequence[int]:
+    """The ports that the kernel leaves to servers; all of them on a machine that leaves hardly any."""
+    lowest, highest = map(int, _OUTGOING.read_text().split())
+    every = range(_FIRST_PORT, _LAST_PORT + 1)
+    left = [port for port in every if not lowest <= port <= highest]
+    return left if len(left) >= _FEWEST_PORTS else every
 
 
 def is_free(port: int) -> bool:
