@@ -172,24 +172,15 @@ CLEARING, EXCHANGE_XTR = account("clearing:telegram_stars", None, "XTR"), accoun
 EXCHANGE, REVENUE, REWARDS = account("exchange"), account("revenue"), account("rewards")
 
 
-async def move(connection: Any, transfers: Sequence[Any], entries: Sequence[Any], balances: Sequence[Any]) -> None:
-    await connection.execute(book.INSERT_TRANSFERS, *across(transfers))
-    await connection.execute(book.INSERT_ENTRIES, *across(entries))
-    if balances:
-        await connection.execute(book.MOVE_BALANCES, *across(sorted(balances)))
-
-
 async def hold(connection: Any, people: Sequence[UUID]) -> dict[UUID, UUID]:
     """Open and lock the accounts of these people; answers their `earned`."""
     accounts = {person: [account(kind, person) for kind in ("wallet", "earned", "owed")] for person in people}
     await connection.execute(book.OPEN_ACCOUNTS, *across([row for rows in accounts.values() for row in rows]))
     await connection.fetch(book.LOCK_HOLDINGS, people)
-    await connection.fetch(book.WAITING, people)
     return {person: rows[1][0] for person, rows in accounts.items()}
 
 
 async def confirm(connection: Any, facts: list[Json]) -> None:
-    now = await connection.fetchval("select now()")
     receipts, found = [], {}
     for fact in facts:
         order, invoice, _ = fact["payload"].split(".")
@@ -200,15 +191,14 @@ async def confirm(connection: Any, facts: list[Json]) -> None:
         row = (receipt, fact["acquirer"], fact["charge"], payer, fact["currency"], amount, fact["payload"], said)
         receipts.append((*row, paid_at))
         found[receipt] = (fact, pgproto.UUID(order), pgproto.UUID(invoice), payer)
-    fresh = [row["id"] for row in await connection.fetch(book.CLAIM_RECEIPTS, *across(receipts))]
-    await connection.fetch(book.STANDING, fresh)
+    claimed = await connection.fetch(book.CLAIM_RECEIPTS, *across(receipts))
+    fresh, now = [row["id"] for row in claimed], claimed[0]["received_at"]
     people = sorted({found[receipt][3] for receipt in fresh})
+    await hold(connection, people)
     rows = await connection.fetch(book.LOCK_ORDERS, [found[receipt][1] for receipt in fresh], people)
     orders = {row["id"]: row for row in rows}
     await connection.fetch(book.INVOICES, [found[receipt][2] for receipt in fresh])
     await connection.fetch(book.RATES)
-    await hold(connection, people)
-    await connection.execute(book.OPEN_ACCOUNTS, *across([CLEARING, EXCHANGE_XTR, EXCHANGE, REVENUE]))
 
     transfers, entries, bookings, changed, invoices, outgoing = [], [], [], [], [], []
     for receipt in fresh:
@@ -244,10 +234,10 @@ async def confirm(connection: Any, facts: list[Json]) -> None:
         bookings.append((receipt, "bought", "paid", order, invoice, price, outgoing[-1][0]))
         changed.append((order, price, "paid"))
         invoices.append(invoice)
-    await move(connection, transfers, entries, [])
-    await connection.execute(book.INSERT_BOOKINGS, *across(bookings))
-    await connection.execute(book.CHANGE_ORDERS, *across(sorted(changed)))
-    await connection.execute(book.CLOSE_INVOICES, [order for order, _, _ in changed], invoices)
+    shops = across([CLEARING, EXCHANGE_XTR, EXCHANGE, REVENUE])
+    await connection.execute(book.WRITE_TRANSFERS, *across(transfers), *across(entries), [], [], *shops)
+    done = [order for order, _, _ in changed]
+    await connection.execute(book.WRITE_BOOKINGS, *across(bookings), *across(sorted(changed)), done, invoices)
     await connection.fetch(outbox.TELL, *across(outgoing))
 
 
@@ -255,15 +245,16 @@ async def book_rewards(connection: Any, facts: list[Json]) -> None:
     causes = {derived(f"transfer|reward:{fact['receipt']}|reward"): fact for fact in facts}
     claims = [(id_, f"reward:{fact['receipt']}", pgproto.UUID(fact["about"])) for id_, fact in sorted(causes.items())]
     fresh = [row["id"] for row in await connection.fetch(book.CLAIM_REWARDS, *across(claims))]
-    earned = await hold(connection, sorted({pgproto.UUID(causes[id_]["about"]) for id_ in fresh}))
-    await connection.execute(book.OPEN_ACCOUNTS, *across([REWARDS]))
+    people = sorted({pgproto.UUID(causes[id_]["about"]) for id_ in fresh})
+    earned = await hold(connection, people)
+    await connection.fetch(book.WAITING, people)
     entries, sums = [], dict.fromkeys(earned.values(), 0)
     for id_ in fresh:
         account_id, amount = earned[pgproto.UUID(causes[id_]["about"])], causes[id_]["reward_minor"]
         entries += [(id_, REWARDS[0], -amount, "RUB"), (id_, account_id, amount, "RUB")]
         sums[account_id] += amount
-    await connection.execute(book.INSERT_ENTRIES, *across(entries))
-    await connection.execute(book.MOVE_BALANCES, *across(sorted(sums.items())))
+    moved = across(sorted(sums.items()))
+    await connection.execute(book.WRITE_TRANSFERS, [], [], [], [], *across(entries), *moved, *across([REWARDS]))
 
 
 # referrals

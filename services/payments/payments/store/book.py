@@ -1,11 +1,13 @@
 """The SQL of the book: what is locked, in one order everywhere, and what is written, once.
 
-Locks are taken in one order, receipts or rewards, orders, accounts, each by id: two batches wait for each other, never
-in a ring.
+Locks are taken in one order, receipts or rewards, accounts, orders, each by id: two batches wait for each other, never
+in a ring. Round trips are the price of a lone payment, so what is known is not asked and each kind of row is written
+by one statement.
 """
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from payments import ledger
@@ -28,7 +30,7 @@ from unnest(
 ) as r (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
 order by id
 on conflict do nothing
-returning id
+returning id, received_at
 """
 
 # A statement of its own: only a later one sees the row of a transaction that the claim waited for.
@@ -37,9 +39,11 @@ STANDING = "select id, digest from receipts where id = any($1::uuid[])"
 
 @dataclass(frozen=True)
 class Claim:
-    """What nobody booked before, and how many only repeat what stands."""
+    """What nobody booked before, when the book heard of it, and how many only repeat what stands."""
 
     fresh: list[Receipt]
+    at: datetime | None
+    """The transaction's beginning by the database's clock, the one that every replica shares; None without any."""
     repeats: int
 
 
@@ -52,12 +56,15 @@ async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> Claim:
         (r.id, r.acquirer, r.charge, r.payer, r.currency, r.amount_minor, r.payload, said_by(r), r.paid_at)
         for r in firsts.values()
     ]
-    fresh = [firsts[row["id"]] for row in await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9))]
-    standing = {row["id"]: row["digest"] for row in await tx.fetch(STANDING, list(firsts))}
+    claimed = await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9))
+    fresh = [firsts[row["id"]] for row in claimed]
+    standing = {receipt.id: said_by(receipt) for receipt in fresh}
+    if known := firsts.keys() - standing:
+        standing |= {row["id"]: row["digest"] for row in await tx.fetch(STANDING, list(known))}
     differing = [receipt for receipt in receipts if said_by(receipt) != standing[receipt.id]]
     met = (Contradiction(receipt.id, standing[receipt.id], said_by(receipt)) for receipt in differing)
     await contradictions.note("receipts", met, tx)
-    return Claim(fresh, len(receipts) - len(fresh) - len(differing))
+    return Claim(fresh, claimed[0]["received_at"] if claimed else None, len(receipts) - len(fresh) - len(differing))
 
 
 def said_by(receipt: Receipt) -> int:
@@ -105,36 +112,54 @@ order by currency, from_at desc
 """
 
 
-async def open_book(receipts: Sequence[Receipt], tx: Tx) -> Book:
-    """Lock and read everything that these receipts touch."""
-    named = [ids_in(receipt.payload) for receipt in receipts]
-    payers = sorted({receipt.payer for receipt in receipts if receipt.payer})
+async def open_book(claim: Claim, tx: Tx) -> Book:
+    """Lock and read everything that these fresh receipts touch."""
+    assert claim.at is not None, "a book is opened for fresh receipts"
+    named = [ids_in(receipt.payload) for receipt in claim.fresh]
+    payers = sorted({receipt.payer for receipt in claim.fresh if receipt.payer})
+    balances = await lock_balances(payers, tx)
+    # Under the accounts' locks: an order that somebody placed and paid a part of while we waited for them is here, too.
     orders = {
         row["id"]: order_from(row)
         for row in await tx.fetch(LOCK_ORDERS, [order for order, _ in named if order], payers)
     }
+    parts = [(o.person, o.id, o.received_minor) for o in orders.values() if o.state == "open" and o.received_minor]
     invoices = {
         row["id"]: Invoice(row["id"], row["order_id"], row["asked_minor"], row["asked_currency"])
         for row in await tx.fetch(INVOICES, [invoice for _, invoice in named if invoice])
     }
-    holdings = await lock_holdings(payers, tx)
     rates = {row["currency"]: Rate(row["kopecks"], row["per_minor"]) for row in await tx.fetch(RATES)}
-    return Book(await tx.now(), rates, orders, invoices, holdings)
+    return Book(claim.at, rates, orders, invoices, holdings_from(balances, parts))
 
 
 async def lock_holdings(people: Sequence[UUID], tx: Tx) -> dict[UUID, Holdings]:
-    """What the book holds for each of these people and what their open orders wait for, locked.
+    """What the book holds for each of these people and what their open orders wait for, locked."""
+    balances = await lock_balances(people, tx)
+    waiting = await tx.fetch(WAITING, list(people))
+    return holdings_from(balances, [(row["person"], row["id"], row["received_minor"]) for row in waiting])
+
+
+Balances = dict[UUID, dict[str, int]]
+
+
+async def lock_balances(people: Sequence[UUID], tx: Tx) -> Balances:
+    """The balance of each of these people's accounts by kind, locked.
 
     The accounts are opened first: what does not exist cannot be locked, and two would both find nothing.
     """
-    owned = [account for person in people for account in Holdings(person).accounts]
-    await open_accounts(owned, tx)
-    balances: dict[UUID, dict[str, int]] = {person: {} for person in people}
+    await open_accounts([account for person in people for account in Holdings(person).accounts], tx)
+    balances: Balances = {person: {} for person in people}
     for row in await tx.fetch(LOCK_HOLDINGS, list(people)):
         balances[row["owner"]][row["kind"]] = row["balance_minor"]
-    waiting: dict[UUID, list[tuple[UUID, int]]] = {person: [] for person in people}
-    for row in await tx.fetch(WAITING, list(people)):
-        waiting[row["person"]].append((row["id"], row["received_minor"]))
+    return balances
+
+
+def holdings_from(balances: Balances, parts: Iterable[tuple[UUID, UUID, int]]) -> dict[UUID, Holdings]:
+    """The holdings of people, of whom open orders have received parts: person, order, kopecks."""
+    waiting: dict[UUID, list[tuple[UUID, int]]] = {person: [] for person in balances}
+    for person, order, received_minor in parts:
+        if person in waiting:  # Money may name an order of somebody whom it does not concern.
+            waiting[person].append((order, received_minor))
     return {
         person: Holdings(person, held["wallet"], held["earned"], -held["owed"], tuple(waiting[person]))
         for person, held in balances.items()
@@ -163,26 +188,23 @@ def order_from(row: Row) -> Order:
     )
 
 
-# What a batch writes, each table once.
+# What a batch writes.
 
-INSERT_BOOKINGS = """
+WRITE_BOOKINGS = """
+with changed as (
+  update orders o
+  set received_minor = c.received_minor,
+      state = c.state,
+      paid_at = case when c.state = 'paid' then now() end
+  from unnest($8::uuid[], $9::bigint[], $10::text[]) as c (id, received_minor, state)
+  where o.id = c.id
+), closed as (
+  update invoices
+  set state = case when id = any($12::uuid[]) then 'paid' else 'superseded' end
+  where order_id = any($11::uuid[]) and (state = 'open' or id = any($12::uuid[]))
+)
 insert into bookings (receipt, outcome, because, order_id, invoice, value_minor, told_as)
 select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::bigint[], $7::uuid[])
-"""
-
-CHANGE_ORDERS = """
-update orders o
-set received_minor = c.received_minor,
-    state = c.state,
-    paid_at = case when c.state = 'paid' then now() end
-from unnest($1::uuid[], $2::bigint[], $3::text[]) as c (id, received_minor, state)
-where o.id = c.id
-"""
-
-CLOSE_INVOICES = """
-update invoices
-set state = case when id = any($2::uuid[]) then 'paid' else 'superseded' end
-where order_id = any($1::uuid[]) and (state = 'open' or id = any($2::uuid[]))
 """
 
 
@@ -193,15 +215,11 @@ async def write_book(book: Book, facts: Sequence[Fact], tx: Tx) -> None:
         (b.receipt.id, b.outcome, b.because, b.order, b.invoice, b.value_minor, fact.id)
         for b, fact in zip(book.bookings, facts, strict=True)
     ]
-    await tx.execute(INSERT_BOOKINGS, *columns(bookings, 7))
-    changed = [book.orders[order] for order in sorted(book.changed)]
-    if changed:
-        rows = [(order.id, order.received_minor, order.state) for order in changed]
-        await tx.execute(CHANGE_ORDERS, *columns(rows, 3))
-    done = [order.id for order in changed if order.state != "open"]
-    if done:
-        paid = [booking.invoice for booking in book.bookings if booking.outcome == "bought" and booking.invoice]
-        await tx.execute(CLOSE_INVOICES, done, paid)
+    orders = [book.orders[order] for order in sorted(book.changed)]
+    changed = [(order.id, order.received_minor, order.state) for order in orders]
+    done = [order.id for order in orders if order.state != "open"]
+    paid = [booking.invoice for booking in book.bookings if booking.outcome == "bought" and booking.invoice]
+    await tx.execute(WRITE_BOOKINGS, *columns(bookings, 7), *columns(changed, 3), done, paid)
 
 
 OPEN_ACCOUNTS = """
@@ -212,46 +230,50 @@ order by id
 on conflict do nothing
 """
 
-INSERT_TRANSFERS = """
-insert into transfers (id, cause, reason, person)
-select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
-"""
-
-INSERT_ENTRIES = """
+# The trigger looks at the entries when all of this is done: it finds the transfers and accounts that came with them.
+WRITE_TRANSFERS = """
+with opened as (
+  insert into accounts (id, owner, kind, currency)
+  select * from unnest($11::uuid[], $12::uuid[], $13::text[], $14::text[]) as a (id, owner, kind, currency)
+  order by id
+  on conflict do nothing
+), made as (
+  insert into transfers (id, cause, reason, person)
+  select * from unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
+), moved as (
+  update accounts a
+  set balance_minor = a.balance_minor + c.amount_minor
+  from unnest($9::uuid[], $10::bigint[]) as c (id, amount_minor)
+  where a.id = c.id
+)
 insert into entries (transfer, account, amount_minor, currency)
-select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[])
-"""
-
-MOVE_BALANCES = """
-update accounts a
-set balance_minor = a.balance_minor + c.amount_minor
-from unnest($1::uuid[], $2::bigint[]) as c (id, amount_minor)
-where a.id = c.id
+select * from unnest($5::uuid[], $6::uuid[], $7::bigint[], $8::text[])
 """
 
 
 async def write_transfers(transfers: Sequence[Transfer], tx: Tx, *, claimed: Collection[UUID] = ()) -> None:
     """Insert transfers and entries, and move the balances that they change. A cause booked before is refused.
 
-    Those that are `claimed` have their own row already.
+    Those that are `claimed` have their own row already. People's accounts were opened when they were locked; the
+    shop's own are opened here.
     """
     if not transfers:
         return
-    # A person's were opened when they were locked.
-    await open_accounts({e.account for transfer in transfers for e in transfer.entries if e.account.owner is None}, tx)
     unclaimed = [(t.id, t.cause, t.reason, t.person) for t in transfers if t.id not in claimed]
-    if unclaimed:
-        await tx.execute(INSERT_TRANSFERS, *columns(unclaimed, 4))
     entries = [(t.id, e.account.id, e.amount_minor, e.account.currency) for t in transfers for e in t.entries]
-    await tx.execute(INSERT_ENTRIES, *columns(entries, 4))
-    moved = [(account.id, amount_minor) for account, amount_minor in ledger.changes(transfers) if amount_minor]
-    if moved:
-        await tx.execute(MOVE_BALANCES, *columns(moved, 2))
+    balances = [(account.id, amount_minor) for account, amount_minor in ledger.changes(transfers) if amount_minor]
+    shops = {e.account for transfer in transfers for e in transfer.entries if e.account.owner is None}
+    await tx.execute(
+        WRITE_TRANSFERS, *columns(unclaimed, 4), *columns(entries, 4), *columns(balances, 2), *account_columns(shops)
+    )
 
 
 async def open_accounts(accounts: Iterable[ledger.Account], tx: Tx) -> None:
-    rows = [(account.id, account.owner, account.kind, account.currency) for account in accounts]
-    await tx.execute(OPEN_ACCOUNTS, *columns(rows, 4))
+    await tx.execute(OPEN_ACCOUNTS, *account_columns(accounts))
+
+
+def account_columns(accounts: Iterable[ledger.Account]) -> list[list[object]]:
+    return columns([(account.id, account.owner, account.kind, account.currency) for account in accounts], 4)
 
 
 # Rewards: once per receipt, whoever is named as its partner.
