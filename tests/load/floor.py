@@ -121,7 +121,7 @@ class Twin:
         while True:
             self.told.clear()
             async with connection.transaction():
-                rows = await connection.fetch(outbox.TAKE, False, floor, MOST_PER_BATCH)
+                rows = await connection.fetch(outbox.TAKE, floor, MOST_PER_BATCH)
                 if rows:
                     await self.publish(rows)
                     await connection.execute(outbox.FORGET, [False] * len(rows), [row["seq"] for row in rows])
@@ -359,7 +359,8 @@ async def _write(connection: Any, rows: list[Any]) -> None:
     await connection.execute(messages.KNOW_PEOPLE, people)
     await connection.execute(messages.HOLD, people)
     await connection.execute(messages.WRITE, *across(rows))
-    await connection.execute(messages.SUPERSEDE, people)
+    if any(row[5] for row in rows):
+        await connection.execute(messages.SUPERSEDE, people)
     await connection.execute(messages.SCHEDULE, people, messages.CHAT_PAUSE_S)
 
 

@@ -72,7 +72,8 @@ async def _pay_evenly(api: BotApi, sold: Sequence[Sale], per_s: float) -> None:
     began, place = time.monotonic(), 0
     while place < len(sold):
         due = min(len(sold), int((time.monotonic() - began) * per_s) + 1)
-        api.pay(sold[place:due])
+        if due > place:  # Telegram does not answer a long poll with nothing.
+            api.pay(sold[place:due])
         place = due
         await asyncio.sleep(SEND_EVERY_S)
 

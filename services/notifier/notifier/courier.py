@@ -106,6 +106,9 @@ class Courier:
         claims = Claims(look_again_s=POLL_S)
         now_s = asyncio.get_running_loop().time()
         renewing = now_s - self._renewed_at > RENEW_EVERY_S
+        # A look is one round trip, and most rounds find nothing to do.
+        if not finished and not renewing and (due_s := await store.next_due_s(self.database)) > 0:
+            return due_s
         async with self.database.transaction() as tx:
             settled = await self._settle(finished, tx) if finished else []
             busy = self._under_way.keys() - {each.claimed.person for each in finished}

@@ -5,7 +5,7 @@ what is locked, so claiming waits for nobody.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -102,7 +102,7 @@ where r.person = p.person and r.claim is null and w.first_at is not null
 """
 
 
-async def write(messages: Iterable[Message], tx: Tx) -> None:
+async def write(messages: Sequence[Message], tx: Tx) -> None:
     """Write messages down, each once for ever; what a later one of its story makes needless is never sent."""
     rows = [
         (
@@ -117,7 +117,8 @@ async def write(messages: Iterable[Message], tx: Tx) -> None:
     await tx.execute(KNOW_PEOPLE, people)
     await tx.execute(HOLD, people)
     await tx.execute(WRITE, *columns(rows, 12))
-    await tx.execute(SUPERSEDE, people)
+    if any(message.story for message in messages):
+        await tx.execute(SUPERSEDE, people)
     await tx.execute(SCHEDULE, people, CHAT_PAUSE_S)
 
 
@@ -162,7 +163,9 @@ async def follow(changes: Sequence[PersonChanged], tx: Tx) -> None:
 
 
 BUCKET = """
-select tokens, refilled_at, paused_until, clock_timestamp() as seen_at
+select tokens, refilled_at, paused_until, clock_timestamp() as seen_at,
+  (select extract(epoch from min(due_at) - clock_timestamp())::float8 from recipients where due_at is not null)
+    as next_due_s
 from buckets
 where name = 'telegram'
 for update
@@ -213,11 +216,17 @@ returning
   (select max(s.message_id) from deliveries s where s.story = d.story and s.person = d.person) as instead_of
 """
 
-NEXT_STEP = """
+NEXT_DUE = """
 select extract(epoch from min(due_at) - clock_timestamp())::float8
 from recipients
 where due_at is not null
 """
+
+
+async def next_due_s(database: Database) -> float:
+    """In how many seconds a chat is due; not above zero when one is, and infinite where nobody waits."""
+    due_s = await database.fetchval(NEXT_DUE)
+    return float("inf") if due_s is None else due_s
 
 
 async def claim(worker: UUID, busy: Collection[UUID], most: int, per_s: float, tx: Tx) -> Claims:
@@ -227,19 +236,21 @@ async def claim(worker: UUID, busy: Collection[UUID], most: int, per_s: float, t
     """
     row = await tx.fetchrow(BUCKET)
     assert row is not None, "the migration made the bucket"
+    if row["next_due_s"] is None or row["next_due_s"] > 0:
+        return Claims(look_again_s=float("inf") if row["next_due_s"] is None else row["next_due_s"])
     at = row["seen_at"]
     bucket = Bucket(row["tokens"], row["refilled_at"], row["paused_until"]).filled(at, per_s)
     allowed = min(most, bucket.messages(at))
     if allowed == 0:
         return Claims(look_again_s=bucket.wait_s(at, per_s))
     chats = await tx.fetch(CLAIM_CHATS, worker, allowed, LEASE_S, list(busy))
-    if not chats:
-        next_s = await tx.fetchval(NEXT_STEP)
-        return Claims(look_again_s=float("inf") if next_s is None else next_s)
+    if not chats:  # What is due is in another worker's hands.
+        return Claims()
     people = sorted(chat["person"] for chat in chats)
     abandoned = [chat["person"] for chat in chats if chat["abandoned"]]
-    if abandoned:  # Whoever had these is gone.
+    if abandoned:  # Whoever had these is gone, and a later message may have been written meanwhile.
         await tx.execute(PICK_UP, abandoned)
+        await tx.execute(SUPERSEDE, abandoned)
     claimed = [claimed_from(row) for row in await tx.fetch(CLAIM, people)]
     idle = sorted(set(people) - {delivery.person for delivery in claimed})
     if idle:
@@ -346,7 +357,8 @@ async def settle(settled: Sequence[Settled], worker: UUID, tx: Tx) -> list[Settl
     verdicts = [(each.claimed, each.verdict) for each in ours]
     rows = [(c.id, v.state, v.reason, v.message_id, v.tries, v.waits, v.pause_s) for c, v in verdicts]
     await tx.execute(SETTLE, *columns(rows, 7))
-    await tx.execute(SUPERSEDE, sorted(held))
+    if again := sorted(claimed.person for claimed, verdict in verdicts if verdict.state == "waiting"):
+        await tx.execute(SUPERSEDE, again)
     await release([(c.person, v.spoke, v.reachable) for c, v in verdicts], worker, tx)
     await _settle_bucket([verdict for _, verdict in verdicts], tx)
     return ours

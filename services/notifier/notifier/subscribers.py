@@ -48,5 +48,7 @@ async def notifier_follows_people(events: Sequence[PersonChanged], tx: Tx) -> No
 
 
 async def _write(told: Iterable[Message | None], tx: Tx) -> None:
-    await store.write([message for message in told if message is not None], tx)
-    tx.after_commit(Courier.wake_all)
+    written = [message for message in told if message is not None]
+    await store.write(written, tx)
+    if any(message.after_s == 0 for message in written):  # What is due later is found when it is due.
+        tx.after_commit(Courier.wake_all)
