@@ -38,7 +38,8 @@ def _digest(body: str) -> int:
 class Value(BaseModel):
     """A frozen piece of a message. Unknown fields are ignored: an owner may add one before its listeners know it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Built when first used: a process knows two hundred of them and speaks with a dozen.
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class Fact(Value):

@@ -15,8 +15,6 @@ from uuid import UUID
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -155,6 +153,8 @@ def start(service: str, *, kept: float = 1.0) -> None:
     start_logs(service)
     if not (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
         return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # Whoever traces pays for it.
+
     global tracer, _kept  # From here on they are no stand-ins any more.
     _kept = Ratio(kept)
     provider = TracerProvider(
@@ -171,6 +171,8 @@ def start(service: str, *, kept: float = 1.0) -> None:
 
 def watch_sql(provider: TracerProvider) -> None:
     """Every statement is a span. One that fails is marked, without the row that PostgreSQL shows in its error."""
+    from opentelemetry.instrumentation.asyncpg import AsyncPGInstrumentor
+
     instrumentor = AsyncPGInstrumentor()  # type: ignore[no-untyped-call]  # Its constructor has no annotations.
     instrumentor.instrument(tracer_provider=_WithoutTexts(provider))
 

@@ -1,0 +1,29 @@
+"""What a process carries along from its start."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("package", "needless"),
+    [
+        ("payments", {"aiohttp", "rich", "grpc", "requests"}),
+        ("referrals", {"aiohttp", "rich", "grpc", "requests"}),
+        ("vpn_provisioner", {"aiohttp", "rich", "requests"}),
+        ("notifier", {"rich", "grpc", "requests"}),
+        ("bot_gateway", {"rich", "grpc", "requests"}),
+    ],
+)
+def test_a_service_imports_no_library_that_it_has_no_use_for(package: str, needless: set[str]) -> None:
+    """Each of these is megabytes in every replica, and a part of the time in which a killed service is back."""
+    script = f"import sys, {package}.__main__; print(*sys.modules)"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert not needless & set(imported.stdout.split())
+
+
+def test_a_library_that_was_kept_away_can_be_imported_afterwards() -> None:
+    script = "import shared, structlog, nats, rich, aiohttp; print(structlog.dev.rich, aiohttp.ClientSession)"
+    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert imported.stdout.split()[0] == "None"
