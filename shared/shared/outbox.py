@@ -351,7 +351,9 @@ async def ensure_stream(client: Client, owner: str, *, replicas: int = 1) -> dic
 async def make_streams(url: str, *, replicas: int = 1) -> None:
     """Make every owner's stream that is missing: what a job does before the services start. Raises BrokerError."""
     try:
-        client = await nats.connect(url, connect_timeout=5, max_reconnect_attempts=5, error_cb=_said_by_the_raise)
+        client = await nats.connect(
+            url, connect_timeout=5, max_reconnect_attempts=10, reconnect_time_wait=0.5, error_cb=_said_by_the_raise
+        )
     except (NatsError, OSError) as error:
         raise BrokerError(f"NATS does not answer: {error}") from error
     try:

@@ -15,7 +15,7 @@ from shared.facts import PaymentReported
 from shared.inbox import Handler, Letter
 from shared.questions import AskBook
 from shared.streams import LISTENING
-from tests.store.test_payments_book import NOW, book, fresh, paid, placed, report, wallet  # noqa: F401
+from tests.kit.payments import NOW, paid, placed, report, wallet
 
 REPORTED = next(listening for listening in LISTENING if listening.handler == "payments_confirms_reported")
 LARGEST = 2**63 - 1
@@ -54,7 +54,7 @@ def letter(fact: PaymentReported) -> Letter:
     ],
 )
 async def test_a_report_that_cannot_be_booked_is_buried_whole_and_the_rest_is_booked(
-    book: Database,  # noqa: F811
+    book: Database,
     changed: dict[str, object],
 ) -> None:
     """M-08, R-26: its bytes and the reason are kept, the audit says so, and its neighbours are booked."""
@@ -70,7 +70,7 @@ async def test_a_report_that_cannot_be_booked_is_buried_whole_and_the_rest_is_bo
 
 
 async def test_amounts_that_fit_but_multiply_beyond_bigint_do_not_blind_the_audit(
-    book: Database,  # noqa: F811
+    book: Database,
 ) -> None:
     person = uuid4()
     await report(book, paid(await placed(person, book), person, amount=10**15))
@@ -78,7 +78,7 @@ async def test_amounts_that_fit_but_multiply_beyond_bigint_do_not_blind_the_audi
     assert not [f for f in (await audited(book, CHECKS, COUNTS)).findings if f.invariant == "I9" and f.violations]
 
 
-async def test_suspense_beyond_bigint_can_still_be_shown(book: Database) -> None:  # noqa: F811
+async def test_suspense_beyond_bigint_can_still_be_shown(book: Database) -> None:
     """Nobody's balance bounds what is parked."""
     handler = Handler(REPORTED, payments_confirms_reported, book)
     await handler.absorb([letter(reported(currency="ABC", amount_minor=LARGEST)) for _ in range(2)])

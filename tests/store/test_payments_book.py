@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,87 +12,26 @@ import pytest
 from prometheus_client import Counter
 
 from payments.answers import answer_balance, answer_checkout, answer_plans, answer_receipts, place_order
-from payments.audit import CHECKS, COUNTS
+from payments.audit import CHECKS
 from payments.confirmation import Receipt, payload_of
 from payments.ledger import REVENUE, Account
 from payments.store import book as book_store
 from payments.store import placing
 from payments.subscribers import confirm_receipts, payments_books_rewards
 from shared import telemetry
-from shared.audit import audited
-from shared.commands import Invoice, PlaceOrder
+from shared.commands import Invoice
 from shared.contract import Refused
 from shared.db import Database
-from shared.facts import RewardEarned
 from shared.obey import obey
 from shared.questions import AskBalance, AskCheckout, AskPlans, AskReceipts
-from tests.kit.servers import FreshDatabase, MakeDatabase
+from tests.kit.payments import NOW, command, paid, placed, report, reward, wallet
+from tests.kit.servers import FreshDatabase
 
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-async def fresh(fresh_database: MakeDatabase) -> FreshDatabase:
-    return await fresh_database("payments")
-
-
-@pytest.fixture(scope="module")
-async def book(fresh: FreshDatabase) -> AsyncIterator[Database]:
-    database = Database(fresh.dsn("payments_app"), name="test")
-    await database.open()
-    yield database
-    await database.close()
-
-
-@pytest.fixture(autouse=True)
-async def _invariants_hold(book: Database) -> AsyncIterator[None]:
-    """Every story here ends with the invariants; what waits for a relay is not one of them, none runs."""
-    yield
-    audit = await audited(book, CHECKS, COUNTS)
-    wrong = [
-        finding
-        for finding in audit.findings
-        if finding.violations and finding.truth != "no fact is waiting to be told" and finding.invariant != "I12"
-    ]
-    assert not wrong, wrong
-
-
-def command(person: UUID, plan: str = "basic", months: int = 1, *, id: UUID | None = None) -> PlaceOrder:  # noqa: A002
-    deadline = datetime.now(UTC) + timedelta(minutes=1)
-    return PlaceOrder(
-        id=id or uuid4(),
-        actor=f"person:{person}",
-        deadline_at=deadline,
-        person=person,
-        plan=plan,
-        months=months,
-        way="stars",
-    )
-
-
-async def placed(person: UUID, book: Database, plan: str = "basic", months: int = 1) -> Invoice:
-    invoice = await obey(book, command(person, plan, months), place_order)
-    assert isinstance(invoice, Invoice)
-    return invoice
-
-
-def paid(invoice: Invoice, person: UUID | None, *, charge: str | None = None, amount: int | None = None) -> Receipt:
-    return Receipt(
-        "telegram_stars", charge or uuid4().hex, person, "XTR", amount or invoice.asked_minor, invoice.payload, NOW
-    )
-
-
-async def report(book: Database, *receipts: Receipt) -> None:
-    async with book.transaction() as tx:
-        await confirm_receipts(receipts, tx)
+pytestmark = pytest.mark.usefixtures("book_holds")
 
 
 def counted(counter: Counter) -> float:
     return float(counter.labels("receipts")._value.get())
-
-
-async def wallet(person: UUID, book: Database) -> int:
-    return (await answer_balance(AskBalance(person=person), book)).wallet_minor
 
 
 async def test_many_reports_of_one_charge_book_it_once(book: Database) -> None:
@@ -291,9 +229,9 @@ async def test_an_invoice_says_how_many_seconds_it_has_left_by_the_databases_clo
     assert (await placed(uuid4(), book)).expires_in_s == 30 * 60
 
 
-async def test_a_rate_counts_from_its_beginning(fresh: FreshDatabase, book: Database) -> None:
+async def test_a_rate_counts_from_its_beginning(book_place: FreshDatabase, book: Database) -> None:
     """The newest begun version of a rate is today's; one of tomorrow is worth nothing yet."""
-    owner = await asyncpg.connect(fresh.dsn("payments_owner"))
+    owner = await asyncpg.connect(book_place.dsn("payments_owner"))
     await owner.execute("""
         insert into rates (currency, from_at, kopecks, per_minor)
         values ('AAA', now() - interval '2 d', 1, 1), ('AAA', now() - interval '1 d', 2, 1),
@@ -309,7 +247,7 @@ async def test_a_rate_counts_from_its_beginning(fresh: FreshDatabase, book: Data
     assert await book.fetchval("select because from bookings where receipt = $1", unknown.id) == "no_rate"
 
 
-async def test_a_reward_leaves_what_an_open_order_waits_for(fresh: FreshDatabase, book: Database) -> None:
+async def test_a_reward_leaves_what_an_open_order_waits_for(book_place: FreshDatabase, book: Database) -> None:
     """A reward pays the partner's debt from what he earned, never from the part payment of his open order."""
     person, transfer = uuid4(), uuid4()
     invoice = await placed(person, book)
@@ -351,11 +289,11 @@ async def test_a_person_may_name_his_last_payments_and_nobody_elses(book: Databa
     assert (await answer_receipts(AskReceipts(person=uuid4()), book)).lines == ()
 
 
-async def test_a_reward_may_leave_after_21_days(fresh: FreshDatabase, book: Database) -> None:
+async def test_a_reward_may_leave_after_21_days(book_place: FreshDatabase, book: Database) -> None:
     partner, old, young = uuid4(), uuid4(), uuid4()
     async with book.transaction() as tx:
         await payments_books_rewards([reward(partner, old, 1000), reward(partner, young, 300)], tx)
-    owner = await asyncpg.connect(fresh.dsn("payments_owner"))
+    owner = await asyncpg.connect(book_place.dsn("payments_owner"))
     for receipt, age in ((old, timedelta(days=21, minutes=1)), (young, timedelta(days=20, hours=23))):
         await owner.execute("update transfers set at = now() - $2::interval where cause = $1", f"reward:{receipt}", age)
     await owner.close()
@@ -369,22 +307,6 @@ async def test_money_of_nobody_rests_in_suspense_and_is_told(book: Database) -> 
     assert await book.fetchval("select outcome from bookings where receipt = $1", receipt.id) == "suspense"
     assert await book.fetchval(
         "select count(*) from facts where topic = 'payments.receipt.parked' and body ->> 'charge' = $1", receipt.charge
-    )
-
-
-def reward(partner: UUID, receipt: UUID, reward_minor: int = 1490) -> RewardEarned:
-    return RewardEarned.because(
-        receipt,
-        about=partner,
-        at=NOW,
-        receipt=receipt,
-        invitee=uuid4(),
-        percent=10,
-        value_minor=14900,
-        reward_minor=reward_minor,
-        paying=1,
-        next_level_at=25,
-        next_percent=25,
     )
 
 
@@ -457,7 +379,7 @@ async def test_the_shipped_plans_are_shown_in_order(book: Database) -> None:
     ]
 
 
-async def test_every_check_of_the_audit_can_fail(fresh: FreshDatabase, book: Database) -> None:
+async def test_every_check_of_the_audit_can_fail(book_place: FreshDatabase, book: Database) -> None:
     """Each invariant is broken by hand in a transaction that is rolled back, and its check sees it."""
     person = uuid4()
     await report(book, paid(await placed(person, book), person))
@@ -473,7 +395,7 @@ async def test_every_check_of_the_audit_can_fail(fresh: FreshDatabase, book: Dat
         "I10": "update orders set state = 'closed', paid_at = null",
         "I9": "update bookings set value_minor = value_minor + 1 where order_id is not null",
     }
-    owner = await asyncpg.connect(fresh.dsn("payments_owner"))
+    owner = await asyncpg.connect(book_place.dsn("payments_owner"))
     try:
         for invariant, sql in breakages.items():
             breaking = owner.transaction()

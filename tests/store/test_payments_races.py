@@ -3,6 +3,8 @@
 import asyncio
 from uuid import UUID, uuid4
 
+import pytest
+
 from payments.answers import answer_balance
 from payments.confirmation import Receipt
 from payments.store import book as store
@@ -11,17 +13,9 @@ from shared import telemetry
 from shared.db import Database
 from shared.facts import RewardEarned
 from shared.questions import AskBalance
-from tests.store.test_payments_book import (  # noqa: F401
-    NOW,
-    _invariants_hold,
-    book,
-    fresh,
-    paid,
-    placed,
-    report,
-    reward,
-    wallet,
-)
+from tests.kit.payments import NOW, paid, placed, report, reward, wallet
+
+pytestmark = pytest.mark.usefixtures("book_holds")
 
 SESSIONS_THAT_WAIT = """
 select count(*)
@@ -30,7 +24,7 @@ where datname = current_database() and wait_event_type = 'Lock'
 """
 
 
-async def wait_for_its_turn(task: asyncio.Task[None], book: Database) -> None:  # noqa: F811
+async def wait_for_its_turn(task: asyncio.Task[None], book: Database) -> None:
     """Return once the task waits for a lock. Fails when it ends without having waited."""
     async with asyncio.timeout(5):
         while not await book.fetchval(SESSIONS_THAT_WAIT):
@@ -38,7 +32,7 @@ async def wait_for_its_turn(task: asyncio.Task[None], book: Database) -> None:  
             await asyncio.sleep(0.01)
 
 
-async def one_behind_the_other(book: Database, first: Receipt, second: Receipt) -> None:  # noqa: F811
+async def one_behind_the_other(book: Database, first: Receipt, second: Receipt) -> None:
     """Book both, the second begun while the first holds its locks."""
     async with book.transaction() as tx:
         await confirm_receipts([first], tx)
@@ -52,12 +46,12 @@ def free(person: UUID, stars: int) -> Receipt:
     return Receipt("telegram_stars", uuid4().hex, person, "XTR", stars, "free", NOW)
 
 
-async def told_wallet(receipt: Receipt, book: Database) -> int:  # noqa: F811
+async def told_wallet(receipt: Receipt, book: Database) -> int:
     told = "select (body ->> 'wallet_minor')::bigint from facts where body -> 'received' ->> 'receipt' = $1"
     return int(await book.fetchval(told, str(receipt.id)))
 
 
-async def test_two_parts_of_one_order_at_once_buy_it(book: Database) -> None:  # noqa: F811
+async def test_two_parts_of_one_order_at_once_buy_it(book: Database) -> None:
     """M-03: the second part is decided on the order that the first one left, not on the one before both."""
     person = uuid4()
     invoice = await placed(person, book)
@@ -67,7 +61,7 @@ async def test_two_parts_of_one_order_at_once_buy_it(book: Database) -> None:  #
 
 
 async def test_two_payments_of_one_person_at_once_tell_what_the_wallet_really_holds(
-    book: Database,  # noqa: F811
+    book: Database,
 ) -> None:
     """M-03: no order is locked here; whoever has read what the book holds for a person keeps others from moving it."""
     person = uuid4()
@@ -83,7 +77,7 @@ async def test_two_payments_of_one_person_at_once_tell_what_the_wallet_really_ho
 
 
 async def test_the_first_two_payments_of_a_newcomer_at_once_tell_what_the_wallet_really_holds(
-    book: Database,  # noqa: F811
+    book: Database,
 ) -> None:
     """M-03: who has no account yet has nothing that could be locked, so the accounts are opened first."""
     person = uuid4()
@@ -93,7 +87,7 @@ async def test_the_first_two_payments_of_a_newcomer_at_once_tell_what_the_wallet
 
 
 async def test_a_charge_that_comes_with_other_fields_while_the_first_is_being_booked_is_an_alarm(
-    book: Database,  # noqa: F811
+    book: Database,
 ) -> None:
     """M-22: who waited for the winner compares with what the winner wrote."""
     person, charge = uuid4(), uuid4().hex
@@ -106,17 +100,17 @@ async def test_a_charge_that_comes_with_other_fields_while_the_first_is_being_bo
     assert await wallet(person, book) == 0
 
 
-async def earned(person: UUID, book: Database) -> int:  # noqa: F811
+async def earned(person: UUID, book: Database) -> int:
     return (await answer_balance(AskBalance(person=person), book)).earned_minor
 
 
-async def contradicted(event: RewardEarned, book: Database) -> int:  # noqa: F811
+async def contradicted(event: RewardEarned, book: Database) -> int:
     noted = "select count(*) from contradictions where where_seen = 'rewards' and fact_id = $1"
     return int(await book.fetchval(noted, event.id))
 
 
 async def test_of_two_partners_rewarded_at_once_for_one_receipt_one_loses_with_an_alarm(
-    book: Database,  # noqa: F811
+    book: Database,
 ) -> None:
     """M-16, M-08: no lock is shared by them; who comes second stops nobody else of his batch."""
     receipt = uuid4()
@@ -138,7 +132,7 @@ async def test_of_two_partners_rewarded_at_once_for_one_receipt_one_loses_with_a
     assert await contradicted(first, book) == 0, "a repeat is no contradiction"
 
 
-async def test_a_reward_that_comes_again_for_another_or_as_another_is_an_alarm(book: Database) -> None:  # noqa: F811
+async def test_a_reward_that_comes_again_for_another_or_as_another_is_an_alarm(book: Database) -> None:
     """M-16: later, and within one batch; the first counts."""
     partner, receipt = uuid4(), uuid4()
     first, for_another, larger = reward(partner, receipt), reward(uuid4(), receipt), reward(partner, receipt, 99_999)
