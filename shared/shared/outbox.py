@@ -181,6 +181,8 @@ class Relay:
         self._floor = 0
         self._floor_set_at = 0.0
         self._acknowledged = 0
+        self._highest = 0
+        self._went_back = False
 
     @classmethod
     def wake_all(cls) -> None:
@@ -240,6 +242,10 @@ class Relay:
         self._floor = max([self._floor, *(row["seq"] for row in done if not row["retold"])])
         fresh = [answer.sequence for answer in acknowledged if answer is not None and not answer.duplicate]
         self._acknowledged = max([self._acknowledged, *fresh])
+        if fresh and min(fresh) <= self._highest:  # Before it grows over what we remember, and nobody can tell any more.
+            self._went_back = True
+            self._look_at_stream.set()
+        self._highest = max([self._highest, *fresh])
         telemetry.FACTS_TOLD.labels(self.owner).inc(len(done))
         return len(done)
 
@@ -299,7 +305,7 @@ class Relay:
         return decoded
 
     async def compare_stream(self, connection: Any) -> None:
-        """An unknown incarnation, or a last sequence below what was acknowledged: tell the last three days again."""
+        """An unknown incarnation, or a sequence that is or was below what had been acknowledged: tell three days again."""
         before = await connection.fetchval(SEQUENCE_OF_STREAM, self.stream)  # First: other relays go on while we ask.
         info = await ensure_stream(self.client, self.owner, replicas=self.replicas)
         incarnation = info["config"].get("metadata", {}).get("turnpike-incarnation", "none")
@@ -309,11 +315,13 @@ class Relay:
             if (
                 known is not None
                 and known["incarnation"] == incarnation
+                and not self._went_back
                 and min(before or 0, known["sequence"]) <= last
             ):
                 return
             tag = await connection.execute(TELL_AGAIN, KEPT_FOR)
             await connection.execute(RECORD_STREAM, self.stream, incarnation, last)
+        self._went_back, self._acknowledged, self._highest = False, 0, last
         again = int(tag.split()[-1])
         if known is not None or again:
             telemetry.FACTS_RETOLD.labels(self.owner).inc(again)

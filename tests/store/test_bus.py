@@ -493,6 +493,23 @@ async def test_a_stream_whose_sequence_went_back_is_told_again(house: House) -> 
         await until(told_again)
 
 
+async def test_a_stream_that_went_back_under_a_relay_at_its_work_is_told_again(house: House) -> None:
+    """W-27: new facts lift an older copy of the stream above what its owner remembers, and hide what it lost."""
+    async with house.open(listening=False):
+        await house.tell(5)
+        await until(lambda: _untold_is(house, 0))
+        config = (await _stream(house))["config"]
+        await _api(house, f"STREAM.DELETE.{STARTED.stream}")
+        await _api(house, f"STREAM.CREATE.{STARTED.stream}", config)
+        await house.tell(100)
+        facts = await house.teller.fetchval("select count(*) from facts")
+
+        async def told_again() -> bool:
+            return bool((await _stream(house))["state"]["messages"] == facts)
+
+        await until(told_again)
+
+
 async def _stream(house: House) -> dict[str, Any]:
     return await _api(house, f"STREAM.INFO.{STARTED.stream}")
 

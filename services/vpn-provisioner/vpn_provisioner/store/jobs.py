@@ -109,7 +109,13 @@ async def claim(node: UUID, *, failed_before: bool, most: int, token: UUID, leas
 RENEW = """
 update access_jobs
 set run_at = now() + $4
-where person = any($3::uuid[]) and node = $1 and claim = $2
+where node = $1 and person in (
+  select person
+  from access_jobs
+  where person = any($3::uuid[]) and node = $1 and claim = $2
+  order by person
+  for no key update
+)
 """
 
 
