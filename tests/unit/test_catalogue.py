@@ -42,6 +42,29 @@ def test_a_sample_reads_back_with_its_digest_and_its_id(path: Path) -> None:
     assert json.loads(fact.model_dump_json()) == sample["body"]
 
 
+PASSPORTS = {owner: DOCS.parent / "services" / package.replace("_", "-") for owner, package in OWNERS.items()}
+PASSPORT_ROW = re.compile(r"^\| \*\*(\w+)\*\* \| (.*) \|$", re.MULTILINE)
+
+
+@pytest.mark.parametrize("owner", OWNERS)
+def test_a_passport_names_each_thing_once_that_its_service_hears_tells_answers_and_obeys(owner: str) -> None:
+    rows = PASSPORT_ROW.findall((PASSPORTS[owner] / "README.md").read_text())
+    assert len(dict(rows)) == len(rows), "a row stands twice"
+    named = {name: set(spelled_out(re.findall(r"`([\w.]+)`", text))) for name, text in rows}
+    asked = [*QUESTIONS_ASKED, *INSPECTIONS]
+    assert named["Answers"] == {f"ask.{one.topic}" for one in asked if one.topic.startswith(f"{owner}.")}
+    assert named["Obeys"] == {f"do.{one.topic}" for one in COMMANDS if one.topic.startswith(f"{owner}.")}
+    assert named["Tells"] == {fact.topic for fact in FACTS if fact.topic.startswith(f"{owner}.")}
+    heard = [listening for listening in LISTENING if listening.service == owner]
+    assert {name for name in named["Hears"] if name.startswith(f"{owner}_")} == {one.handler for one in heard}
+    assert {one.fact.topic for one in heard} <= named["Hears"]
+
+
+def spelled_out(names: list[str]) -> list[str]:
+    """`.checkout` after `ask.payments.plans` is `ask.payments.checkout`."""
+    return [names[0].rpartition(".")[0] + name if name.startswith(".") else name for name in names]
+
+
 QUESTIONS = {path.name.removesuffix(".json"): path for path in (DOCS / "samples" / "questions").glob("*.json")}
 
 
