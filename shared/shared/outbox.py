@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 MOST_PER_ROUND = 500
 ATOMIC_ABOVE = 16
+RETOLD_PER_STATEMENT = 50_000
 ROUND_TIMEOUT_S = 5.0
 POLL_S = 0.5
 FROM_ZERO_EVERY_S = 1.0
@@ -85,7 +86,7 @@ async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
     tx.after_commit(Relay.wake_all)
 
 
-# Live facts first; those that are told again fill what room is left, so that neither waits for the end of the other.
+# Live facts first; those that are told again fill what room is left.
 # The lateral look-up is by index whatever the planner thinks of a table that is empty now and had thousands before.
 TAKE = """
 with live as (
@@ -115,10 +116,24 @@ using unnest($1::boolean[], $2::bigint[]) as t (retold, seq)
 where u.retold = t.retold and u.seq = t.seq
 """
 
+# A page: three days may be millions, and a statement may take 10 s.
 TELL_AGAIN = """
-insert into untold (retold, seq)
-select true, seq from facts where told_at > now() - $1::interval
-on conflict do nothing
+with page as (
+  select told_at, seq
+  from facts
+  where told_at > now() - $1::interval and (told_at, seq) > ($2, $3)
+  order by told_at, seq
+  limit $4
+), put as (
+  insert into untold (retold, seq)
+  select true, seq from page
+  on conflict do nothing
+  returning seq
+)
+select told_at, seq, (select count(*) from put) as again
+from page
+order by told_at desc, seq desc
+limit 1
 """
 
 SEQUENCE_OF_STREAM = "select sequence from streams where name = $1"
@@ -130,7 +145,10 @@ insert into streams (name, incarnation, sequence) values ($1, $2, $3)
 on conflict (name) do update set incarnation = excluded.incarnation, sequence = excluded.sequence
 """
 
-REMEMBER_SEQUENCE = "update streams set sequence = greatest(sequence, $2) where name = $1"
+# Of the stream that acknowledged it: another relay may have met its successor meanwhile.
+REMEMBER_SEQUENCE = """
+update streams set sequence = greatest(sequence, $3) where name = $1 and incarnation = $2
+"""
 
 STATE_OF_UNTOLD = """
 select count(*) as untold, coalesce(extract(epoch from now() - min(f.told_at)), 0)::float8 as oldest_s
@@ -180,6 +198,7 @@ class Relay:
         self._look_at_stream = asyncio.Event()
         self._floor = 0
         self._floor_set_at = 0.0
+        self._incarnation = ""
         self._acknowledged = 0
         self._highest = 0
         self._went_back = False
@@ -219,11 +238,19 @@ class Relay:
                 await self.compare_stream(connection)
                 watched_at = time.monotonic()
             told = await self.tell_some(connection)
-            if self._acknowledged and time.monotonic() - remembered_at > REMEMBER_EVERY_S:
-                await connection.execute(REMEMBER_SEQUENCE, self.stream, self._acknowledged)
-                self._acknowledged, remembered_at = 0, time.monotonic()
+            if self._went_back:
+                continue
+            if time.monotonic() - remembered_at > REMEMBER_EVERY_S:
+                await self._remember(connection)
+                remembered_at = time.monotonic()
             if told < MOST_PER_ROUND:  # There were no more; whoever tells meanwhile wakes us.
                 await happens(self._woken, POLL_S)
+        await self._remember(connection)
+
+    async def _remember(self, connection: Any) -> None:
+        if self._acknowledged:
+            await connection.execute(REMEMBER_SEQUENCE, self.stream, self._incarnation, self._acknowledged)
+            self._acknowledged = 0
 
     async def tell_some(self, connection: Any) -> int:
         """One round: at most 500 facts, the oldest live ones first. Answers how many were acknowledged."""
@@ -233,21 +260,29 @@ class Relay:
             rows = await connection.fetch(TAKE, self._floor, MOST_PER_ROUND)
             if not rows:
                 return 0
-            acknowledged = await self._publish(rows)
+            live, again = [[row for row in rows if row["retold"] is retold] for retold in (False, True)]
+            # Apart: one that the stream has already makes it refuse a batch.
+            acknowledged = await self._publish(live) + await self._publish(again)
+            self._heed([answer.sequence for answer in acknowledged if answer is not None and not answer.duplicate])
             crash.passing("relay_published", self.owner)
             done = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is not None]
             await connection.execute(FORGET, [row["retold"] for row in done], [row["seq"] for row in done])
         if len(done) < len(rows):
             raise BrokerError(f"{len(rows) - len(done)} of {len(rows)} facts were not acknowledged")
         self._floor = max([self._floor, *(row["seq"] for row in done if not row["retold"])])
-        fresh = [answer.sequence for answer in acknowledged if answer is not None and not answer.duplicate]
-        self._acknowledged = max([self._acknowledged, *fresh])
-        if fresh and min(fresh) <= self._highest:  # Before it grows over what we remember, and nobody can tell any more.
-            self._went_back = True
-            self._look_at_stream.set()
-        self._highest = max([self._highest, *fresh])
         telemetry.FACTS_TOLD.labels(self.owner).inc(len(done))
         return len(done)
+
+    def _heed(self, fresh: Sequence[int]) -> None:
+        """Sequences of what was published just now: one that is not above those before says that the stream went back.
+
+        Said now: soon it has grown over what we remember, and nobody can tell any more.
+        """
+        if fresh and min(fresh) <= self._highest:
+            self._went_back = True
+            self._look_at_stream.set()
+        self._acknowledged = max([self._acknowledged, *fresh])
+        self._highest = max([self._highest, *fresh])
 
     async def _publish(self, rows: Sequence[Row]) -> list[Acknowledged | None]:
         try:
@@ -305,27 +340,35 @@ class Relay:
         return decoded
 
     async def compare_stream(self, connection: Any) -> None:
-        """An unknown incarnation, or a sequence that is or was below what had been acknowledged: tell three days again."""
+        """An unknown incarnation, or a sequence that is or was below what was acknowledged: tell three days again."""
         before = await connection.fetchval(SEQUENCE_OF_STREAM, self.stream)  # First: other relays go on while we ask.
         info = await ensure_stream(self.client, self.owner, replicas=self.replicas)
         incarnation = info["config"].get("metadata", {}).get("turnpike-incarnation", "none")
         last = info["state"]["last_seq"]
+        if incarnation != self._incarnation:  # What the stream before it acknowledged says nothing of this one.
+            self._incarnation, self._acknowledged, self._highest, self._went_back = incarnation, 0, 0, False
         async with connection.transaction():
             known = await connection.fetchrow(KNOWN_STREAM, self.stream)
             if (
                 known is not None
                 and known["incarnation"] == incarnation
                 and not self._went_back
-                and min(before or 0, known["sequence"]) <= last
+                and max(min(before or 0, known["sequence"]), self._highest) <= last
             ):
                 return
-            tag = await connection.execute(TELL_AGAIN, KEPT_FOR)
+            again = await self._put_back(connection)
             await connection.execute(RECORD_STREAM, self.stream, incarnation, last)
         self._went_back, self._acknowledged, self._highest = False, 0, last
-        again = int(tag.split()[-1])
         if known is not None or again:
             telemetry.FACTS_RETOLD.labels(self.owner).inc(again)
             log.warning("stream is another one, facts are told again", stream=self.stream, facts=again)
+
+    async def _put_back(self, connection: Any) -> int:
+        """Mark the last three days as untold; answers how many facts that were."""
+        again, at, seq = 0, datetime.min.replace(tzinfo=UTC), 0
+        while (page := await connection.fetchrow(TELL_AGAIN, KEPT_FOR, at, seq, RETOLD_PER_STATEMENT)) is not None:
+            again, at, seq = again + page["again"], page["told_at"], page["seq"]
+        return again
 
 
 FORGET_STREAMS = "update streams set incarnation = 'restored'"

@@ -170,10 +170,19 @@ async def test_no_other_process_is_given_a_port_until_its_holder_is_gone(
     assert free_port() == port
 
 
-def test_no_outgoing_connection_takes_a_free_port() -> None:
+@pytest.mark.parametrize(
+    ("outgoing", "first", "last"), [("32768 60999", 10_000, 65_535), ("1024 65535", 10_000, 65_535)]
+)
+def test_servers_take_no_port_of_outgoing_connections_where_others_are_left(
+    outgoing: str, first: int, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """W-32: a connection of another program sits on the port before its server listens."""
-    lowest, highest = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    assert not lowest <= free_port() <= highest
+    monkeypatch.setattr(ports, "_OUTGOING", tmp_path / "range")
+    (tmp_path / "range").write_text(outgoing)
+    given = ports.server_ports()
+    assert (given[0], given[-1]) == (first, last)
+    assert (40_000 in given) is (outgoing == "1024 65535")
+    assert free_port() in given
 
 
 class Sleeper:

@@ -38,7 +38,9 @@ async def turnpike(*arguments: str, **variables: str) -> tuple[int, str, str]:
         process = _FORKS.Process(target=_run, args=(arguments, environment | variables, *said))
         process.start()
         await asyncio.to_thread(process.join, RUN_TIMEOUT_S)
-        assert process.exitcode is not None, f"turnpike {arguments} hangs"
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"turnpike {arguments} hangs")
         return process.exitcode, _all_of(out), _all_of(err)
 
 

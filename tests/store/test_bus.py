@@ -510,6 +510,38 @@ async def test_a_stream_that_went_back_under_a_relay_at_its_work_is_told_again(h
         await until(told_again)
 
 
+async def test_of_two_relays_one_tells_a_lost_stream_again_and_in_pages(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-27: what the old stream acknowledged to a relay says nothing of the new one, whoever noticed it first."""
+    monkeypatch.setattr(outbox, "RETOLD_PER_STATEMENT", 3)
+    bus = Bus(house.url, "relays")
+    await bus.open()
+    house.bus = bus
+    first, second = (outbox.Relay(house.teller, bus.client, "bot") for _ in range(2))
+    async with house.teller.held() as connection:
+        for relay in (first, second):
+            await relay.compare_stream(connection)
+            await house.tell(50)
+            while await relay.tell_some(connection):
+                pass
+        for relay in (first, second):
+            relay._highest = relay._acknowledged = 1_000_000  # As of a stream that is older than what is told again.
+        await _api(house, f"STREAM.DELETE.{STARTED.stream}")
+        facts = await house.teller.fetchval("select count(*) from facts")
+        before = telemetry.FACTS_RETOLD.labels("bot")._value.get()
+        for relay in (second, first):
+            await relay.compare_stream(connection)
+        while await second.tell_some(connection):
+            pass
+        assert (await _stream(house))["state"]["messages"] == facts
+        await house.tell(1)
+        assert await first.tell_some(connection) == 1
+        await first.compare_stream(connection)
+    await bus.close()
+    assert telemetry.FACTS_RETOLD.labels("bot")._value.get() == before + facts
+
+
 async def _stream(house: House) -> dict[str, Any]:
     return await _api(house, f"STREAM.INFO.{STARTED.stream}")
 

@@ -21,7 +21,8 @@ _reserved: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A free loopback port that nobody else is given while this process lives, and no outgoing connection takes.
+    """A free loopback port that nobody else is given while this process lives, and that no outgoing connection takes
+    where the kernel leaves any to servers.
 
     It is reserved by its UDP twin: all who choose ports here bind that first, and the kernel lets go of it with the
     process, however that ends. Raises `OSError` (EADDRINUSE) where a thousand tries found none.

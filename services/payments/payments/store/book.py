@@ -231,6 +231,7 @@ on conflict do nothing
 """
 
 # The trigger looks at the entries when all of this is done: it finds the transfers and accounts that came with them.
+# A transfer that was booked before is refused by whichever unique index meets it first.
 WRITE_TRANSFERS = """
 with opened as (
   insert into accounts (id, owner, kind, currency)
