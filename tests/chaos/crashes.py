@@ -13,13 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
 
 from shared import crash
 from shared.bus import UnansweredError
-from shared.commands import COMMANDS, PlaceOrder, ReplayDead, ReplayJobs
+from shared.commands import COMMANDS, PlaceOrder, ReplayDead, ReplayJobs, TellAgain
+from shared.contract import Command
 from shared.db import Tx
 from shared.facts import DeliveryFailed, Terms
 from shared.outbox import tell
@@ -169,8 +171,8 @@ class Knocks:
             self._at[point] = asyncio.create_task(self._now_and_then(knock))
 
     def over(self, point: Point) -> None:
-        if (task := self._at.pop(point, None)) is not None:
-            task.cancel()
+        if (task := self._at.pop(point, None)) is not None and not task.cancel():
+            self.trial.off.append(f"the knock for {point} ended with {task.exception()!r}")
 
     async def stop(self) -> None:
         await asyncio.gather(*self._checkouts)
@@ -237,9 +239,20 @@ class Knocks:
         if kind is PlaceOrder:
             await self.trial.town.place_order(self.trial.town.next_members(1)[0])
             return
-        more = {"letter": 0} if issubclass(kind, ReplayDead) else {"person": None} if kind is ReplayJobs else {}
-        later = datetime.now(UTC) + timedelta(hours=1)
-        await self.shop.bus.do(kind(id=uuid4(), actor="operator:chaos", reason="a knock", deadline_at=later, **more))
+        await self.shop.bus.do(order_of_an_operator(kind))
+
+
+def order_of_an_operator(kind: type[Command[Any]]) -> Command[Any]:
+    """One that changes nothing: of a letter, jobs or facts that are not there."""
+    wanted: dict[str, object] = {}
+    if issubclass(kind, ReplayDead):
+        wanted = {"letter": 0}
+    elif issubclass(kind, TellAgain):
+        wanted = {"facts": (uuid4(),)}
+    elif kind is ReplayJobs:
+        wanted = {"person": None}
+    later = datetime.now(UTC) + timedelta(hours=1)
+    return kind(id=uuid4(), actor="operator:chaos", reason="a knock", deadline_at=later, **wanted)
 
 
 # Somebody who has the key of everything that he bought: else there would be no key to send any more.

@@ -134,7 +134,7 @@ async def test_a_story_that_goes_wrong_is_told_to_its_end(servers_dir: Path) -> 
 
 
 async def test_a_fault_that_does_not_happen_is_no_proof(shop: Stack) -> None:
-    """CI plays the demo with every service killed and the broker wiped; that each really happened is one of its checks."""
+    """CI plays the demo with every service killed and the broker wiped; that each happened is one of its checks."""
     assert not (await Kill("payments").proof(shop)).holds
     assert not (await WipeBroker(await shop.broker.incarnations()).proof(shop)).holds
 

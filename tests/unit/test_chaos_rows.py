@@ -1,11 +1,16 @@
 """The chaos matrix is whole: each step at which a process can die has its rows, made from the real lists."""
 
-from shared.commands import COMMANDS
+from typing import Any
+
+import pytest
+
+from shared.commands import COMMANDS, PlaceOrder
+from shared.contract import Command
 from shared.crash import STEPS
 from shared.owners import OWNERS
 from shared.streams import LISTENING
 from tests.chaos.__main__ import ROWS
-from tests.chaos.crashes import LISTENERS, STEPS_OF_ROW, TELLERS, points_of, sampled
+from tests.chaos.crashes import LISTENERS, STEPS_OF_ROW, TELLERS, order_of_an_operator, points_of, sampled
 
 
 def test_every_step_belongs_to_one_row() -> None:
@@ -28,6 +33,12 @@ def test_every_handler_relay_and_command_has_its_points() -> None:
     assert who["relay_published"] == set(OWNERS)
     for step in ("command_done", "command_committed"):
         assert who[step] == {command.topic for command in COMMANDS}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in COMMANDS if kind is not PlaceOrder], ids=lambda kind: kind.topic)
+def test_every_command_can_be_given_by_an_operator_who_wants_nothing(kind: type[Command[Any]]) -> None:
+    """W-24: a service dies at a command only when somebody gives it."""
+    assert order_of_an_operator(kind).subject() == kind.subject()
 
 
 def test_the_short_form_leaves_out_no_step_no_handler_and_no_relay() -> None:
