@@ -104,7 +104,10 @@ async def all_ten_times(trial: Trial) -> None:
 
 @asynccontextmanager
 async def told_ten_times(trial: Trial) -> AsyncIterator[None]:
-    """Publish each message nine times more under the same id, each once the stream has forgotten the one before."""
+    """Publish each message ten times more under the same id, each once the stream has forgotten the one before.
+
+    Ten, not nine: a message is heard before its batch is committed, and a copy that comes first is kept in its place.
+    """
     shop = trial.shop
     await windows(shop, SHORTEST_WINDOW_S)
     before = await messages(shop)
@@ -118,7 +121,7 @@ async def told_ten_times(trial: Trial) -> AsyncIterator[None]:
         await windows(shop, DUPLICATE_WINDOW.total_seconds())
     stored, heard = await messages(shop) - before, len(repeater.heard)
     trial.faults.append(f"{heard} facts in {stored} messages")
-    trial.expect(f"every fact is there {TIMES} times", stored >= TIMES * heard > 0)
+    trial.expect(f"every fact is there at least {TIMES} times", stored >= TIMES * heard > 0)
 
 
 class Repeater:
@@ -141,7 +144,7 @@ class Repeater:
 
     async def _tell_again(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         own = {name: value for name, value in headers.items() if not name.startswith("Nats-Batch")}
-        for copy in range(2, TIMES + 1):
+        for copy in range(TIMES):
             stored = False
             while not stored:
                 await asyncio.sleep(AFTER_WINDOW_S)
