@@ -7,6 +7,7 @@ names for type checkers only. So: hold the building back while aiogram is import
 give them along whenever pydantic builds one of its models later.
 """
 
+import gc
 import sys
 from typing import Any
 
@@ -42,6 +43,7 @@ def install() -> None:
         )
         return built
 
+    gc.disable()  # Nothing of it is garbage: looking for some was a sixth of the start.
     BaseModel.model_config["defer_build"] = True
     BaseModel.model_rebuild = classmethod(remember)  # type: ignore[assignment,method-assign]
     try:
@@ -49,3 +51,5 @@ def install() -> None:
     finally:
         del BaseModel.model_config["defer_build"]
         BaseModel.model_rebuild = classmethod(build_with_names)  # type: ignore[assignment,method-assign]
+        gc.freeze()
+        gc.enable()
