@@ -4,7 +4,7 @@ import os
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.kit.servers", "tests.kit.notifier", "tests.kit.payments"]
+pytest_plugins = ["tests.kit.servers", "tests.kit.payments", "tests.kit.notifier"]
 
 # The same examples in every run; `HYPOTHESIS_PROFILE=free` searches anew, by hand. No wall clock decides.
 settings.register_profile("fixed", derandomize=True, deadline=None)

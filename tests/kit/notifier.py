@@ -31,6 +31,7 @@ from shared.facts import (
     Terms,
 )
 from shared.questions import Access, AskAccess, AskAudit, AskKey, AskRecipient, Finding, Key, Recipient
+from tests.kit.payments import reward
 from tests.kit.servers import MakeDatabase
 from turnpike_local.sandbox import Limits, Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Message, PersonClient
@@ -210,20 +211,7 @@ def registered(partner: UUID) -> InvitationRegistered:
 
 
 def rewarded(partner: UUID) -> RewardEarned:
-    receipt = uuid4()
-    return RewardEarned.because(
-        receipt,
-        about=partner,
-        at=NOW,
-        receipt=receipt,
-        invitee=uuid4(),
-        percent=10,
-        value_minor=14900,
-        reward_minor=1490,
-        paying=1,
-        next_level_at=25,
-        next_percent=25,
-    )
+    return reward(partner, uuid4())
 
 
 def changed(person: UUID, *, language: Any = "en", reachable: bool = True, at: datetime = NOW) -> PersonChanged:

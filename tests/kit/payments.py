@@ -47,10 +47,10 @@ async def book_holds(book: Database) -> AsyncIterator[None]:
     assert not wrong, wrong
 
 
-def command(person: UUID, plan: str = "basic", months: int = 1, *, id: UUID | None = None) -> PlaceOrder:  # noqa: A002
+def command(person: UUID, plan: str = "basic", months: int = 1) -> PlaceOrder:
     deadline = datetime.now(UTC) + timedelta(minutes=1)
     return PlaceOrder(
-        id=id or uuid4(),
+        id=uuid4(),
         actor=f"person:{person}",
         deadline_at=deadline,
         person=person,
