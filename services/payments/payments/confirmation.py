@@ -40,8 +40,8 @@ Refusal = Literal[
     "order_closed",
     "invoice_superseded",
     "invoice_expired",
-    "currency_differs",
     "amount_differs",
+    "currency_differs",
 ]
 
 
