@@ -23,6 +23,7 @@ from turnpike_local.stack import Stack
 RESTART_AFTER_S = 0.05
 LOOK_EVERY_S = 0.1
 AUDIT_EVERY_S = 0.5
+DATABASE_IS_AWAY = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 AUDIT_WITHIN_S = 90.0  # A node is looked at every 60 s.
 
 # Nobody is slowed down: the pace of the two voices has tests of its own.
@@ -66,6 +67,8 @@ class Shop(Stack):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, settings=UNHURRIED)
         self.deaths: list[tuple[str, int]] = []
+        self._asking = asyncio.Lock()
+        self._eye: Any = None
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -78,6 +81,8 @@ class Shop(Stack):
     async def __aexit__(self, *of: object) -> None:
         with suppress(Exception):
             await asyncio.wait_for(self.bus.close(), 5)
+        if self._eye is not None:
+            self._eye.terminate()
         await self.crowd.close()
         await super().__aexit__(*of)
 
@@ -88,18 +93,15 @@ class Shop(Stack):
     # The database, as its superuser
 
     async def asked(self, sql: str, *given: object) -> list[Any]:
-        """The rows, as soon as the database answers."""
-        while True:
-            try:
-                connection = await asyncpg.connect(self.postgres.dsn(), timeout=5)
+        """The rows, as soon as the database answers; over one connection, for a new one costs as much as a payment."""
+        async with self._asking:
+            while True:
                 try:
-                    return list(await connection.fetch(sql, *given))
-                finally:
-                    await connection.close(timeout=5)
-            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError):
-                await asyncio.sleep(LOOK_EVERY_S)
-            except asyncpg.AdminShutdownError:
-                await asyncio.sleep(LOOK_EVERY_S)
+                    if self._eye is None or self._eye.is_closed():
+                        self._eye = await asyncpg.connect(self.postgres.dsn(), timeout=5)
+                    return list(await self._eye.fetch(sql, *given))
+                except (OSError, asyncpg.InterfaceError, *DATABASE_IS_AWAY):
+                    await asyncio.sleep(LOOK_EVERY_S)
 
     async def asked_one(self, sql: str, *given: object) -> Any:
         return (await self.asked(sql, *given))[0][0]

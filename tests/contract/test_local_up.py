@@ -114,8 +114,9 @@ async def refusal(state: Path, *, env_file: str | Path = os.devnull, **environme
         return said.decode().splitlines()[-1]
 
 
-async def test_an_up_that_is_interrupted_leaves_no_process(state: Path) -> None:
-    async with upping(state) as up:
+async def test_an_up_by_the_example_of_an_env_file_starts_the_sandbox_and_leaves_no_process(state: Path) -> None:
+    """Copied as it is, it describes a shop elsewhere; of that nothing reaches the shop on this machine."""
+    async with upping(state, env_file=ROOT / ".env.example") as up:
         await up.says(LINK)
         assert len(up.processes()) >= 10  # Itself, PostgreSQL, NATS, node, sandbox and five services.
         assert await up.end(signal.SIGINT) == 0
@@ -239,16 +240,9 @@ async def telegram(tmp_path: Path) -> AsyncIterator[Sandbox]:
         yield telegram
 
 
-async def test_with_a_bot_s_token_no_sandbox_is_started(state: Path, telegram: Sandbox) -> None:
-    async with upping(state, TURNPIKE_BOT_TOKEN=TOKEN, TURNPIKE_TELEGRAM_API_URL=telegram.url) as up:
-        assert (await up.says("Turnpike is up after .* s: (.*)$")).group(1) == "https://t.me/turnpike_bot"
-        started = up.processes()
-        assert not any("turnpike_local.sandbox" in command for command in started.values())
-        told = {pid for pid in started if TOKEN in up.environment(pid)}
-        assert told == {up.process.pid, up.pid("bot_gateway"), up.pid("notifier")}
-
-
-async def test_a_webhook_is_taken_at_a_port_that_stays(state: Path, telegram: Sandbox) -> None:
+async def test_a_bot_s_token_starts_no_sandbox_and_a_webhook_has_a_port_that_stays(
+    state: Path, telegram: Sandbox
+) -> None:
     """What leads Telegram to the shop cannot follow a port that is another one after every start."""
     webhook = {
         "TURNPIKE_TELEGRAM_MODE": "webhook",
@@ -259,7 +253,12 @@ async def test_a_webhook_is_taken_at_a_port_that_stays(state: Path, telegram: Sa
     real = {"TURNPIKE_BOT_TOKEN": TOKEN, "TURNPIKE_TELEGRAM_API_URL": telegram.url}
     port = free_port()
     async with upping(state, **real, **webhook, TURNPIKE_HTTP_PORT=str(port)) as up:
+        assert (await up.says("Turnpike is up after .* s: (.*)$")).group(1) == "https://t.me/turnpike_bot"
         await up.says(f"Telegram's updates are taken at http://127.0.0.1:{port}/telegram.$")
+        started = up.processes()
+        assert not any("turnpike_local.sandbox" in command for command in started.values())
+        told = {pid for pid in started if TOKEN in up.environment(pid)}
+        assert told == {up.process.pid, up.pid("bot_gateway"), up.pid("notifier")}
 
 
 @pytest.mark.parametrize(
@@ -282,12 +281,6 @@ async def test_a_bot_that_cannot_be_served_is_said_before_anything_starts(
     said = await refusal(state, TURNPIKE_BOT_TOKEN=token, TURNPIKE_TELEGRAM_API_URL=url)
     assert said == sentence.format(url)
     assert state.name not in os.listdir(state.parent)
-
-
-async def test_the_example_of_an_env_file_starts_the_sandbox(state: Path) -> None:
-    """Copied as it is, it describes a shop elsewhere; of that nothing reaches the shop on this machine."""
-    async with upping(state, env_file=ROOT / ".env.example") as up:
-        await up.says(LINK)
 
 
 def test_an_env_file_is_read_and_the_real_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

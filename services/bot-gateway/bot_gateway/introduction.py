@@ -12,12 +12,14 @@ from shared.waiting import happens
 
 log = structlog.get_logger()
 
+BEGIN_AFTER_S = 1.0  # Telegram knows them from before, and reading the texts is a tenth of a second that people wait.
 PAUSE_AFTER_FAILURE_S = 5.0
 FOR_EVERYBODY_ELSE = "en"
 
 
 async def introduce(bot: Bot, texts: Texts, stopping: asyncio.Event) -> None:
     """Tell Telegram our commands, as often as it takes; then there is nothing more to do."""
+    await happens(stopping, BEGIN_AFTER_S)
     while not stopping.is_set():
         try:
             for language in LANGUAGES:
