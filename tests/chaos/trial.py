@@ -14,6 +14,7 @@ from tests.chaos.load import Paid, Town, Wanted
 from tests.chaos.shop import Shop
 
 REST_WITHIN_S = 180.0
+RESTS_WITHIN_S = 60.0
 HANGS_AFTER_S = RESUMES_WITHIN_S = 60.0
 AWAY_S = 1.0
 EXAMPLES = 3
@@ -69,6 +70,11 @@ class Trial:
         took_s = await self.shop.resumed_s("payments", mend, RESUMES_WITHIN_S)
         await asyncio.gather(paying, more)
         return took_s
+
+    async def rests(self, what: str, within_s: float = RESTS_WITHIN_S) -> None:
+        """Wait until all is at rest; what still moves after `within_s` is a fault of the row."""
+        moving = await self.shop.rests(within_s)
+        self.expect(f"{what} is at rest within {within_s:g} s: {moving}", not moving)
 
     def expect(self, sentence: str, holds: bool) -> None:
         if not holds:
