@@ -22,6 +22,10 @@ class Crowd:
     """Many people at once; every call is one request and one transaction there."""
 
     def __init__(self, url: str) -> None:
+        self.arrived: dict[int, str] = {}
+        """Everybody by his Telegram id, and what he said first."""
+        self.blocked: set[int] = set()
+        """Who has blocked the bot at some time."""
         self._url = url
         self._session: aiohttp.ClientSession | None = None
 
@@ -32,6 +36,7 @@ class Crowd:
     async def arrive(self, says: Sequence[str]) -> list[int]:
         """New people, each with a first message; answers their Telegram ids."""
         ids: list[int] = await self._ask("POST", "/crowd/people", {"says": list(says)})
+        self.arrived |= dict(zip(ids, says, strict=True))
         return ids
 
     async def pay(self, charges: Sequence[Charge]) -> list[str]:
@@ -51,16 +56,21 @@ class Crowd:
         await self._ask("POST", "/crowd/repeats", {"charges": list(charges), "same": same_update})
 
     async def block(self, person: int, *, blocked: bool) -> None:
+        self.blocked |= {person} if blocked else set()
         await self._ask("POST", f"/sandbox/people/{person}/{'block' if blocked else 'unblock'}", {})
 
     async def waiting(self) -> int:
         """Updates that the bot has not confirmed."""
         return int(await self._ask("GET", "/crowd/waiting"))
 
-    async def said(self) -> dict[int, dict[str, int]]:
-        """How many messages of each kind (by its emoji) the bot has in each chat."""
+    async def taken(self) -> dict[str, tuple[int, int]]:
+        """Every charge that ever was: whose money it was, and how many Stars."""
+        return {charge: (person, stars) for charge, person, stars in await self._ask("GET", "/crowd/charges")}
+
+    async def said(self) -> dict[int, dict[int, str]]:
+        """The texts of the bot's messages by their ids, in each chat."""
         said = await self._ask("GET", "/crowd/said")
-        return {int(chat): kinds for chat, kinds in said.items()}
+        return {int(chat): {int(number): text for number, text in texts.items()} for chat, texts in said.items()}
 
     async def _ask(self, verb: str, path: str, body: Any = None) -> Any:
         if self._session is None:

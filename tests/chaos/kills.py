@@ -104,7 +104,7 @@ async def database_killed(trial: Trial) -> None:
 
             took_s = await trial.broken_under_load(wanted[place :: len(signals)], die, shop.postgres.restart)
             trial.took(f"back after {number.name}", took_s, 10.0)
-        trial.notifier_died(len(signals))  # What it said could not be marked while the database was away.
+        trial.notifier_could_not_mark(len(signals))
     trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
 
 
@@ -117,7 +117,7 @@ async def connections_cut(trial: Trial) -> None:
         cutting = asyncio.create_task(_cut_now_and_then(trial.shop, cut))
         disturbed = await stories_a_second(trial, per_s, seconds)
         cutting.cancel()
-        trial.notifier_died()
+        trial.notifier_could_not_mark()
     trial.faults.append(f"pg_terminate_backend twice a second ({len(cut)} connections)")
     trial.expect("connections were cut", len(cut) > seconds)
     trial.expect(f"no service dies of it: {trial.shop.deaths}", not trial.shop.deaths)

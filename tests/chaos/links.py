@@ -46,7 +46,7 @@ async def links_cut(trial: Trial) -> None:
             links[silent].mend()
             links[severed].mend()
             if ("notifier", "PostgreSQL") in (silent, severed):
-                trial.notifier_died()  # What it said could not be marked.
+                trial.notifier_could_not_mark()
 
         await asyncio.gather(*(come(wave) for wave in range(len(waves))))
         await paying

@@ -8,7 +8,7 @@ kinds, the same update and another one about the same charge.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -34,6 +34,7 @@ ARRIVE_AT_ONCE = 100
 PLACE_AT_ONCE = 24
 LIFE_EVERY_S = 0.4
 ARRIVE_WITHIN_S = 900.0
+PLACED_WITHIN_S = 180.0
 
 MET = "select person, telegram_id, code from bot.people where telegram_id = any($1::bigint[]) order by telegram_id"
 OVER = """
@@ -45,11 +46,12 @@ where id = any($1::uuid[])
 
 @dataclass(frozen=True)
 class Member:
-    """Somebody who started: the shop's id of him, Telegram's, and the code by which he invites."""
+    """Somebody who started: the shop's id of him, Telegram's, the code by which he invites, and who invited him."""
 
     person: UUID
     chat: int
     code: str
+    inviter: UUID | None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Town:
         self.random = random
         self.members: list[Member] = []
         self.restless: list[Member] = []
+        self._by_code: dict[str, UUID] = {}
         self._turn = 0
 
     async def grow(self, people: int) -> None:
@@ -102,7 +105,13 @@ class Town:
         while len(met := await self.shop.asked(MET, chats)) < len(chats):
             assert time.monotonic() < give_up_at, f"only {len(met)} of {len(chats)} people were met"
             await asyncio.sleep(0.1)
-        return [Member(row["person"], row["telegram_id"], row["code"]) for row in met]
+        self._by_code |= {row["code"]: row["person"] for row in met}
+        said = dict(zip(chats, says, strict=True))
+        inviters = [self._by_code.get(said[row["telegram_id"]].removeprefix("/start r_")) for row in met]
+        return [
+            Member(row["person"], row["telegram_id"], row["code"], inviter)
+            for row, inviter in zip(met, inviters, strict=True)
+        ]
 
     def next_members(self, count: int) -> list[Member]:
         """Whose turn it is to pay: everybody once before anybody comes again."""
@@ -151,7 +160,7 @@ class Town:
         return list(await asyncio.gather(*(place(*one) for one in drawn)))
 
     async def place_order(self, member: Member, order: UUID | None = None, plan: str = "basic") -> Invoice:
-        """As the pay screen does it, as often as it takes."""
+        """As the pay screen does it, as often as it takes; raises TimeoutError after `PLACED_WITHIN_S`."""
         command = PlaceOrder(
             id=order or uuid4(),
             actor=f"person:{member.person}",
@@ -161,13 +170,12 @@ class Town:
             months=1,
             way="stars",
         )
-        while True:
-            try:
-                answer = await self.shop.bus.do(command)
-            except UnansweredError:
-                continue
-            assert not isinstance(answer, Refused), answer
-            return answer
+        async with asyncio.timeout(PLACED_WITHIN_S):
+            while True:
+                with suppress(UnansweredError):
+                    answer = await self.shop.bus.do(command)
+                    assert not isinstance(answer, Refused), answer
+                    return answer
 
     # Money
 
@@ -201,7 +209,8 @@ class Town:
             yield
         finally:
             living.cancel()
-            await asyncio.gather(living, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await living
             for member in self.restless:
                 await self.shop.crowd.block(member.chat, blocked=False)
 

@@ -39,6 +39,7 @@ class Crowd:
         return [
             web.post("/crowd/people", self._arrive),
             web.post("/crowd/charges", self._pay),
+            web.get("/crowd/charges", self._taken),
             web.post("/crowd/invoices", self._invoice),
             web.post("/crowd/repeats", self._repeat),
             web.get("/crowd/waiting", self._waiting),
@@ -60,6 +61,11 @@ class Crowd:
         with self._backend.transaction():
             charges = [self._charge(**charge) for charge in wanted]
         return web.json_response(charges)
+
+    async def _taken(self, _: web.Request) -> web.Response:
+        """Every charge that ever was: its id, whose money it was and how many Stars."""
+        moved = self._backend.state.star_transactions(0, 10**9)
+        return web.json_response([(one.charge, one.person_id, one.amount) for one in moved if one.direction == "in"])
 
     async def _invoice(self, request: web.Request) -> web.Response:
         """An invoice link, to be paid through the pay sheet."""
@@ -102,15 +108,15 @@ class Crowd:
         return web.json_response(self._backend.state.pending_update_count())
 
     async def _said(self, _: web.Request) -> web.Response:
-        """What the bot's messages begin with, how often, in each chat: an emoji tells the kind of a message."""
-        said: dict[int, dict[str, int]] = {}
-        for person in self._backend.state.people():
-            kinds: dict[str, int] = {}
-            for author, body in self._backend.state.messages(person.id, 10**6):
-                if author == "bot":
-                    kind = (body.get("text") or " ").split(maxsplit=1)[0]
-                    kinds[kind] = kinds.get(kind, 0) + 1
-            said[person.id] = kinds
+        """The texts of the bot's messages by their ids, in each chat."""
+        said = {
+            person.id: {
+                body["message_id"]: body.get("text", "")
+                for author, body in self._backend.state.messages(person.id, 10**6)
+                if author == "bot"
+            }
+            for person in self._backend.state.people()
+        }
         return web.json_response(said)
 
 

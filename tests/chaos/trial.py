@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -13,12 +13,12 @@ from tests.chaos.count import Count, counted
 from tests.chaos.load import Paid, Town, Wanted
 from tests.chaos.shop import Shop
 
-REST_WITHIN_S = 180.0
 RESTS_WITHIN_S = 60.0
 HANGS_AFTER_S = RESUMES_WITHIN_S = 60.0
 AWAY_S = 1.0
 EXAMPLES = 3
-UNDER_WAY_AT_ONCE = 64  # What one notifier may have said and not marked when it dies: that is said again.
+UNDER_WAY_AT_ONCE = 64  # What one notifier may have said without being able to mark it: that is said again.
+CLAIMED = "select count(*) from notifier.deliveries where state = 'claimed'"
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Trial:
     expected: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Violations that belong to this row and those before, by (owner, truth): a letter that must be buried is one."""
     may_be_said_again: int = 0
+    _claimed: list[asyncio.Future[Any]] = field(default_factory=list)
     verbose: bool = False
     began_at: float = field(default_factory=time.monotonic)
 
@@ -97,8 +98,16 @@ class Trial:
         if self.verbose:
             print(f"        {time.monotonic() - self.began_at:6.1f} s {sentence}", file=sys.stderr, flush=True)
 
-    def notifier_died(self, times: int = 1) -> None:
+    def notifier_died(self) -> None:
+        """What it had claimed may have been said. Claims outlive it for some seconds: long enough to be counted."""
+        self._claimed.append(asyncio.ensure_future(self.shop.asked_one(CLAIMED)))
+
+    def notifier_could_not_mark(self, times: int = 1) -> None:
+        """It lived, and what it said could not be written down."""
         self.may_be_said_again += times * UNDER_WAY_AT_ONCE
+
+    async def claims_counted(self) -> None:
+        self.may_be_said_again += sum(await asyncio.gather(*self._claimed))
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,8 @@ class Row:
     run: Callable[[Trial], Awaitable[None]]
     short: bool
     long: bool = True
+    rest_within_s: float = 20.0
+    """From the end of the load, in the long form: leases and acknowledgements take 5 s to run out, pauses up to 10."""
 
 
 @dataclass
@@ -149,8 +160,8 @@ class Ended:
         return " | ".join(parts)
 
 
-async def play(row: Row, trial: Trial, said_before: int) -> Ended:
-    """Break, drain, count. Whatever the row throws is an end of it, too."""
+async def play(row: Row, trial: Trial, paid_before: Sequence[Paid], said_before: int) -> Ended:
+    """Break, drain, count, also what earlier rows paid. Whatever the row throws is an end of it, too."""
     began = time.monotonic()
     try:
         await row.run(trial)
@@ -159,12 +170,16 @@ async def play(row: Row, trial: Trial, said_before: int) -> Ended:
         await trial.shop.all_live()
     over_at = time.monotonic()
     trial.tell("the load is over")
-    moving = await trial.shop.rests(REST_WITHIN_S)
+    moving = await trial.shop.rests(3 * HANGS_AFTER_S)
     rest_s = time.monotonic() - over_at
     if moving:
         trial.off.append(f"not at rest: {moving}")
+    elif rest_s > row.rest_within_s and not trial.short:
+        trial.off.append(f"at rest after {rest_s:.1f} s, not within {row.rest_within_s:g}")
     trial.tell("at rest")
-    count = await counted(trial.shop, trial.paid, said_before)
+    await trial.claims_counted()
+    count = await counted(trial.shop, [*paid_before, *trial.paid], said_before)
+    count.payments = len(trial.paid)
     trial.tell("counted")
     broken = await trial.shop.broken(trial.expected)
     return Ended(row, trial, count, broken, rest_s, time.monotonic() - began)
