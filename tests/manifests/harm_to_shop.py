@@ -27,6 +27,16 @@ HARMS: list[Harm] = [
         "bot-gateway: only one polls",
     ),
     (
+        "keys_lead_to_the_node_whatever_else_is_away",
+        lambda c: spec(c, "Service", "node").pop("publishNotReadyAddresses"),
+        "Service node: nobody gets in while the service beside the node waits",
+    ),
+    (
+        "keys_lead_to_the_node_whatever_else_is_away",
+        lambda c: pod(c, "Deployment", "vpn-provisioner").pop("nodeSelector"),
+        "vpn-provisioner: keys lead to one machine, and it may run on another",
+    ),
+    (
         "settings_are_those_of_the_services",
         lambda c: container(c)["env"].append({"name": "TURNPIKE_BOT_TOKEN", "value": "1:a"}),
         "payments: it does not read TURNPIKE_BOT_TOKEN",
@@ -85,8 +95,13 @@ HARMS: list[Harm] = [
     ),
     (
         "every_service_is_prepared_by_jobs_of_its_own_image",
-        lambda c: pod(c, "Job", job(c, "make-streams")).update(restartPolicy="Always"),
-        "a job's pods do not restart always",
+        lambda c: pod(c, "Job", job(c, "make-streams")).update(restartPolicy="OnFailure"),
+        "Job make-streams-unreleased: the log of its last failure goes with its pod",
+    ),
+    (
+        "every_service_is_prepared_by_jobs_of_its_own_image",
+        lambda c: container(c, job(c, "migrate-bot"), "Job").pop("args"),
+        "Job migrate-bot-unreleased: what is not there at once is waited for from pod to pod",
     ),
     (
         "every_service_is_prepared_by_jobs_of_its_own_image",

@@ -8,6 +8,8 @@ from tests.manifests import rules_of_names, rules_of_pods, rules_of_shop, rules_
 from tests.manifests.cluster import Cluster
 from tests.manifests.rule import RULES
 
+__all__ = ["RULES", "refusals"]
+
 
 def refusals(cluster: Cluster) -> list[str]:
     return [sentence for check in RULES for sentence in check(cluster)]

@@ -11,9 +11,10 @@ from shared.owners import OWNERS
 from shared.service import CANCEL_S, DRAIN_S
 from shared.settings import ServiceSettings, mistakes, variable_of
 from tests.manifests.cluster import Cluster, pod_of
-from tests.manifests.rule import OURS, SETTINGS, containers, rule
+from tests.manifests.rule import OURS, SETTINGS, containers, rule, said
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+WAITING = ["--wait-s", "60"]
 CLOSING_S = 15  # The bus, the database and the door, after the loops (`shared/service.py`).
 
 
@@ -41,6 +42,18 @@ def somebody_works_while_another_begins(cluster: Cluster) -> Iterator[str]:
         polls = name == "bot-gateway" and seen.get("TURNPIKE_TELEGRAM_MODE") == "polling"
         if polls and deployment["spec"]["replicas"] != 1:
             yield f"{name}: only one polls, the others would wait"
+
+
+@rule
+def keys_lead_to_the_node_whatever_else_is_away(cluster: Cluster) -> Iterator[str]:
+    for service in cluster.of("Service"):
+        if service["spec"].get("type") != "NodePort":
+            continue
+        if not service["spec"].get("publishNotReadyAddresses"):
+            yield f"{said(service)}: nobody gets in while the service beside the node waits"
+        for pod in cluster.selected({"matchLabels": service["spec"]["selector"]}):
+            if service["spec"].get("externalTrafficPolicy") == "Local" and not pod.spec.get("nodeSelector"):
+                yield f"{pod.owner}: keys lead to one machine, and it may run on another"
 
 
 @rule
@@ -96,8 +109,10 @@ def every_service_is_prepared_by_jobs_of_its_own_image(cluster: Cluster) -> Iter
         image, _, tag = container["image"].rpartition(":")
         if OURS in image and not name.endswith(f"-{tag}"):
             yield f"Job {name}: it cannot be applied with another image under the same name"
-        if job["spec"]["template"]["spec"]["restartPolicy"] not in ("Never", "OnFailure"):
-            yield f"Job {name}: a job's pods do not restart always"
+        if job["spec"]["template"]["spec"]["restartPolicy"] != "Never":
+            yield f"Job {name}: the log of its last failure goes with its pod"
+        if OURS in image and container.get("args") != WAITING:
+            yield f"Job {name}: what is not there at once is waited for from pod to pod"
         if not job["spec"].get("ttlSecondsAfterFinished"):
             yield f"Job {name}: it stays for ever"
         _, _, owner = commands[name].partition("turnpike migrate ")

@@ -1,6 +1,7 @@
 """The image without a container engine: the Dockerfile's own steps in a scratch folder, and what they made at work."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -80,6 +81,23 @@ def test_the_images_run_as_nobody_special_and_stop_when_told() -> None:
     for name in ("service", "node"):
         assert not [line for line in stage(name) if line.startswith(("RUN", "USER"))], "nothing is built in what runs"
     assert DOCKERFILE.read_text().rstrip().endswith('ENTRYPOINT ["serve"]'), "the last stage is what is built unasked"
+
+
+def test_the_node_is_built_without_naming_a_service() -> None:
+    """Also by a builder that makes every stage above."""
+    above, _ = DOCKERFILE.read_text().split("FROM ground AS node")
+    assert "SERVICE" not in re.sub(r"(?m)^#.*", "", above)
+
+
+def test_what_python_brings_is_compiled(tmp_path: Path) -> None:
+    library = tmp_path / "lib/python3.13"
+    (library / "ensurepip").mkdir(parents=True)
+    shutil.copytree(Path(json.__file__).parent, library / "json", ignore=shutil.ignore_patterns("__pycache__"))
+    (steps,) = (line.removeprefix("RUN ") for line in stage("ground") if line.startswith("RUN "))
+    _, others = steps.split(" && ", 1)
+    run("sh", "-c", others.replace("/usr/local", str(tmp_path)), env={"PYTHONDONTWRITEBYTECODE": "1"})
+    assert {path.name for path in library.iterdir()} == {"json"}
+    assert list(library.glob("json/__pycache__/decoder.*.pyc"))
 
 
 def test_a_build_sees_no_secret_and_no_history(tmp_path: Path) -> None:
@@ -164,7 +182,12 @@ async def test_an_image_prepares_serves_and_stops_as_the_manifests_ask(
         (job,) = (job for job in found.of("Job") if job["metadata"]["name"].startswith(start))
         container = pod_of(job).container("job")
         seen = found.environment(container)
-        await ended(payments, container["command"], servers_dir, environment(payments, **seen | moved(here, seen)))
+        await ended(
+            payments,
+            container["command"] + container["args"],
+            servers_dir,
+            environment(payments, **seen | moved(here, seen)),
+        )
 
     container = pod_of(found.named("Deployment", "payments")).container("service")
     assert "command" not in container

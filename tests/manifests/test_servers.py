@@ -189,6 +189,13 @@ async def fetched(config: dict[str, Any], known: dict[str, str], file: Path, url
     return came
 
 
+def test_a_node_that_cannot_start_names_its_file(tmp_path: Path) -> None:
+    wrong = tmp_path / "node.json"
+    wrong.write_text('{"inbounds": 1}')
+    with pytest.raises(AssertionError, match=rf"(?s)ended with 23:.*{wrong}"):
+        run(sys.executable, "-I", ROOT / "deploy/docker/node.py", wrong)
+
+
 async def test_the_roles_job_builds_the_wall_from_nothing_and_again(
     cluster: Callable[[str], Cluster], servers_dir: Path
 ) -> None:
