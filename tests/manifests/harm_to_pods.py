@@ -50,8 +50,8 @@ HARMS: list[Harm] = [
     ),
     (
         "what_is_referred_to_exists",
-        lambda c: c.named("Secret", secret_name(c))["data"].pop("TURNPIKE_NATS_URL"),
-        "has no TURNPIKE_NATS_URL",
+        lambda c: c.named("Secret", secret_name(c))["data"].pop("TURNPIKE_BOT_TOKEN"),
+        "has no TURNPIKE_BOT_TOKEN",
     ),
     (
         "what_is_referred_to_exists",
