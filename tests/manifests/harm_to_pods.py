@@ -70,6 +70,18 @@ HARMS: list[Harm] = [
     ),
     (
         "pods_are_restricted",
+        lambda c: pod(c, "Deployment", "payments").update(
+            initContainers=[{"name": "first", "image": "busybox:1", "securityContext": {"runAsUser": 0}}]
+        ),
+        "payments: first may get rights, or write to its root",
+    ),
+    (
+        "pods_are_restricted",
+        lambda c: container(c)["securityContext"].update(runAsUser=0),
+        "payments: service may run as root",
+    ),
+    (
+        "pods_are_restricted",
         lambda c: pod(c, "Job", job(c, "make-roles")).update(hostNetwork=True),
         "make-roles-unreleased: it is at home on its host",
     ),

@@ -63,6 +63,14 @@ HARMS: list[Harm] = [
     ),
     (
         "settings_are_those_of_the_services",
+        lambda c: [
+            c.named("ConfigMap", source["configMapRef"]["name"])["data"].update(OTEL_EXPORTER_ENDPOINT="http://c:4318")
+            for source in container(c)["envFrom"]
+        ],
+        "payments: nobody reads OTEL_EXPORTER_ENDPOINT",
+    ),
+    (
+        "settings_are_those_of_the_services",
         lambda c: container(c)["env"].append({"name": "TURNPIKE_HTTP_PORT", "value": "8080"}),
         "payments: a variable is set twice",
     ),

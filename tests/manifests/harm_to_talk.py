@@ -70,4 +70,24 @@ HARMS: list[Harm] = [
         lambda c: spec(c, "Service", "nats")["ports"][0].update(port=4333),
         "TURNPIKE_NATS_URL leads to port 4222 of nats",
     ),
+    (
+        "who_has_to_talk_without_being_told_may",
+        lambda c: c.resources.remove(c.named("NetworkPolicy", "names")),
+        "nats: no policy lets it to DNS on UDP 53",
+    ),
+    (
+        "who_has_to_talk_without_being_told_may",
+        lambda c: spec(c, "NetworkPolicy", "names")["egress"][0]["ports"].pop(),
+        "payments: no policy lets it to DNS on TCP 53",
+    ),
+    (
+        "who_has_to_talk_without_being_told_may",
+        lambda c: c.resources.remove(c.named("NetworkPolicy", "nats-cluster")),
+        "nats: no policy lets it to nats on TCP 6222",
+    ),
+    (
+        "who_has_to_talk_without_being_told_may",
+        lambda c: c.resources.remove(c.named("NetworkPolicy", "node")),
+        "vpn-provisioner: no policy lets people out through the node",
+    ),
 ]

@@ -28,7 +28,7 @@ def probes_ask_ports_that_are_there(cluster: Cluster) -> Iterator[str]:
                 yield f"{pod.owner}: its {name} asks the port {asked['port']}, which is not there"
             if name != "readinessProbe" and probe.get("successThreshold", 1) != 1:
                 yield f"{pod.owner}: the successThreshold of a {name} is 1"
-        lasting = pod.kind != "Job"
+        lasting = pod.kind != "Job" and container in pod.spec["containers"]
         if lasting and not {"livenessProbe", "readinessProbe"} <= container.keys():
             yield f"{pod.owner}: {container['name']} has no probes"
 
@@ -116,6 +116,8 @@ def pods_are_restricted(cluster: Cluster) -> Iterator[str]:
             yield f"{pod.owner}: {container['name']} may get rights, or write to its root"
         if context.get("capabilities") != {"drop": ["ALL"]}:
             yield f"{pod.owner}: {container['name']} keeps capabilities"
+        if context.get("runAsUser") == 0 or context.get("runAsNonRoot") is False:
+            yield f"{pod.owner}: {container['name']} may run as root"
 
 
 @rule

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from opentelemetry.sdk import environment_variables
 from pydantic import ValidationError
 
 from shared.owners import OWNERS
@@ -15,6 +16,7 @@ from tests.manifests.rule import OURS, SETTINGS, containers, rule, said
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 WAITING = ["--wait-s", "60"]
+OF_TRACES = {name for name in dir(environment_variables) if name.startswith("OTEL_")}  # Read by the SDK itself.
 CLOSING_S = 15  # The bus, the database and the door, after the loops (`shared/service.py`).
 
 
@@ -66,7 +68,7 @@ def settings_are_those_of_the_services(cluster: Cluster) -> Iterator[str]:
         for variable in [variable["name"] for variable in container["env"]]:
             if variable not in known[name]:
                 yield f"{name}: it does not read {variable}"
-        for variable in seen.keys() - set().union(*known.values()):
+        for variable in seen.keys() - set().union(*known.values()) - OF_TRACES:
             yield f"{name}: nobody reads {variable}"
         try:
             settings.model_validate({variable: seen[variable] for variable in seen} | _by_field(settings, seen))

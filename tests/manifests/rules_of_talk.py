@@ -6,12 +6,56 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.manifests.cluster import Cluster, Pod
+from tests.manifests.cluster import Cluster, Pod, selects
 from tests.manifests.kustomize import Resource
 from tests.manifests.rule import containers, rule, said
 
 # What the operator makes beside the pods of its Cluster `postgres`.
 OPERATED_SERVICES = {"postgres-rw": 5432}
+
+COMPONENT, NAME, NAMESPACE = "app.kubernetes.io/component", "app.kubernetes.io/name", "kubernetes.io/metadata.name"
+EVERYBODY: dict[str, str] = {}
+SERVICES = {COMPONENT: "service"}
+BROKERS = {COMPONENT: "broker"}
+POSTGRES = {"cnpg.io/cluster": "postgres"}
+NODE = {NAME: "vpn-provisioner"}
+
+
+def outside(name: str, namespace: dict[str, str], **labels: str) -> Pod:
+    """Somebody of another namespace, or of none."""
+    return Pod(name, "outside", {key.replace("_", "-"): value for key, value in labels.items()}, {}, namespace)
+
+
+DNS = outside("DNS", {NAMESPACE: "kube-system"}, k8s_app="kube-dns")
+METRICS = outside("whoever reads metrics", {"turnpike/metrics": "yes"})
+TRACES = outside("the collector", {"turnpike/traces": "yes"})
+INGRESS = outside("the ingress controller", {"turnpike/ingress": "yes"})
+OPERATOR = outside("the operator", {NAMESPACE: "cnpg-system"})
+KUBERNETES_API = outside("the Kubernetes API", {})
+PEOPLE = outside("people", {})
+
+Talk = tuple[dict[str, str] | Pod, dict[str, str] | Pod, int, str]
+
+# What no variable names: who begins, with whom, where. In every overlay, and where CloudNativePG is.
+REQUIRED: list[Talk] = [
+    (EVERYBODY, DNS, 53, "UDP"),
+    (EVERYBODY, DNS, 53, "TCP"),
+    (PEOPLE, NODE, 8443, "TCP"),
+]
+REQUIRED_IN_PRODUCTION: list[Talk] = [
+    (BROKERS, BROKERS, 6222, "TCP"),
+    (INGRESS, {NAME: "bot-gateway"}, 8080, "TCP"),
+    (SERVICES, TRACES, 4318, "TCP"),
+    (METRICS, SERVICES, 8080, "TCP"),
+    (METRICS, BROKERS, 8222, "TCP"),
+    (METRICS, POSTGRES, 9187, "TCP"),
+    (POSTGRES, POSTGRES, 5432, "TCP"),
+    (POSTGRES, POSTGRES, 8000, "TCP"),
+    (OPERATOR, POSTGRES, 5432, "TCP"),
+    (OPERATOR, POSTGRES, 8000, "TCP"),
+    (POSTGRES, KUBERNETES_API, 443, "TCP"),
+    (POSTGRES, KUBERNETES_API, 6443, "TCP"),
+]
 
 
 @rule
@@ -97,3 +141,21 @@ def who_has_to_talk_may(cluster: Cluster) -> Iterator[str]:
                     yield f"{pod.owner}: no policy lets it to {address.hostname}:{port}"
         if "TURNPIKE_BOT_TOKEN" in cluster.environment(container) and not cluster.may_go_out(pod, 443):
             yield f"{pod.owner}: no policy lets it to Telegram"
+
+
+@rule
+def who_has_to_talk_without_being_told_may(cluster: Cluster) -> Iterator[str]:
+    for one, other, port, protocol in REQUIRED + (REQUIRED_IN_PRODUCTION if list(cluster.operated) else []):
+        for begins in _those(cluster, one):
+            for answers in _those(cluster, other):
+                if not cluster.may_talk(begins, answers, port, protocol):
+                    yield f"{begins.owner}: no policy lets it to {answers.owner} on {protocol} {port}"
+    for pod in _those(cluster, NODE):
+        if not cluster.may_go_out(pod, 80):
+            yield f"{pod.owner}: no policy lets people out through the node"
+
+
+def _those(cluster: Cluster, whom: dict[str, str] | Pod) -> list[Pod]:
+    if isinstance(whom, Pod):
+        return [whom]
+    return [pod for pod in cluster.pods if selects({"matchLabels": whom}, pod.labels)]

@@ -44,6 +44,12 @@ def test_nothing_in_an_overlay_would_be_refused(cluster: Callable[[str], Cluster
     assert refusals(cluster(overlay)) == []
 
 
+def test_traces_may_be_asked_for_in_settings(overlays: Path, tmp_path: Path) -> None:
+    wanted = "TURNPIKE_NATS_REPLICAS=1\nOTEL_EXPORTER_OTLP_ENDPOINT=http://collector.traces:4318\nOTEL_TRACES_SAMPLER_ARG=0.1"
+    _, after = renderings(overlays, tmp_path, "settings.env", "TURNPIKE_NATS_REPLICAS=1", wanted)
+    assert refusals(after) == []
+
+
 def test_only_production_needs_an_operator(cluster: Callable[[str], Cluster]) -> None:
     needing = {
         overlay: [found["kind"] for found in cluster(overlay).resources if found["apiVersion"] == OPERATED]
