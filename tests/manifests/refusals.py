@@ -4,7 +4,7 @@
 """
 
 # ruff: noqa: F401 - who is imported puts his rules into the list.
-from tests.manifests import rules_of_names, rules_of_pods, rules_of_shop, rules_of_talk
+from tests.manifests import rules_of_disks, rules_of_names, rules_of_pods, rules_of_shop, rules_of_talk
 from tests.manifests.cluster import Cluster
 from tests.manifests.rule import RULES
 

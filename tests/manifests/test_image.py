@@ -16,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from shared.owners import OWNERS
+from tests.kit.access import until
 from tests.manifests.cluster import Cluster, pod_of
 from tests.manifests.kustomize import ROOT, run, tool
 from turnpike_local.ports import LOOPBACK, answers, free_port
@@ -167,7 +168,7 @@ def environment(image: Path, **variables: str) -> dict[str, str]:
 async def test_an_image_prepares_serves_and_stops_as_the_manifests_ask(
     payments: Path, cluster: Callable[[str], Cluster], postgres: Postgres, nats_url: str, servers_dir: Path
 ) -> None:
-    """Its jobs by their own commands, then the service until it is ready and is told to stop; it writes no file."""
+    """Started before its jobs, ready after them (by their own commands), stopped when told; it writes no file."""
     found, port = cluster("try"), free_port()
     database = await postgres.fresh_database()
     here = {
@@ -177,6 +178,21 @@ async def test_an_image_prepares_serves_and_stops_as_the_manifests_ask(
         "TURNPIKE_HTTP_PORT": str(port),
     }
     before = files(payments)
+
+    container = pod_of(found.named("Deployment", "payments")).container("service")
+    assert "command" not in container
+    assert "args" not in container
+    seen = found.environment(container)
+    log = servers_dir / "image.log"
+    child = await Child.start(
+        "payments",
+        [str(payments / "bin/serve")],
+        log=log,
+        env=environment(payments, **seen | moved(here, seen)),
+        cwd=Path("/"),
+    )
+    await until(lambda: '"service up"' in log.read_text() or not child.alive)
+    assert not await answers(f"http://{LOOPBACK}:{port}/readyz")
 
     for start in ("make-streams", "migrate-payments"):
         (job,) = (job for job in found.of("Job") if job["metadata"]["name"].startswith(start))
@@ -189,23 +205,11 @@ async def test_an_image_prepares_serves_and_stops_as_the_manifests_ask(
             environment(payments, **seen | moved(here, seen)),
         )
 
-    container = pod_of(found.named("Deployment", "payments")).container("service")
-    assert "command" not in container
-    assert "args" not in container
-    seen = found.environment(container)
-    child = await Child.start(
-        "payments",
-        [str(payments / "bin/serve")],
-        log=servers_dir / "image.log",
-        env=environment(payments, **seen | moved(here, seen)),
-        cwd=Path("/"),
-        ready=lambda: answers(f"http://{LOOPBACK}:{port}/readyz"),
-    )
+    await until(lambda: answers(f"http://{LOOPBACK}:{port}/readyz"))
+    assert child.alive
     os.kill(child.pid, signal.SIGTERM)
-    async with asyncio.timeout(300):
-        while child.alive:
-            await asyncio.sleep(0.05)
-    assert '"service down"' in (servers_dir / "image.log").read_text()
+    await until(lambda: not child.alive, within_s=300)
+    assert '"service down"' in log.read_text()
     assert files(payments) == before
 
 

@@ -5,22 +5,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.manifests import harm_to_names, harm_to_pods, harm_to_shop, harm_to_talk, rules_of_talk
+from tests.manifests import harm_to_disks, harm_to_names, harm_to_pods, harm_to_shop, harm_to_talk, rules_of_talk
 from tests.manifests.cluster import Cluster
 from tests.manifests.harm import Break
 from tests.manifests.refusals import RULES
 
 TALK = [check for check in RULES if check.__module__ == rules_of_talk.__name__]
-BROKEN = [*harm_to_names.HARMS, *harm_to_talk.HARMS, *harm_to_pods.HARMS, *harm_to_shop.HARMS]
+IN_PRODUCTION = [*harm_to_names.HARMS, *harm_to_talk.HARMS, *harm_to_pods.HARMS, *harm_to_shop.HARMS]
+BROKEN = [*(("production", *harm) for harm in IN_PRODUCTION), *(("try", *harm) for harm in harm_to_disks.HARMS)]
 
 
 @pytest.mark.parametrize(
-    ("rule", "harm", "sentence"), BROKEN, ids=[f"{rule}-{i}" for i, (rule, *_) in enumerate(BROKEN)]
+    ("overlay", "rule", "harm", "sentence"), BROKEN, ids=[f"{rule}-{i}" for i, (_, rule, *_) in enumerate(BROKEN)]
 )
 def test_what_is_broken_is_refused_with_the_sentence_that_names_it(
-    cluster: Callable[[str], Cluster], rule: str, harm: Break, sentence: str
+    cluster: Callable[[str], Cluster], overlay: str, rule: str, harm: Break, sentence: str
 ) -> None:
-    broken = Cluster(copy.deepcopy(cluster("production").resources))
+    broken = Cluster(copy.deepcopy(cluster(overlay).resources))
     harm(broken)
     (check,) = (check for check in RULES if check.__name__ == rule)
     said = list(check(broken))
@@ -53,4 +54,4 @@ def allowed(whole: Cluster, policy: str) -> Iterator[tuple[str, int, str, int]]:
 
 
 def test_every_rule_was_broken() -> None:
-    assert {rule for rule, *_ in BROKEN} == {check.__name__ for check in RULES}
+    assert {rule for _, rule, *_ in BROKEN} == {check.__name__ for check in RULES}
