@@ -28,6 +28,11 @@ DOCKERFILE = DOCKER / "Dockerfile"
 SERVICES = [package.replace("_", "-") for package in OWNERS.values()]
 OF_THE_WORKSPACE = {"shared", "turnpike-cli", *SERVICES}
 IN_EVERY_IMAGE = ("shared", "turnpike-cli")
+ALL_COMMANDS = """
+from importlib.metadata import entry_points
+for command in entry_points(group="turnpike.commands"):
+    print(command.load().name)
+"""
 
 
 def stage(name: str) -> list[str]:
@@ -151,6 +156,12 @@ def test_an_image_holds_its_service_and_neither_its_neighbours_nor_what_built_it
     assert not installed & {"aiogram", "grpcio", "notifier", "turnpike-local", "hatchling", "uv", "pip", "setuptools"}
     assert not list(site(payments).glob("__editable__*")), "it would point back into the build"
     assert list(site(payments).glob("payments/__pycache__/*.pyc")), "nobody compiles it later: the root is read-only"
+
+
+def test_an_image_has_every_command_of_an_operator(payments: Path) -> None:
+    """With what its own service needs, and nothing else."""
+    told = run(payments / "bin/python", "-I", "-c", ALL_COMMANDS)
+    assert {"audit", "dead", "migrate", "restored", "streams", "why"} <= set(told.splitlines())
 
 
 def site(image: Path) -> Path:

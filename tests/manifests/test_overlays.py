@@ -50,6 +50,13 @@ def test_traces_may_be_asked_for_in_settings(overlays: Path, tmp_path: Path) -> 
     assert refusals(after) == []
 
 
+def test_every_pod_may_have_a_registry_s_password(overlays: Path, tmp_path: Path) -> None:
+    before, after = renderings(overlays, tmp_path, "kustomization.yaml", "# - ../../comp", "- ../../comp")
+    assert {pod.owner for pod in after.pods if pod.spec.get("imagePullSecrets") == [{"name": "registry"}]} == {
+        pod.owner for pod in before.pods
+    }
+
+
 def test_only_production_needs_an_operator(cluster: Callable[[str], Cluster]) -> None:
     needing = {
         overlay: [found["kind"] for found in cluster(overlay).resources if found["apiVersion"] == OPERATED]
