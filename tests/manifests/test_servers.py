@@ -34,6 +34,7 @@ from turnpike_local.xray import NotFetchedError, fetch_through, new_identity, no
 from vpn_provisioner.panels.protocol import Wanted
 from vpn_provisioner.panels.xray import LinkTemplate, XrayPanel
 
+MANAGER = "create role manager login createrole password '{password}'; alter database turnpike owner to manager"
 UNBUILD = "drop owned by {role} cascade; drop role {role}"
 
 
@@ -223,27 +224,33 @@ def test_a_node_that_cannot_start_names_its_file(tmp_path: Path) -> None:
         run(sys.executable, "-I", ROOT / "deploy/docker/node.py", wrong)
 
 
+@pytest.mark.parametrize("who", ["postgres", "manager"])
 async def test_the_roles_job_builds_the_wall_from_nothing_and_again(
-    cluster: Callable[[str], Cluster], servers_dir: Path
+    cluster: Callable[[str], Cluster], servers_dir: Path, who: str
 ) -> None:
-    """Then a service is migrated as its owner and connects as its app role, each with the password of its DSN."""
+    """As the superuser, and as the database's owner who is none.
+
+    Then a service is migrated as its owner and connects as its app role, each with the password of its DSN.
+    """
     found = cluster("try")
     (job,) = (job for job in found.of("Job") if job["metadata"]["name"].startswith("make-roles"))
     environment = found.environment(pod_of(job).container("job"))
-    postgres = await Postgres.start(servers_dir / "manifests-postgres", settings=UNSYNCED)
+    postgres = await Postgres.start(servers_dir / f"manifests-{who}", settings=UNSYNCED)
     try:
         superuser = await asyncpg.connect(postgres.dsn())
         for owner in OWNERS:
             for duty in ("owner", "app"):
                 await superuser.execute(UNBUILD.format(role=f"{owner}_{duty}"))
+        superuser_password = re.findall(r":(\w+)@", postgres.dsn())[0]
+        if who == "manager":
+            await superuser.execute(MANAGER.format(password=superuser_password))
         await superuser.close()
 
         here = {
             name: value.replace("@postgres:5432/", f"@{LOOPBACK}:{postgres.port}/")
             for name, value in environment.items()
         }
-        superuser_password = re.findall(r":(\w+)@", postgres.dsn())[0]
-        here |= {"PGHOST": LOOPBACK, "PGPORT": str(postgres.port), "PGPASSWORD": superuser_password}
+        here |= {"PGHOST": LOOPBACK, "PGPORT": str(postgres.port), "PGUSER": who, "PGPASSWORD": superuser_password}
         psql = (
             Path(sys.prefix)
             / "lib"
