@@ -116,6 +116,18 @@ HARMS: list[Harm] = [
         "payments: service does not say what it needs",
     ),
     (
+        "pods_are_spread_over_nodes_that_would_take_them",
+        lambda c: pod(c, "StatefulSet", "nats")["topologySpreadConstraints"][0].pop("nodeTaintsPolicy"),
+        "nats: it waits for a node that takes nobody",
+    ),
+    (
+        "pods_are_spread_over_nodes_that_would_take_them",
+        lambda c: pod(c, "Deployment", "payments")["topologySpreadConstraints"][0].update(
+            labelSelector={"matchLabels": {"app": "payments"}}
+        ),
+        "payments: it is spread among others than its own",
+    ),
+    (
         "images_have_a_tag_and_ours_have_one",
         lambda c: container(c).update(image="ghcr.io/example/turnpike-payments:latest"),
         "payments: ghcr.io/example/turnpike-payments:latest can be another image tomorrow",

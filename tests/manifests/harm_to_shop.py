@@ -108,6 +108,11 @@ HARMS: list[Harm] = [
     ),
     (
         "every_service_is_prepared_by_jobs_of_its_own_image",
+        lambda c: container(c, job(c, "make-roles"), "Job").pop("terminationMessagePolicy"),
+        "Job make-roles-unreleased: its pod does not tell why it failed",
+    ),
+    (
+        "every_service_is_prepared_by_jobs_of_its_own_image",
         lambda c: container(c, job(c, "migrate-bot"), "Job").pop("args"),
         "Job migrate-bot-unreleased: what is not there at once is waited for from pod to pod",
     ),

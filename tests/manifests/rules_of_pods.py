@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from tests.manifests.cluster import Cluster, Pod, pod_of, size
+from tests.manifests.cluster import Cluster, Pod, pod_of, selects, size
 from tests.manifests.rule import OURS, SETTINGS, containers, ours, rule, said
 
 PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
@@ -130,6 +130,17 @@ def requests_stay_below_limits(cluster: Cluster) -> Iterator[str]:
         for what in requests.keys() & limits.keys():
             if size(requests[what]) > size(limits[what]):
                 yield f"{pod.owner}: {container['name']} asks for more {what} than it may have"
+
+
+@rule
+def pods_are_spread_over_nodes_that_would_take_them(cluster: Cluster) -> Iterator[str]:
+    """A tainted node is counted unless one says otherwise: it is for ever empty, so no other may take a second pod."""
+    for pod in ours(cluster):
+        for spread in pod.spec.get("topologySpreadConstraints", ()):
+            if not selects(spread["labelSelector"], pod.labels):
+                yield f"{pod.owner}: it is spread among others than its own"
+            if spread["whenUnsatisfiable"] == "DoNotSchedule" and spread.get("nodeTaintsPolicy") != "Honor":
+                yield f"{pod.owner}: it waits for a node that takes nobody"
 
 
 @rule

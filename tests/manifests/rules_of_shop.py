@@ -113,6 +113,8 @@ def every_service_is_prepared_by_jobs_of_its_own_image(cluster: Cluster) -> Iter
             yield f"Job {name}: it cannot be applied with another image under the same name"
         if job["spec"]["template"]["spec"]["restartPolicy"] != "Never":
             yield f"Job {name}: the log of its last failure goes with its pod"
+        if container.get("terminationMessagePolicy") != "FallbackToLogsOnError":
+            yield f"Job {name}: its pod does not tell why it failed"
         if OURS in image and container.get("args") != WAITING:
             yield f"Job {name}: what is not there at once is waited for from pod to pod"
         if not job["spec"].get("ttlSecondsAfterFinished"):
