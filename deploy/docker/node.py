@@ -6,4 +6,6 @@ from pathlib import Path
 import xray
 
 if __name__ == "__main__":
-    xray.startFromJSON(Path(sys.argv[1]).read_text())
+    path = Path(sys.argv[1])
+    print(f"starting with {path}", flush=True)  # noqa: T201 - Xray ends without naming the file that it cannot use.
+    xray.startFromJSON(path.read_text())

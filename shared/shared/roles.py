@@ -24,6 +24,7 @@ revoke all on database {database} from public;
 revoke all on schema public from public;
 """
 
+# Whoever is no superuser has to be what he gives a schema to; before PostgreSQL 16 nobody else could build this.
 # The time-outs end what would hold locks, or a relay's transaction, for ever. Migrations, run by the owner, set theirs.
 _SCHEMA = """
 do $$
@@ -33,6 +34,9 @@ begin
   end if;
   if not exists (select from pg_roles where rolname = '{schema}_app') then
     create role {schema}_app login;
+  end if;
+  if not (select rolsuper from pg_roles where rolname = current_user) then
+    execute 'grant {schema}_owner to current_user with inherit true, set true';
   end if;
 end
 $$;
@@ -59,7 +63,8 @@ def role(schema: str, duty: Duty) -> str:
 def wall(database: str, schemas: tuple[str, ...] = SCHEMAS) -> str:
     """The SQL that builds roles, schemas and grants in `database`; run again, it changes nothing.
 
-    To be run in that database by a superuser. Tables get their grants from the migration that makes them.
+    To be run in that database by a superuser, or from PostgreSQL 16 on by its owner, where he may create roles. Tables
+    get their grants from the migration that makes them.
     """
     for name in (database, *schemas):
         if not _IDENTIFIER.fullmatch(name):

@@ -211,16 +211,12 @@ class Service:
             raise task.exception() or AssertionError
 
     async def _open_database(self) -> None:
-        while True:
-            try:
-                return await self.database.open()
-            except Exception as error:  # It comes back, or the probe restarts us; both are the same path.
-                log.warning("database does not open", error=repr(error))
-                await asyncio.sleep(OPEN_RETRY_S)
+        """Then what the service opens by itself: it may ask for tables that no migration has made yet."""
+        await _until_done("database does not open", self.database.open)
+        for call in self._on_open:
+            await _until_done("service does not open", call)
 
     async def _open_bus(self) -> None:
-        for call in self._on_open:
-            await call()
         await self.bus.open()
         self._add_own_loops()
 
@@ -326,6 +322,15 @@ class Service:
             except Exception as error:  # A letter that still fails stays where it was, and the operator is told why.
                 return Refused(reason="still_failing", detail=f"{type(error).__name__}: {error}"[:500])
         return Refused(reason="letter_unknown")
+
+
+async def _until_done(otherwise: str, call: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await call()
+        except Exception as error:  # What lacks comes, or the probe restarts us; both are the same path.
+            log.warning(otherwise, error=repr(error))
+            await asyncio.sleep(OPEN_RETRY_S)
 
 
 def _speak_of_audit(owner: str, audit: Audit) -> None:

@@ -8,8 +8,11 @@ import pytest
 from shared.migrate import migrations_of
 from shared.roles import role
 from tests.kit.commands import turnpike
+from tests.kit.proxy import Proxy
 from turnpike_local.broker import Broker
 from turnpike_local.postgres import Postgres
+
+RESET_FIRST = 3
 
 
 async def test_streams_are_made_once_and_then_left_as_they_are(broker: Broker) -> None:
@@ -29,6 +32,28 @@ async def test_a_schema_is_migrated_once_also_by_two_runners(postgres: Postgres)
     connection = await asyncpg.connect(dsn)
     assert await connection.fetchval("select count(*) from migrations") == len(list(migrations_of("payments")))
     await connection.close()
+    await postgres.drop_database(database)
+
+
+class LateLink(Proxy):
+    """Resets whoever comes first."""
+
+    knocks = 0
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.knocks += 1
+        self._refuses = self.knocks <= RESET_FIRST
+        await super()._accept(reader, writer)
+
+
+async def test_a_server_that_comes_later_is_waited_for(postgres: Postgres) -> None:
+    """As a job's own first tries, which cost seconds; its next pod would come after minutes."""
+    database = await postgres.fresh_database()
+    async with LateLink(postgres.port) as link:
+        dsn = postgres.dsn(role("payments", "owner"), database).replace(f":{postgres.port}/", f":{link.port}/")
+        status, out, err = await turnpike("migrate", "payments", "--wait-s", "50", TURNPIKE_PAYMENTS_OWNER_DSN=dsn)
+        assert link.knocks > RESET_FIRST
+    assert (status, "payments/" in out, err.count("not yet: ")) == (0, True, 1), err
     await postgres.drop_database(database)
 
 

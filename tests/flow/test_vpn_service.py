@@ -16,14 +16,17 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from shared.bus import Bus
 from shared.db import Database
 from shared.facts import AccessEnded, AccessGranted, PaymentConfirmed
+from shared.migrate import migrate
 from shared.outbox import Relay, tell
 from shared.questions import Access, AskAccess, AskAudit, AskKey, Audit, Key
 from tests.kit.access import confirmed, ending_at, until
 from tests.kit.servers import FreshDatabase, MakeDatabase
-from turnpike_local.ports import LOOPBACK, free_port
+from turnpike_local.ports import LOOPBACK, answers, free_port
+from turnpike_local.postgres import Postgres
 from turnpike_local.processes import surroundings
 from turnpike_local.services import Program
 from turnpike_local.xray import NotFetchedError, XrayNode, fetch_through
+from vpn_provisioner.store import nodes
 
 DRAIN_WITHIN_S = 60.0
 BACKLOG = 10_000
@@ -183,6 +186,29 @@ async def test_a_purchase_becomes_a_key_that_carries_traffic_until_its_end(shop:
         await fetch_through(theirs, shop.page, timeout_s=2)
     assert await shop.told(AccessGranted) == 2
     await shop.at_rest()
+
+
+async def test_a_service_that_was_started_before_its_migrations_waits_for_them(
+    postgres: Postgres, nats_url: str, tmp_path: Path
+) -> None:
+    """W-06: it finds no table to put its first node into, and goes on once there is one."""
+    fresh = FreshDatabase(await postgres.fresh_database(), postgres)
+    node = await XrayNode.start(tmp_path / "xray", page_port=free_port())
+    early = replica(fresh, nats_url, node, tmp_path, "early")
+    try:
+        child = await early.spawn()
+
+        await until(lambda: (tmp_path / "early.log").read_text().count("does not open") > 1 or not child.alive)
+        assert child.alive
+        assert not await answers(f"{early.url}/readyz")
+        await migrate(fresh.dsn("vpn_owner"), "vpn_provisioner")
+        await until(lambda: answers(f"{early.url}/readyz"))
+        async with opened(fresh.dsn("vpn_app")) as vpn:
+            assert [found.address for found in await nodes.serving(vpn)] == [node.api]
+    finally:
+        await early.stop()
+        await node.stop()
+        await postgres.drop_database(fresh.name)
 
 
 async def test_after_a_kill_of_the_core_everybody_is_put_back_within_seconds(

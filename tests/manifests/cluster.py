@@ -21,10 +21,13 @@ class Pod:
     kind: str
     labels: dict[str, str]
     spec: dict[str, Any]
+    # The labels of its namespace; none for the pods of this one.
+    elsewhere: dict[str, str] | None = None
 
     @property
     def containers(self) -> list[dict[str, Any]]:
-        containers: list[dict[str, Any]] = self.spec["containers"]
+        """Those that run one after the other before the others, too."""
+        containers: list[dict[str, Any]] = [*self.spec.get("initContainers", ()), *self.spec["containers"]]
         return containers
 
     @property
@@ -59,11 +62,11 @@ class Cluster:
 
     @property
     def operated(self) -> Iterator[Pod]:
-        """The pods that the operator makes: PostgreSQL on 5432, and its own door on 8000."""
+        """The pods that the operator makes: PostgreSQL on 5432, its own door on 8000, metrics on 9187."""
         for resource in self.of("Cluster"):
             assert resource["apiVersion"] == OPERATED
             name = resource["metadata"]["name"]
-            ports = [{"containerPort": 5432}, {"containerPort": 8000}]
+            ports = [{"containerPort": port} for port in (5432, 8000, 9187)]
             yield Pod(
                 name, "Cluster", {"cnpg.io/cluster": name}, {"containers": [{"name": "postgres", "ports": ports}]}
             )
@@ -94,29 +97,33 @@ class Cluster:
                     seen[variable["name"]] = held[wanted["key"]]
         return seen
 
-    def may_talk(self, one: Pod, other: Pod, port: int) -> bool:
+    def may_talk(self, one: Pod, other: Pod, port: int, protocol: str = "TCP") -> bool:
         """Whether the policies let `one` begin a conversation with `other`."""
-        return self._lets("egress", "to", one, other, port) and self._lets("ingress", "from", other, one, port)
+        wanted = (port, protocol)
+        return self._lets("egress", "to", one, other, wanted) and self._lets("ingress", "from", other, one, wanted)
 
     def may_go_out(self, pod: Pod, port: int) -> bool:
         """Whether the policies let a pod begin a conversation with a public address."""
         return any(
-            any("ipBlock" in peer for peer in rule.get("to", ())) and _covers(rule, port)
+            any("ipBlock" in peer for peer in rule.get("to", ())) and _covers(rule, (port, "TCP"))
             for policy in self._policies_of(pod, "Egress")
             for rule in policy["spec"].get("egress", ())
         )
 
     def _policies_of(self, pod: Pod, direction: str) -> list[Resource]:
+        """Policies rule the pods of their own namespace."""
+        if pod.elsewhere is not None:
+            return []
         return [
             policy
             for policy in self.of("NetworkPolicy")
             if direction in policy["spec"]["policyTypes"] and selects(policy["spec"]["podSelector"], pod.labels)
         ]
 
-    def _lets(self, direction: str, end: str, pod: Pod, peer: Pod, port: int) -> bool:
+    def _lets(self, direction: str, end: str, pod: Pod, peer: Pod, wanted: tuple[int, str]) -> bool:
         policies = self._policies_of(pod, direction.capitalize())
         return not policies or any(
-            _covers(rule, port) and (end not in rule or any(_means(other, peer) for other in rule[end]))
+            _covers(rule, wanted) and (not rule.get(end) or any(_means(other, peer) for other in rule[end]))
             for policy in policies
             for rule in policy["spec"].get(direction, ())
         )
@@ -140,12 +147,22 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return True
 
 
-def _covers(rule: dict[str, Any], port: int) -> bool:
-    return "ports" not in rule or any(entry.get("port") == port for entry in rule["ports"])
+def _covers(rule: dict[str, Any], wanted: tuple[int, str]) -> bool:
+    return not rule.get("ports") or any(
+        (entry.get("port"), entry.get("protocol", "TCP")) == wanted for entry in rule["ports"]
+    )
 
 
 def _means(peer: dict[str, Any], pod: Pod) -> bool:
-    return "namespaceSelector" not in peer and "podSelector" in peer and selects(peer["podSelector"], pod.labels)
+    """A selector of namespaces alone means all their pods, one of pods alone those of this namespace."""
+    if "ipBlock" in peer:
+        return False
+    there = (
+        selects(peer["namespaceSelector"], pod.elsewhere or {})
+        if "namespaceSelector" in peer
+        else pod.elsewhere is None
+    )
+    return there and selects(peer.get("podSelector", {}), pod.labels)
 
 
 def size(quantity: str) -> float:

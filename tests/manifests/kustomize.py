@@ -11,6 +11,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
 OVERLAYS = ("try", "production")
+DRAWN = ("secret.env", "nats.env", "vpn.env", "jobs.env", "node.json")
 
 RUN_TIMEOUT_S = 120
 GIVEN = {"TURNPIKE_BOT_TOKEN": "123456789:" + "A" * 35, "TURNPIKE_NODE_HOST": "vpn.example.org"}
@@ -46,7 +47,7 @@ def run(*argv: str | Path, stdin: str | None = None, errors: bool = False, env: 
 def prepared(folder: Path) -> Path:
     """A copy of deploy/kubernetes with the secrets that a person would have drawn."""
     copy = folder / "kubernetes"
-    shutil.copytree(KUBERNETES, copy, ignore=shutil.ignore_patterns("secret.env", "jobs.env", "node.json"))
+    shutil.copytree(KUBERNETES, copy, ignore=shutil.ignore_patterns(*DRAWN))
     for overlay in OVERLAYS:
         run("sh", copy / "draw-secrets", copy / "overlays" / overlay, env=GIVEN)
     return copy

@@ -1,6 +1,7 @@
 """The image without a container engine: the Dockerfile's own steps in a scratch folder, and what they made at work."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from shared.owners import OWNERS
+from tests.kit.access import until
 from tests.manifests.cluster import Cluster, pod_of
 from tests.manifests.kustomize import ROOT, run, tool
 from turnpike_local.ports import LOOPBACK, answers, free_port
@@ -26,6 +28,11 @@ DOCKERFILE = DOCKER / "Dockerfile"
 SERVICES = [package.replace("_", "-") for package in OWNERS.values()]
 OF_THE_WORKSPACE = {"shared", "turnpike-cli", *SERVICES}
 IN_EVERY_IMAGE = ("shared", "turnpike-cli")
+ALL_COMMANDS = """
+from importlib.metadata import entry_points
+for command in entry_points(group="turnpike.commands"):
+    print(command.load().name)
+"""
 
 
 def stage(name: str) -> list[str]:
@@ -82,6 +89,23 @@ def test_the_images_run_as_nobody_special_and_stop_when_told() -> None:
     assert DOCKERFILE.read_text().rstrip().endswith('ENTRYPOINT ["serve"]'), "the last stage is what is built unasked"
 
 
+def test_the_node_is_built_without_naming_a_service() -> None:
+    """Also by a builder that makes every stage above."""
+    above, _ = DOCKERFILE.read_text().split("FROM ground AS node")
+    assert "SERVICE" not in re.sub(r"(?m)^#.*", "", above)
+
+
+def test_what_python_brings_is_compiled(tmp_path: Path) -> None:
+    library = tmp_path / "lib/python3.13"
+    (library / "ensurepip").mkdir(parents=True)
+    shutil.copytree(Path(json.__file__).parent, library / "json", ignore=shutil.ignore_patterns("__pycache__"))
+    (steps,) = (line.removeprefix("RUN ") for line in stage("ground") if line.startswith("RUN "))
+    _, others = steps.split(" && ", 1)
+    run("sh", "-c", others.replace("/usr/local", str(tmp_path)), env={"PYTHONDONTWRITEBYTECODE": "1"})
+    assert {path.name for path in library.iterdir()} == {"json"}
+    assert list(library.glob("json/__pycache__/decoder.*.pyc"))
+
+
 def test_a_build_sees_no_secret_and_no_history(tmp_path: Path) -> None:
     seen = {str(path.relative_to(tmp_path)) for path in context(tmp_path).rglob("*") if path.is_file()}
     assert {name.split("/")[0] for name in seen} == {"requirements.lock", "shared", "services", "deploy"}
@@ -134,6 +158,12 @@ def test_an_image_holds_its_service_and_neither_its_neighbours_nor_what_built_it
     assert list(site(payments).glob("payments/__pycache__/*.pyc")), "nobody compiles it later: the root is read-only"
 
 
+def test_an_image_has_every_command_of_an_operator(payments: Path) -> None:
+    """With what its own service needs, and nothing else."""
+    told = run(payments / "bin/python", "-I", "-c", ALL_COMMANDS)
+    assert {"audit", "dead", "migrate", "restored", "streams", "why"} <= set(told.splitlines())
+
+
 def site(image: Path) -> Path:
     (found,) = (image / "lib").glob("python3.*/site-packages")
     return found
@@ -149,7 +179,7 @@ def environment(image: Path, **variables: str) -> dict[str, str]:
 async def test_an_image_prepares_serves_and_stops_as_the_manifests_ask(
     payments: Path, cluster: Callable[[str], Cluster], postgres: Postgres, nats_url: str, servers_dir: Path
 ) -> None:
-    """Its jobs by their own commands, then the service until it is ready and is told to stop; it writes no file."""
+    """Started before its jobs, ready after them (by their own commands), stopped when told; it writes no file."""
     found, port = cluster("try"), free_port()
     database = await postgres.fresh_database()
     here = {
@@ -160,29 +190,37 @@ async def test_an_image_prepares_serves_and_stops_as_the_manifests_ask(
     }
     before = files(payments)
 
-    for start in ("make-streams", "migrate-payments"):
-        (job,) = (job for job in found.of("Job") if job["metadata"]["name"].startswith(start))
-        container = pod_of(job).container("job")
-        seen = found.environment(container)
-        await ended(payments, container["command"], servers_dir, environment(payments, **seen | moved(here, seen)))
-
     container = pod_of(found.named("Deployment", "payments")).container("service")
     assert "command" not in container
     assert "args" not in container
     seen = found.environment(container)
+    log = servers_dir / "image.log"
     child = await Child.start(
         "payments",
         [str(payments / "bin/serve")],
-        log=servers_dir / "image.log",
+        log=log,
         env=environment(payments, **seen | moved(here, seen)),
         cwd=Path("/"),
-        ready=lambda: answers(f"http://{LOOPBACK}:{port}/readyz"),
     )
+    await until(lambda: '"service up"' in log.read_text() or not child.alive)
+    assert not await answers(f"http://{LOOPBACK}:{port}/readyz")
+
+    for start in ("make-streams", "migrate-payments"):
+        (job,) = (job for job in found.of("Job") if job["metadata"]["name"].startswith(start))
+        container = pod_of(job).container("job")
+        seen = found.environment(container)
+        await ended(
+            payments,
+            container["command"] + container["args"],
+            servers_dir,
+            environment(payments, **seen | moved(here, seen)),
+        )
+
+    await until(lambda: answers(f"http://{LOOPBACK}:{port}/readyz"))
+    assert child.alive
     os.kill(child.pid, signal.SIGTERM)
-    async with asyncio.timeout(300):
-        while child.alive:
-            await asyncio.sleep(0.05)
-    assert '"service down"' in (servers_dir / "image.log").read_text()
+    await until(lambda: not child.alive, within_s=300)
+    assert '"service down"' in log.read_text()
     assert files(payments) == before
 
 

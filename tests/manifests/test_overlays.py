@@ -1,5 +1,6 @@
 """Every overlay renders, fits the schemas, is lint-free, and breaks none of the rules that a schema does not know."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from shared.roles import wall
 from tests.manifests.cluster import OPERATED, Cluster
-from tests.manifests.kustomize import GIVEN, KUBERNETES, OVERLAYS, ROOT, read, rendered, run, tool
+from tests.manifests.kustomize import DRAWN, GIVEN, KUBERNETES, OVERLAYS, ROOT, read, rendered, run, tool
 from tests.manifests.refusals import refusals
 
 OLDEST, NEWEST = "1.30", "1.37"
@@ -43,6 +44,19 @@ def test_nothing_in_an_overlay_would_be_refused(cluster: Callable[[str], Cluster
     assert refusals(cluster(overlay)) == []
 
 
+def test_traces_may_be_asked_for_in_settings(overlays: Path, tmp_path: Path) -> None:
+    wanted = "TURNPIKE_NATS_REPLICAS=1\nOTEL_EXPORTER_OTLP_ENDPOINT=http://collector.traces:4318\nOTEL_TRACES_SAMPLER_ARG=0.1"
+    _, after = renderings(overlays, tmp_path, "settings.env", "TURNPIKE_NATS_REPLICAS=1", wanted)
+    assert refusals(after) == []
+
+
+def test_every_pod_may_have_a_registry_s_password(overlays: Path, tmp_path: Path) -> None:
+    before, after = renderings(overlays, tmp_path, "kustomization.yaml", "# - ../../comp", "- ../../comp")
+    assert {pod.owner for pod in after.pods if pod.spec.get("imagePullSecrets") == [{"name": "registry"}]} == {
+        pod.owner for pod in before.pods
+    }
+
+
 def test_only_production_needs_an_operator(cluster: Callable[[str], Cluster]) -> None:
     needing = {
         overlay: [found["kind"] for found in cluster(overlay).resources if found["apiVersion"] == OPERATED]
@@ -59,17 +73,29 @@ def test_another_tag_makes_other_jobs_and_rolls_every_service(overlays: Path, tm
     assert changed(before, after, "Deployment") == before.names("Deployment")
 
 
-def test_another_secret_rolls_who_uses_it_and_leaves_jobs_as_they_are(overlays: Path, tmp_path: Path) -> None:
-    """A job that waits with a wrong password has to take the right one, and cannot be changed."""
-    before, after = renderings(overlays, tmp_path, "secret.env", "nats://turnpike:", "nats://another:")
+@pytest.mark.parametrize(
+    ("file", "old", "new", "rolled"),
+    [
+        ("settings.env", "=polling", "=webhook", {"bot-gateway", "payments", "referrals", "notifier"}),
+        ("secret.env", "//bot_app:", "//bot_app:a", {"bot-gateway", "payments", "referrals", "notifier"}),
+        ("vpn.env", "//vpn_app:", "//vpn_app:a", {"vpn-provisioner"}),
+        ("node.json", "www.example.com", "www.example.org", {"vpn-provisioner"}),
+        (
+            "nats.env",
+            "NATS_PASSWORD=",
+            "NATS_PASSWORD=a",
+            {"bot-gateway", "payments", "referrals", "notifier", "vpn-provisioner", "nats"},
+        ),
+    ],
+)
+def test_what_changes_rolls_who_reads_it_and_nobody_else(
+    overlays: Path, tmp_path: Path, file: str, old: str, new: str, rolled: set[str]
+) -> None:
+    """Whoever rolls the node cuts people's connections. A job that waits with a wrong password has to take the right
+    one, and cannot be changed."""
+    before, after = renderings(overlays, tmp_path, file, old, new)
     assert changed(before, after, "Job") == set()
-    assert "payments" in changed(before, after, "Deployment")
-
-
-def test_another_setting_rolls_the_services_and_leaves_jobs_as_they_are(overlays: Path, tmp_path: Path) -> None:
-    before, after = renderings(overlays, tmp_path, "settings.env", "=polling", "=webhook")
-    assert changed(before, after, "Job") == set()
-    assert changed(before, after, "Deployment") == before.names("Deployment")
+    assert changed(before, after, "Deployment") | changed(before, after, "StatefulSet") == rolled
 
 
 def renderings(overlays: Path, folder: Path, file: str, old: str, new: str) -> tuple[Cluster, Cluster]:
@@ -106,16 +132,16 @@ def test_scripts_are_plain_sh_and_have_no_traps() -> None:
 
 def test_secrets_are_drawn_once_and_asked_for(tmp_path: Path) -> None:
     """What is in use is never overwritten; what only a person knows is not invented."""
-    shutil.copytree(KUBERNETES, tmp_path / "k", ignore=shutil.ignore_patterns("*.env", "node.json"))
+    shutil.copytree(KUBERNETES, tmp_path / "k", ignore=shutil.ignore_patterns(*DRAWN))
     draw, overlay = tmp_path / "k/draw-secrets", tmp_path / "k/overlays/try"
     with pytest.raises(AssertionError, match="TURNPIKE_BOT_TOKEN is not set"):
         run("sh", draw, overlay, env={"TURNPIKE_NODE_HOST": "vpn.example.org"})
-    assert not list(overlay.glob("*.env"))
+    assert not [name for name in DRAWN if (overlay / name).exists()]
     run("sh", draw, overlay, env=GIVEN | {"TURNPIKE_BOT_TOKEN": "1:a"})
-    first = (overlay / "secret.env").read_text()
+    first = {name: (overlay / name).read_text() for name in DRAWN}
     with pytest.raises(AssertionError, match="there already"):
         run("sh", draw, overlay, env=GIVEN | {"TURNPIKE_BOT_TOKEN": "1:b"})
-    assert (overlay / "secret.env").read_text() == first
-    assert (overlay / "secret.env").stat().st_mode & 0o077 == 0
-    passwords = [line.split(":")[2].split("@")[0] for line in first.splitlines() if "_DSN=" in line]
-    assert len(passwords) == len(set(passwords)) == 5
+    assert {name: (overlay / name).read_text() for name in DRAWN} == first
+    assert not [name for name in DRAWN if (overlay / name).stat().st_mode & 0o077]
+    passwords = re.findall(r"(?m)_DSN=postgresql://\w+:(\w+)@", "".join(first.values()))
+    assert len(passwords) == len(set(passwords)) == 10

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
 from pathlib import Path
@@ -26,13 +27,14 @@ from shared.owners import OWNERS
 from tests.kit.servers import UNSYNCED
 from tests.manifests.cluster import Cluster, pod_of, size
 from tests.manifests.kustomize import KUBERNETES, OVERLAYS, ROOT, run
-from turnpike_local.ports import LOOPBACK, accepts, free_port
+from turnpike_local.ports import LOOPBACK, accepts, answers, free_port
 from turnpike_local.postgres import Postgres
 from turnpike_local.processes import Child, program
 from turnpike_local.xray import NotFetchedError, fetch_through, new_identity, node_config
 from vpn_provisioner.panels.protocol import Wanted
 from vpn_provisioner.panels.xray import LinkTemplate, XrayPanel
 
+MANAGER = "create role manager login createrole password '{password}'; alter database turnpike owner to manager"
 UNBUILD = "drop owned by {role} cascade; drop role {role}"
 
 
@@ -44,19 +46,26 @@ def nats_file(cluster: Cluster) -> tuple[str, dict[str, str]]:
     return held["nats.conf"], cluster.environment(pod.containers[0])
 
 
+@dataclass(frozen=True)
+class Brokers:
+    ports: list[int]
+    monitors: list[int]
+    children: list[Child]
+
+
 @asynccontextmanager
-async def brokers(cluster: Cluster, folder: Path) -> AsyncIterator[int]:
+async def brokers(cluster: Cluster, folder: Path) -> AsyncIterator[Brokers]:
     """As many servers as the overlay has, on loopback: other addresses and another disk, else as they are there."""
     text, environment = nats_file(cluster)
     names = [f"nats-{number}" for number in range(cluster.named("StatefulSet", "nats")["spec"]["replicas"])]
     peers = {f"{name}.nats-nodes:6222": f"{LOOPBACK}:{free_port()}" for name in names}
     assert len(names) == 1 or all(peer in text for peer in peers), "a server is no route of the others"
-    ports, children = [free_port() for _ in names], []
+    started = Brokers([free_port() for _ in names], [free_port() for _ in names], [])
     try:
-        for name, port, peer in zip(names, ports, peers.values(), strict=True):
+        for name, port, monitor, peer in zip(names, started.ports, started.monitors, peers.values(), strict=True):
             own = {
                 "0.0.0.0:4222": f"{LOOPBACK}:{port}",
-                "0.0.0.0:8222": f"{LOOPBACK}:{free_port()}",
+                "0.0.0.0:8222": f"{LOOPBACK}:{monitor}",
                 "0.0.0.0:6222": peer,
                 "store_dir: /data": f"store_dir: {folder}/{name}",
             }
@@ -66,10 +75,10 @@ async def brokers(cluster: Cluster, folder: Path) -> AsyncIterator[int]:
             known = environment | {"POD_NAME": name, "PATH": os.environ["PATH"]}
             argv = [program("nats-server"), "--config", str(file)]
             ready = partial(accepts, port)
-            children.append(await Child.start(name, argv, log=folder / f"{name}.log", env=known, ready=ready))
-        yield ports[0]
+            started.children.append(await Child.start(name, argv, log=folder / f"{name}.log", env=known, ready=ready))
+        yield started
     finally:
-        for child in children:
+        for child in started.children:
             await child.stop()
 
 
@@ -80,12 +89,31 @@ async def test_nats_takes_its_file_and_has_room_for_every_stream(
     """With the address and the replicas that the services have, and for nobody with another password."""
     found = cluster(overlay)
     known = found.environment(pod_of(found.named("Deployment", "payments")).container("service"))
-    async with brokers(found, servers_dir / f"manifests-{overlay}") as port, asyncio.timeout(120):
+    async with brokers(found, servers_dir / f"manifests-{overlay}") as started, asyncio.timeout(120):
+        port = started.ports[0]
         url = known["TURNPIKE_NATS_URL"].replace("nats:4222", f"{LOOPBACK}:{port}")
         assert await greeting(port, "turnpike", urlsplit(url).password) == "PONG"
         assert await greeting(port, "turnpike", "another") == "-ERR 'Authorization Violation'"
         while not await made(url, replicas=int(known["TURNPIKE_NATS_REPLICAS"])):
             await asyncio.sleep(0.5)
+        await answers_its_probes(found, started)
+
+
+async def answers_its_probes(cluster: Cluster, started: Brokers) -> None:
+    """It is up once it has a leader; without one it is neither restarted nor kept from people."""
+    container = pod_of(cluster.named("StatefulSet", "nats")).container("nats")
+    url = f"http://{LOOPBACK}:{started.monitors[0]}"
+    startup, alive, ready = (
+        f"{url}{container[f'{kind}Probe']['httpGet']['path']}" for kind in ("startup", "liveness", "readiness")
+    )
+    while not await answers(startup):
+        await asyncio.sleep(0.1)
+    assert [await answers(alive), await answers(ready)] == [True, True]
+    for child in started.children[1:]:
+        await child.stop()
+    while len(started.children) > 1 and await answers(startup):
+        await asyncio.sleep(0.1)
+    assert [await answers(alive), await answers(ready)] == [True, True]
 
 
 async def greeting(port: int, user: str, password: str | None) -> str:
@@ -189,27 +217,40 @@ async def fetched(config: dict[str, Any], known: dict[str, str], file: Path, url
     return came
 
 
+def test_a_node_that_cannot_start_names_its_file(tmp_path: Path) -> None:
+    wrong = tmp_path / "node.json"
+    wrong.write_text('{"inbounds": 1}')
+    with pytest.raises(AssertionError, match=rf"(?s)ended with 23:.*{wrong}"):
+        run(sys.executable, "-I", ROOT / "deploy/docker/node.py", wrong)
+
+
+@pytest.mark.parametrize("who", ["postgres", "manager"])
 async def test_the_roles_job_builds_the_wall_from_nothing_and_again(
-    cluster: Callable[[str], Cluster], servers_dir: Path
+    cluster: Callable[[str], Cluster], servers_dir: Path, who: str
 ) -> None:
-    """Then a service is migrated as its owner and connects as its app role, each with the password of its DSN."""
+    """As the superuser, and as the database's owner who is none.
+
+    Then a service is migrated as its owner and connects as its app role, each with the password of its DSN.
+    """
     found = cluster("try")
     (job,) = (job for job in found.of("Job") if job["metadata"]["name"].startswith("make-roles"))
     environment = found.environment(pod_of(job).container("job"))
-    postgres = await Postgres.start(servers_dir / "manifests-postgres", settings=UNSYNCED)
+    postgres = await Postgres.start(servers_dir / f"manifests-{who}", settings=UNSYNCED)
     try:
         superuser = await asyncpg.connect(postgres.dsn())
         for owner in OWNERS:
             for duty in ("owner", "app"):
                 await superuser.execute(UNBUILD.format(role=f"{owner}_{duty}"))
+        superuser_password = re.findall(r":(\w+)@", postgres.dsn())[0]
+        if who == "manager":
+            await superuser.execute(MANAGER.format(password=superuser_password))
         await superuser.close()
 
         here = {
             name: value.replace("@postgres:5432/", f"@{LOOPBACK}:{postgres.port}/")
             for name, value in environment.items()
         }
-        superuser_password = re.findall(r":(\w+)@", postgres.dsn())[0]
-        here |= {"PGHOST": LOOPBACK, "PGPORT": str(postgres.port), "PGPASSWORD": superuser_password}
+        here |= {"PGHOST": LOOPBACK, "PGPORT": str(postgres.port), "PGUSER": who, "PGPASSWORD": superuser_password}
         psql = (
             Path(sys.prefix)
             / "lib"

@@ -10,6 +10,9 @@ begin
   if not exists (select from pg_roles where rolname = 'bot_app') then
     create role bot_app login;
   end if;
+  if not (select rolsuper from pg_roles where rolname = current_user) then
+    execute 'grant bot_owner to current_user with inherit true, set true';
+  end if;
 end
 $$;
 alter role bot_owner set search_path = bot;
@@ -28,6 +31,9 @@ begin
   end if;
   if not exists (select from pg_roles where rolname = 'payments_app') then
     create role payments_app login;
+  end if;
+  if not (select rolsuper from pg_roles where rolname = current_user) then
+    execute 'grant payments_owner to current_user with inherit true, set true';
   end if;
 end
 $$;
@@ -48,6 +54,9 @@ begin
   if not exists (select from pg_roles where rolname = 'referrals_app') then
     create role referrals_app login;
   end if;
+  if not (select rolsuper from pg_roles where rolname = current_user) then
+    execute 'grant referrals_owner to current_user with inherit true, set true';
+  end if;
 end
 $$;
 alter role referrals_owner set search_path = referrals;
@@ -67,6 +76,9 @@ begin
   if not exists (select from pg_roles where rolname = 'vpn_app') then
     create role vpn_app login;
   end if;
+  if not (select rolsuper from pg_roles where rolname = current_user) then
+    execute 'grant vpn_owner to current_user with inherit true, set true';
+  end if;
 end
 $$;
 alter role vpn_owner set search_path = vpn;
@@ -85,6 +97,9 @@ begin
   end if;
   if not exists (select from pg_roles where rolname = 'notifier_app') then
     create role notifier_app login;
+  end if;
+  if not (select rolsuper from pg_roles where rolname = current_user) then
+    execute 'grant notifier_owner to current_user with inherit true, set true';
   end if;
 end
 $$;
