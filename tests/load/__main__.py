@@ -25,23 +25,32 @@ CHART = ROOT / "docs" / "bench.svg"
 WARM_UP = 500
 PAYMENTS = 10_000
 PAIRS = 3
-RATE_S = 6
-SPINE_RATES = (25, 50, 100, 250, 500)
+RATE_S = 20  # Of 50 a second: the p99 is the tenth largest of a thousand.
+SPINE_RATES = (50, 100, 250, 500)
 SPINE_RATE = 500
-STORY_RATES = (5, 10, 25, 50)
+STORY_RATES = (10, 25, 50)
 STORY_RATE = 50
-STORIES = 1_000
+STORIES = 5_000
 SAMPLING = (1.0, 0.1, 0.0)
-UNDER = "PostgreSQL: fsync on, synchronous_commit on. NATS: sync_interval always. One machine, loopback."
+
+WHERE = "One machine, loopback."
+FROM_WHERE = (
+    "A latency begins when the payment was due, whenever we or the bot came to it, and ends with the last of its "
+    "effects. PostgreSQL stamps a commit before it flushes its log: what ends with one is on disk a flush or two later."
+)
 
 Start = Callable[[Ground], Awaitable[object]]
 Points = list[tuple[float, Run]]
+
+conditions: set[str] = set()
+"""What each ground has said of itself; all are to say the same."""
 
 
 @asynccontextmanager
 async def ground() -> AsyncIterator[Ground]:
     with throw_away_state() as folder:
         async with Ground(folder) as standing:
+            conditions.add(await standing.conditions())
             yield standing
 
 
@@ -58,10 +67,15 @@ async def drained(start: Start, payments: int, *, sampling: float = 1.0) -> Run:
 
 
 async def measure_throughput() -> list[Line]:
-    """The shop and its floor in turn, so that both meet the same machine."""
+    """The shop and its floor, by turns the first, so that both meet the same machine."""
     pairs = []
-    for _ in range(PAIRS):
-        pairs.append((await drained(spine.start_spine, PAYMENTS), await drained(floor.start_floor, PAYMENTS)))
+    for turn in range(PAIRS):
+        starts: list[Start] = [spine.start_spine, floor.start_floor]
+        turned = -1 if turn % 2 else 1
+        shop, twin = [await drained(start, PAYMENTS) for start in starts[::turned]][::turned]
+        differing = shop.gained.items() ^ twin.gained.items()
+        assert not differing, f"shop and floor did not write as many rows: {sorted(differing)}"
+        pairs.append((shop, twin))
     real, least = median(one.per_s for one, _ in pairs), median(one.per_s for _, one in pairs)
     ratio = median(one.per_s / other.per_s for one, other in pairs)
     return [
@@ -90,6 +104,7 @@ async def measure_latency() -> tuple[list[Line], Points]:
     lines = [
         at_most(f"  p99 at {SPINE_RATE}/s", run.percentile_ms(99), "ms", 30),
         Line(f"  p50 at {SPINE_RATE}/s", run.percentile_ms(50), "ms"),
+        Line(f"  a flush of PostgreSQL's log at {SPINE_RATE}/s, on average", run.flush_ms, "ms"),
     ]
     return lines, points
 
@@ -106,7 +121,7 @@ async def measure_stories() -> tuple[list[Line], Points]:
         most = await stories.play(standing, api, backlog, None)
     run = dict(points)[STORY_RATE]
     lines = [
-        at_least("the whole story, from the update to key and reward", most.per_s, "stories/s", 300),
+        at_least("the whole story, from the payment to key and reward", most.per_s, "stories/s", 300),
         at_most(f"  p50 at {STORY_RATE}/s", run.percentile_ms(50), "ms", 40),
         at_most(f"  p99 at {STORY_RATE}/s", run.percentile_ms(99), "ms", 120),
         *_cpu_lines("  the shop", most),
@@ -173,10 +188,14 @@ async def measure(parts: Sequence[str]) -> tuple[list[Line], dict[str, Points]]:
 @click.command()
 @click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 def main(parts: tuple[str, ...]) -> None:
-    """Measure PARTS (all without any), print the table, write .turnpike/bench.json and the chart in docs/bench.svg."""
+    """Measure PARTS (all without any), print the table, write .turnpike/bench.json and the chart in docs/bench.svg.
+
+    A target is a wish: one that was missed says "no" in the table, and the exit status is 0 all the same.
+    """
     lines, panels = asyncio.run(measure(parts or PARTS))
-    show(lines, UNDER)
-    write_json(RESULT, lines, UNDER)
+    under = " ".join([*sorted(conditions), WHERE, FROM_WHERE])
+    show(lines, under)
+    write_json(RESULT, lines, under)
     if len(panels) > 1:
         CHART.write_text(chart(list(panels.items())))
 

@@ -22,16 +22,15 @@ KEY = "vless://"
 
 
 class BotApi:
-    """`handed_at` and `key_at` are by Telegram id, `told_at` is of the first message without a key; epoch seconds."""
+    """By Telegram id: `key_at` is when the key arrived, `told_at` when the first message without one; epoch seconds."""
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.handed_at: dict[int, float] = {}
         self.key_at: dict[int, float] = {}
         self.told_at: dict[int, float] = {}
         self.messages = 0
-        self._waiting: deque[tuple[int, dict[str, Any]]] = deque()
-        self._unconfirmed: dict[int, tuple[int, dict[str, Any]]] = {}
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._unconfirmed: dict[int, dict[str, Any]] = {}
         self._last = 0
         self._arrived = asyncio.Event()
 
@@ -54,7 +53,7 @@ class BotApi:
         """These people have paid: an update for each."""
         for sale in sold:
             self._last += 1
-            self._waiting.append((sale.telegram_id, paid(sale, self._last)))
+            self._waiting.append(paid(sale, self._last))
         self._arrived.set()
 
     async def _call(self, request: web.Request) -> web.Response:
@@ -78,10 +77,9 @@ class BotApi:
             except TimeoutError:
                 return []
         while self._waiting and len(self._unconfirmed) < MOST_UPDATES:
-            telegram_id, update = self._waiting.popleft()
-            self._unconfirmed[update["update_id"]] = (telegram_id, update)
-            self.handed_at.setdefault(telegram_id, time.time())
-        return [update for _, update in self._unconfirmed.values()]
+            update = self._waiting.popleft()
+            self._unconfirmed[update["update_id"]] = update
+        return list(self._unconfirmed.values())
 
     def _note(self, chat_id: int, text: str) -> dict[str, Any]:
         self.messages += 1

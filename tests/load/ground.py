@@ -1,5 +1,6 @@
 """The ground that a measurement stands on: real PostgreSQL and NATS with every write on disk, and processes on top."""
 
+import json
 import os
 import signal
 from collections.abc import Mapping, Sequence
@@ -11,16 +12,34 @@ import asyncpg
 
 from shared.migrate import migrate
 from shared.outbox import make_streams
-from shared.roles import role
+from shared.roles import SCHEMAS, role
 from turnpike_local.broker import Broker
-from turnpike_local.ports import LOOPBACK, free_port
-from turnpike_local.postgres import Postgres
+from turnpike_local.ports import LOOPBACK, fetch, free_port
+from turnpike_local.postgres import SUPERUSER, Postgres
 from turnpike_local.processes import surroundings
 from turnpike_local.services import SERVICES, Program
 from turnpike_local.stack import Stoppable
 
-# When a row was committed, to the microsecond, is asked of PostgreSQL itself: no measuring stands in the way.
-DURABLE = {"track_commit_timestamp": "on"}
+# When a row was committed, to the microsecond, and how long flushes took is asked of PostgreSQL itself: no measuring
+# stands in the way.
+DURABLE = {"track_commit_timestamp": "on", "track_wal_io_timing": "on"}
+
+SETTINGS = """
+select current_setting('fsync') as fsync, current_setting('synchronous_commit') as synchronous_commit
+"""
+
+FLUSHES = """
+select coalesce(sum(fsyncs), 0)::bigint as count, coalesce(sum(fsync_time), 0)::float8 as took_ms
+from pg_stat_io
+where object = 'wal' and context = 'normal'
+"""
+
+TABLES = """
+select schemaname || '.' || tablename as name
+from pg_tables
+where schemaname = any($1::text[])
+order by 1
+"""
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -86,14 +105,35 @@ class Ground:
         """What else has been started stops with the rest."""
         self._exits.push_async_callback(part.stop)
 
-    async def fetch(self, sql: str) -> list[Any]:
-        """Ask as the superuser, who may look into every schema."""
-        connection = await asyncpg.connect(self.postgres.dsn())
+    async def fetch(self, sql: str, *arguments: object, user: str = SUPERUSER) -> list[Any]:
+        """Ask as the superuser, who may look into every schema, or as another."""
+        connection = await asyncpg.connect(self.postgres.dsn(user))
         try:
-            rows: list[Any] = await connection.fetch(sql)
+            rows: list[Any] = await connection.fetch(sql, *arguments)
             return rows
         finally:
             await connection.close()
+
+    async def conditions(self) -> str:
+        """What the database says of itself to a service, and the broker: is what it acknowledged on disk?"""
+        (said,) = await self.fetch(SETTINGS, user=role("payments", "app"))
+        report = json.loads(await fetch(f"{self.broker.monitor_url}/jsz") or b"{}")["config"]
+        interval = "always" if report.get("sync_always") else f"{report['sync_interval'] / 1e9:g} s"
+        return (
+            f"PostgreSQL: fsync {said['fsync']}, synchronous_commit {said['synchronous_commit']}. "
+            f"NATS: sync_interval {interval}."
+        )
+
+    async def rows(self) -> dict[str, int]:
+        """How many rows each table has."""
+        names = [row["name"] for row in await self.fetch(TABLES, list(SCHEMAS))]
+        counts = " union all ".join(f"select '{name}' as name, count(*) from {name}" for name in names)
+        return {row["name"]: row["count"] for row in await self.fetch(counts)}
+
+    async def flushes(self) -> tuple[int, float]:
+        """How often PostgreSQL has flushed its log in its life, and the milliseconds that took."""
+        (row,) = await self.fetch(FLUSHES)
+        return row["count"], row["took_ms"]
 
     async def analyze(self) -> None:
         """Let PostgreSQL know what a shop with some history looks like, as it does by itself within a minute."""

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -28,7 +28,6 @@ PUBLISHED_AT_ONCE = 1_000  # The most that JetStream takes as one atomic batch.
 SETTLE_TIMEOUT_S = 300.0
 POLL_S = 0.25
 CALM_LOOKS = 3
-SEND_EVERY_S = 0.01
 
 COUNTS = """
 select
@@ -42,7 +41,6 @@ select
 
 # A listener's row, and the receipt that it belongs to; each is written once and never changed here.
 COMMITTED = {
-    "booked": "select receipt as about, pg_xact_commit_timestamp(xmin) as at from payments.bookings",
     "reward": "select receipt as about, pg_xact_commit_timestamp(xmin) as at from referrals.rewards",
     "access": "select order_id as about, pg_xact_commit_timestamp(xmin) as at from vpn.periods",
     "receipt": """
@@ -54,13 +52,17 @@ LISTENERS = ("reward", "access", "receipt")
 
 @dataclass(frozen=True)
 class Run:
-    """One run: payments a second, latencies from the report's publication to the last of the three commits."""
+    """One run: payments a second, latencies from the moment when each was due to the last of its effects."""
 
     payments: int
     took_s: float
     latencies_ms: tuple[float, ...]
     cpu_us: Mapping[str, float]
     """Microseconds of a processor per payment, by part."""
+    gained: Mapping[str, int] = field(default_factory=dict)
+    """Rows that each table has more than before, of those that have."""
+    flush_ms: float = 0.0
+    """What a flush of PostgreSQL's log took on average: a commit is stamped before it."""
 
     @property
     def per_s(self) -> float:
@@ -77,24 +79,41 @@ async def drain(ground: Ground, sold: Sequence[Sale]) -> Run:
     async with _connected(ground) as client, _every_effect(ground, sold):
         hold(programs)
         await publish_all(client, sold)
-        cpu_before, began = ground.cpu_s(), time.time()
+        rows_before, cpu_before, began = await ground.rows(), ground.cpu_s(), time.time()
         let_go(programs)
         await settled(ground.broker)
         used = cpu_us(ground, cpu_before, len(sold))
+    gained = {table: count - rows_before[table] for table, count in (await ground.rows()).items()}
     ended = max((await committed_at(ground, sold)).values())
-    return Run(len(sold), ended - began, (), used)
+    return Run(len(sold), ended - began, (), used, {table: count for table, count in gained.items() if count})
 
 
 async def at_rate(ground: Ground, sold: Sequence[Sale], per_s: float) -> Run:
-    """Reports come evenly, so many a second: how long does each take?"""
+    """Reports come evenly, so many a second: how long after it was due does each take?"""
+    messages = {sale.order: message_of(sale) for sale in sold}
+    due_at = {}
     async with _connected(ground) as client, _every_effect(ground, sold):
-        cpu_before = ground.cpu_s()
-        sent = await _publish_evenly(client, sold, per_s)
+        flushes_before, cpu_before = await ground.flushes(), ground.cpu_s()
+        async for sale, moment in evenly(sold, per_s):
+            due_at[sale.order] = moment
+            subject, body, headers = messages[sale.order]
+            await client.publish(subject, body, headers=headers)
         await settled(ground.broker)
         used = cpu_us(ground, cpu_before, len(sold))
+        count, took_ms = (now - then for now, then in zip(await ground.flushes(), flushes_before, strict=True))
     done = await committed_at(ground, sold)
-    latencies = tuple((done[sale.order] - sent[sale.order]) * 1000 for sale in sold)
-    return Run(len(sold), max(done.values()) - min(sent.values()), latencies, used)
+    latencies = tuple((done[order] - moment) * 1000 for order, moment in due_at.items())
+    took_s = max(done.values()) - min(due_at.values())
+    return Run(len(sold), took_s, latencies, used, flush_ms=took_ms / max(1, count))
+
+
+async def evenly(sold: Sequence[Sale], per_s: float) -> AsyncIterator[tuple[Sale, float]]:
+    """Each sale with the moment when it was due, then or as soon after as we come to it: our lateness is latency."""
+    began = time.time()
+    for place, sale in enumerate(sold):
+        due_at = began + place / per_s
+        await asyncio.sleep(max(0.0, due_at - time.time()))
+        yield sale, due_at
 
 
 @asynccontextmanager
@@ -139,19 +158,6 @@ async def publish_all(client: Client, sold: Sequence[Sale]) -> None:
                 await client.publish(subject, body, headers=headers)
 
 
-async def _publish_evenly(client: Client, sold: Sequence[Sale], per_s: float) -> dict[Any, float]:
-    sent, began, place = {}, time.monotonic(), 0
-    while place < len(sold):
-        due = min(len(sold), int((time.monotonic() - began) * per_s) + 1)
-        for sale in sold[place:due]:
-            subject, body, headers = message_of(sale)
-            await client.publish(subject, body, headers=headers)
-            sent[sale.order] = time.time()
-        place = due
-        await asyncio.sleep(SEND_EVERY_S)
-    return sent
-
-
 def message_of(sale: Sale) -> tuple[str, bytes, dict[str, str]]:
     fact = sale.report(datetime.now(UTC).replace(microsecond=0))
     headers = {
@@ -177,7 +183,11 @@ async def settled(broker: Broker) -> None:
 
 
 async def committed_at(ground: Ground, sold: Sequence[Sale]) -> dict[Any, float]:
-    """When the last of the three listeners had committed, by order; seconds since the epoch."""
+    """When the last of the three listeners committed, by order; seconds since the epoch.
+
+    PostgreSQL stamps a commit, writes it to its log with that stamp, and then flushes the log and answers: what was
+    stamped is on disk a flush later, or two where another is under way.
+    """
     moments = {}
     for name in LISTENERS:
         moments[name] = {row["about"]: row["at"].timestamp() for row in await ground.fetch(COMMITTED[name])}
