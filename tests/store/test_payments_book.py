@@ -254,7 +254,7 @@ async def test_a_reward_leaves_what_an_open_order_waits_for(book_place: FreshDat
     await report(book, paid(invoice, person, amount=50))
     owed = Account("owed", person)
     async with book.transaction() as tx:
-        await book_store.open_accounts({owed, REVENUE}, tx)
+        await tx.fetch(book_store.OPEN_ACCOUNTS, *book_store.account_columns({owed, REVENUE}))
         await tx.execute("update accounts set balance_minor = -9000 where id = $1", owed.id)
         await tx.execute(
             "insert into transfers (id, cause, reason, person) values ($1, $2, 'purchase', $3)",

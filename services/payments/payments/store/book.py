@@ -91,7 +91,7 @@ INVOICES = "select id, order_id, asked_minor, asked_currency from invoices where
 LOCK_HOLDINGS = """
 select owner, kind, balance_minor
 from accounts
-where owner = any($1::uuid[]) and kind in ('wallet', 'earned', 'owed') and currency = 'RUB'
+where id = any($1::uuid[])
 order by id
 for update
 """
@@ -145,12 +145,18 @@ Balances = dict[UUID, dict[str, int]]
 async def lock_balances(people: Sequence[UUID], tx: Tx) -> Balances:
     """The balance of each of these people's accounts by kind, locked.
 
-    The accounts are opened first: what does not exist cannot be locked, and two would both find nothing.
+    The accounts are opened first: what does not exist cannot be locked, and two would both find nothing. One that was
+    opened just now is empty and as good as locked: until we commit, whoever opens it too waits.
     """
-    await open_accounts([account for person in people for account in Holdings(person).accounts], tx)
-    balances: Balances = {person: {} for person in people}
-    for row in await tx.fetch(LOCK_HOLDINGS, list(people)):
-        balances[row["owner"]][row["kind"]] = row["balance_minor"]
+    accounts = {person: Holdings(person).accounts for person in people}
+    every = [account for three in accounts.values() for account in three]
+    opened = {row["id"] for row in await tx.fetch(OPEN_ACCOUNTS, *account_columns(every))}
+    balances: Balances = {
+        person: {account.kind: 0 for account in three if account.id in opened} for person, three in accounts.items()
+    }
+    if known := [account.id for account in every if account.id not in opened]:
+        for row in await tx.fetch(LOCK_HOLDINGS, known):
+            balances[row["owner"]][row["kind"]] = row["balance_minor"]
     return balances
 
 
@@ -228,6 +234,7 @@ select id, owner, kind, currency, case when owner is not null then 0 end
 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) as a (id, owner, kind, currency)
 order by id
 on conflict do nothing
+returning id
 """
 
 # The trigger looks at the entries when all of this is done: it finds the transfers and accounts that came with them.
@@ -267,10 +274,6 @@ async def write_transfers(transfers: Sequence[Transfer], tx: Tx, *, claimed: Col
     await tx.execute(
         WRITE_TRANSFERS, *columns(unclaimed, 4), *columns(entries, 4), *columns(balances, 2), *account_columns(shops)
     )
-
-
-async def open_accounts(accounts: Iterable[ledger.Account], tx: Tx) -> None:
-    await tx.execute(OPEN_ACCOUNTS, *account_columns(accounts))
 
 
 def account_columns(accounts: Iterable[ledger.Account]) -> list[list[object]]:
