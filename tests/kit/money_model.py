@@ -146,6 +146,15 @@ class Money:
         purse.earned -= from_earned
         purse.owed -= from_wallet + from_earned
 
+    def shops(self) -> dict[tuple[str, str], int]:
+        """Clearing is negative by what acquirers hold for us; what can be given to nobody rests in suspense."""
+        sums: dict[tuple[str, str], int] = defaultdict(int)
+        for key, charge in self.first.items():
+            sums[f"clearing:{charge.acquirer}", charge.currency] -= charge.amount_minor
+            if isinstance(self.told[key], Parked):
+                sums["suspense", charge.currency] += charge.amount_minor
+        return sums
+
     def reward(self, rewards: Iterable[tuple[UUID, UUID, int]]) -> None:
         """Receipt, partner, amount."""
         for receipt, partner, reward_minor in rewards:

@@ -18,13 +18,13 @@ from payments.subscribers import payments_books_rewards, payments_confirms_repor
 from referrals.audit import CHECKS as ROLL_CHECKS
 from referrals.subscribers import referrals_registers_started, referrals_rewards_confirmed
 from shared import outbox
-from shared.audit import audited
+from shared.audit import STREET_CHECKS, Check
 from shared.contract import Fact
 from shared.db import Row
-from shared.facts import PaymentConfirmed
+from shared.facts import InvitationRegistered, PaymentConfirmed, ReceiptParked, RewardEarned
 from shared.inbox import Handle, Handler, Letter
 from shared.streams import KEPT_FOR, LISTENING
-from tests.kit.money_model import LEVELS, Confirmed, Payment
+from tests.kit.money_model import LEVELS, Confirmed, Parked, Payment, Reward
 from tests.kit.mortal import DiedError, MortalDatabase, Pipe
 from tests.kit.servers import FreshDatabase
 
@@ -36,6 +36,7 @@ HEARS: dict[str, Handle] = {
     STARTED: referrals_registers_started,
     REWARDED: referrals_rewards_confirmed,
 }
+TELLS = {fact.subject(): fact for fact in (PaymentConfirmed, ReceiptParked, RewardEarned, InvitationRegistered)}
 CHECKS = {"payments": BOOK_CHECKS, "referrals": ROLL_CHECKS}
 
 SHIPPED = {"migrations", "plans", "prices", "rates", "levels"}
@@ -216,25 +217,44 @@ class World:
     def rows(self, owner: str, sql: str) -> list[Row]:
         return self.run(self.databases[owner].fetch(sql))
 
-    def broken(self, owner: str) -> list[object]:
-        """The truths that do not hold; contradictions are held against the model instead."""
-        audit = self.run(audited(self.databases[owner], CHECKS[owner], UNTOLD))
-        return [found for found in audit.findings if found.violations and found.invariant != "I12"]
+    def broken(self, owner: str) -> list[tuple[str, list[str]]]:
+        """The truths that do not hold, with examples; contradictions are held against the model instead."""
+        return self.run(self._broken(self.databases[owner], (*CHECKS[owner], *STREET_CHECKS)))
+
+    async def _broken(self, database: MortalDatabase, checks: Sequence[Check]) -> list[tuple[str, list[str]]]:
+        found = []
+        for check in checks:
+            rows = await database.fetch(check.sql, *check.arguments(None))
+            if rows and check.invariant != "I12":
+                found.append((check.truth, [row["example"] for row in rows]))
+        return found
 
 
-def payment_in(fact: PaymentConfirmed) -> Payment:
+# What letters say, in the model's words.
+
+
+def reward_in(letter: Letter) -> tuple[UUID, UUID, int]:
+    fact = RewardEarned.model_validate_json(letter.body)
+    return fact.receipt, fact.about, fact.reward_minor
+
+
+def payment_in(letter: Letter) -> Payment:
+    fact = PaymentConfirmed.model_validate_json(letter.body)
     assert fact.received is not None
     return Payment(fact.received.receipt, fact.about, fact.received.value_minor, fact.booked_at, fact.id)
 
 
-def told_in(fact: PaymentConfirmed) -> Confirmed:
-    assert fact.received is not None
-    return Confirmed(
-        fact.about,
-        fact.received.value_minor,
-        fact.bought.order if fact.bought else None,
-        fact.reason,
-        fact.missing_minor,
-        fact.over_minor,
-        fact.wallet_minor,
-    )
+def told_in(letter: Letter) -> tuple[object, object]:
+    """Of what it tells, and what."""
+    fact = TELLS[letter.subject].model_validate_json(letter.body)
+    if isinstance(fact, PaymentConfirmed) and fact.received:
+        bought = fact.bought.order if fact.bought else None
+        sums = (fact.missing_minor, fact.over_minor, fact.wallet_minor)
+        told = Confirmed(fact.about, fact.received.value_minor, bought, fact.reason, *sums)
+        return (fact.received.acquirer, fact.received.charge), told
+    if isinstance(fact, ReceiptParked):
+        return (fact.acquirer, fact.charge), Parked(fact.reason)
+    if isinstance(fact, RewardEarned):
+        return fact.receipt, Reward(fact.about, fact.paying, fact.percent, fact.reward_minor)
+    assert isinstance(fact, InvitationRegistered), fact
+    return ("bound", fact.invitee), fact.about
