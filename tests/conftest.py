@@ -9,5 +9,5 @@ pytest_plugins = ["tests.kit.servers", "tests.kit.payments", "tests.kit.notifier
 # The same examples in every run; `HYPOTHESIS_PROFILE=free` searches anew, by hand. No wall clock decides.
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("long", derandomize=True, deadline=None)  # More examples, where a test has such.
-settings.register_profile("free", deadline=None)
+settings.register_profile("free", deadline=None)  # As many as the long one.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))

@@ -140,6 +140,15 @@ def test_an_invoice_of_another_order_lends_no_ratio() -> None:
     assert booking.value_minor == 99 * 150
 
 
+def test_an_invoice_of_another_order_is_not_paid_by_this_one() -> None:
+    """I10: it is open, closed or paid with its own order."""
+    book = book_of(ORDER)
+    other = Invoice(some("other"), some("other order"), 1, "XTR")
+    book.invoices = {INVOICE.id: INVOICE, other.id: other}
+    (booking,) = booked(book, stars(100, payload=payload_of(ORDER.id, other.id, None)))
+    assert (booking.outcome, booking.invoice) == ("bought", None)
+
+
 def test_an_unknown_payer_or_currency_rests_in_suspense() -> None:
     for receipt, book in ((stars(payer=None), book_of(ORDER)), (stars(payload="?"), book_of(ORDER, rates={}))):
         (booking,) = booked(book, receipt)

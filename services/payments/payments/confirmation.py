@@ -182,6 +182,8 @@ def confirm_one(receipt: Receipt, book: Book) -> Booking:
     order_id, invoice_id = ids_in(receipt.payload)
     order = book.orders.get(order_id) if order_id else None
     invoice = book.invoices.get(invoice_id) if invoice_id else None
+    if invoice and not (order and invoice.order == order.id):
+        invoice = None  # It says nothing of this order, and is not paid by it.
     value_minor = value_of(receipt, order, invoice, book.rates)
     if receipt.payer is None:
         return park(receipt, "payer_unknown", book)
@@ -269,7 +271,7 @@ def value_of(receipt: Receipt, order: Order | None, invoice: Invoice | None, rat
     """What it is worth in kopecks: by the invoice's own ratio, else by the rate of the day, else nobody knows."""
     if receipt.currency == "RUB":
         return receipt.amount_minor
-    if order and invoice and invoice.order == order.id and invoice.asked_currency == receipt.currency:
+    if order and invoice and invoice.asked_currency == receipt.currency:
         return converted(receipt.amount_minor, order.price_minor, invoice.asked_minor)
     rate = rates.get(receipt.currency)
     return None if rate is None else converted(receipt.amount_minor, *rate)
