@@ -91,7 +91,6 @@ async def _purchases(town: Town, random: Random) -> list[Wanted]:
     """One of everybody, drawn anew, for paying draws as well.
 
     Who pays too little pays the rest, too, and a star: the worth of each part is rounded down.
-
     An older order is closed by a newer one that is paid first, so the next purchase is for after this one.
     """
     town.random = random

@@ -19,7 +19,8 @@ KILL_EVERY_S = 3.0
 CUT_EVERY_S = 0.5
 AT_ONCE_PER_S = 1e6
 SLICE = 5
-IN_TIME_S = 5.0
+IN_TIME_S = 10.0  # What the dead held comes back after 5 s, and may meet another death on its way.
+IN_TIME_OF_CUTS_S = 5.0
 KILLS_OF_TRIES = 0.7  # Now and then the one whose turn it is has not yet begun again.
 
 STORIES_ENDED = """
@@ -61,8 +62,8 @@ async def drained_s(trial: Trial, payments: int) -> float:
     return time.monotonic() - began
 
 
-async def in_time(trial: Trial, per_s: float, seconds: float) -> float:
-    """A steady load for so long; answers the share of stories that came to their last message within 5 s."""
+async def in_time(trial: Trial, per_s: float, seconds: float, within_s: float = IN_TIME_S) -> float:
+    """A steady load for so long; answers the share of stories that came to their last message within `within_s`."""
     wanted = await trial.town.orders(int(per_s * seconds))
     charges: list[str] = []
     paid_at: list[datetime] = []
@@ -71,9 +72,8 @@ async def in_time(trial: Trial, per_s: float, seconds: float) -> float:
         await asyncio.sleep(began + begin / per_s - time.monotonic())
         paid_at += [datetime.now(UTC)] * len(wanted[begin : begin + SLICE])
         charges += [paid.charge for paid in await trial.pay(wanted[begin : begin + SLICE], AT_ONCE_PER_S)]
-    await asyncio.sleep(IN_TIME_S)
-    within = timedelta(seconds=IN_TIME_S)
-    return int(await trial.shop.asked_one(IN_TIME, charges, paid_at, within)) / len(charges)
+    await asyncio.sleep(within_s)
+    return int(await trial.shop.asked_one(IN_TIME, charges, paid_at, timedelta(seconds=within_s))) / len(charges)
 
 
 @asynccontextmanager
@@ -99,7 +99,7 @@ async def kill_now_and_then(trial: Trial, names: list[str]) -> None:
 
 
 async def random_kills(trial: Trial) -> None:
-    """7 (W-31): at a third of what two cores can, at least 90 % of the stories are over within 5 s of their payment.
+    """7 (W-31): at a third of what two cores can, at least 90 % of the stories are over within 10 s of their payment.
 
     How long a backlog takes is told without a bar: to start a service again costs one core more than a second of
     every three, which is not the shop's.
@@ -162,8 +162,11 @@ async def database_killed(trial: Trial) -> None:
 
 
 async def connections_cut(trial: Trial) -> None:
-    """14: `pg_terminate_backend` twice a second on our connections: a backlog is done at 95 % of the rate at least."""
-    payments, times = trial.size(500, 60), trial.size(3, 1)
+    """14: `pg_terminate_backend` twice a second on our connections: at a third of what two cores can, at least 95 % of
+    the stories are over within 5 s; a backlog, which takes all of both cores, is done at 85 % of the rate at least.
+    """
+    payments, times = trial.size(500, 60), trial.size(2, 1)
+    per_s, seconds = trial.size(20, 15), trial.size(20, 8)
     undisturbed_s = disturbed_s = 0.0
     cut: list[int] = []
     async with trial.shop.kept():
@@ -174,10 +177,14 @@ async def connections_cut(trial: Trial) -> None:
                 disturbed_s += await drained_s(trial, payments)
             trial.notifier_died()
             await trial.rests("what was cut")
+        async with meanwhile(_cut_now_and_then(trial.shop, cut)):
+            share = await in_time(trial, per_s, seconds, IN_TIME_OF_CUTS_S)
+        trial.notifier_died()
     trial.faults.append(f"pg_terminate_backend twice a second ({len(cut)} connections)")
     trial.expect(f"{len(cut)} connections were cut in {disturbed_s:.1f} s", len(cut) > disturbed_s)
     trial.expect(f"no service dies of it: {trial.shop.deaths}", not trial.shop.deaths)
-    trial.reached("a backlog drained, of the rate of one that nobody disturbs,", undisturbed_s / disturbed_s, 0.95)
+    trial.reached(f"over within {IN_TIME_OF_CUTS_S:g} s", share, 0.95)
+    trial.reached("a backlog drained, of the rate of one that nobody disturbs,", undisturbed_s / disturbed_s, 0.85)
 
 
 async def _cut_now_and_then(shop: Shop, cut: list[int]) -> None:
