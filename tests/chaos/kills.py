@@ -163,7 +163,7 @@ async def database_killed(trial: Trial) -> None:
 
 async def connections_cut(trial: Trial) -> None:
     """14: `pg_terminate_backend` twice a second on our connections: at a third of what two cores can, at least 95 % of
-    the stories are over within 5 s; a backlog, which takes all of both cores, is done at 85 % of the rate at least.
+    the stories are over within 5 s; a backlog, which takes all of both cores, is done at 80 % of the rate at least.
     """
     payments, times = trial.size(500, 60), trial.size(2, 1)
     per_s, seconds = trial.size(20, 15), trial.size(20, 8)
@@ -184,7 +184,7 @@ async def connections_cut(trial: Trial) -> None:
     trial.expect(f"{len(cut)} connections were cut in {disturbed_s:.1f} s", len(cut) > disturbed_s)
     trial.expect(f"no service dies of it: {trial.shop.deaths}", not trial.shop.deaths)
     trial.reached(f"over within {IN_TIME_OF_CUTS_S:g} s", share, 0.95)
-    trial.reached("a backlog drained, of the rate of one that nobody disturbs,", undisturbed_s / disturbed_s, 0.85)
+    trial.reached("a backlog drained, of the rate of one that nobody disturbs,", undisturbed_s / disturbed_s, 0.8)
 
 
 async def _cut_now_and_then(shop: Shop, cut: list[int]) -> None:
