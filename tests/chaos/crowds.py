@@ -118,7 +118,6 @@ async def _one_partner(trial: Trial) -> None:
     await shop.crowd.block(partner.chat, blocked=True)  # He cannot read a thousand messages at one a second.
     await trial.rests("the friends of one", 120)
     at_once = await _rewards_a_second(trial, wanted)
-    await trial.rests("the rewards of one", 600)
     await shop.crowd.block(partner.chat, blocked=False)
     trial.faults.append(f"one partner with {buyers} buyers at once")
     trial.reached("rewards for one partner, of those for many", at_once / spread, 0.5)
@@ -139,7 +138,7 @@ async def _rewards_a_second(trial: Trial, wanted: list[Wanted]) -> float:
             raise TimeoutError("rewards are not decided")
         await asyncio.sleep(0.01)
     await starting
-    await trial.rests("what is rewarded", 120)
+    await trial.rests("what is rewarded", DECIDED_WITHIN_S)
     return len(wanted) / float(rate["seconds"])
 
 
