@@ -15,7 +15,7 @@ from random import Random
 
 import structlog
 
-from tests.chaos import crashes, crowds, kills, letters, links, streams
+from tests.chaos import crashes, crowds, disorder, kills, letters, links, streams
 from tests.chaos.load import Paid, Town
 from tests.chaos.shop import Shop
 from tests.chaos.trial import Ended, Row, Trial, play
@@ -41,7 +41,7 @@ ROWS = (
     Row("13", "PostgreSQL restarts", kills.database_killed, short=True),
     Row("14", "connections are cut", kills.connections_cut, short=False),
     Row("17", "all comes ten times", streams.all_ten_times, short=True),
-    Row("18", "all comes in disorder", streams.all_in_disorder, short=True),
+    Row("18", "all comes in disorder", disorder.all_in_disorder, short=True),
     Row("20", "links are cut", links.links_cut, short=True),
     Row("34", "three of each", kills.three_replicas, short=False),
     Row("35", "many at once", crowds.many_at_once, short=True, rest_within_s=180),

@@ -1,7 +1,7 @@
 """Rows 1-6: every named step, in every service, handler, relay and command that passes it: dead there, and resumed.
 
-W-24: nothing is left half done. N-01: what was said and not marked is said again, never lost. R-12: a command that was
-obeyed and not answered is answered when it is repeated.
+W-24: nothing is left half done. N-01: what was said and not marked is said again, never lost. R-12: the command that a
+process died of is repeated until it is answered, by what was stored where it had been obeyed, and no order is doubled.
 
 The points are made from the lists that the services themselves are made from, so a new handler, owner or command has
 its rows by itself, and a new step without a place here fails.
@@ -14,19 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 
 from shared import crash
 from shared.bus import UnansweredError
 from shared.commands import COMMANDS, PlaceOrder, ReplayDead, ReplayJobs, TellAgain
-from shared.contract import Command
+from shared.contract import Command, Refused, Value
 from shared.db import Tx
 from shared.facts import DeliveryFailed, Terms
 from shared.outbox import tell
 from shared.owners import OWNERS
 from shared.streams import LISTENING
+from shared.waiting import happens
 from tests.chaos.load import Paid, Wanted
 from tests.chaos.trial import Trial
 from turnpike_local.processes import ending
@@ -34,6 +35,7 @@ from vpn_provisioner.access import Period, fold
 
 DIES_WITHIN_S = 180.0
 KNOCK_EVERY_S = 0.5
+ANSWERED_WITHIN_S = 60.0
 PER_S = 4.0
 YEARS_PASS = timedelta(days=400)
 TELLERS, LISTENERS = ("bot", "payments"), ("referrals", "vpn", "notifier")
@@ -97,6 +99,8 @@ async def die_at_each_step(trial: Trial, rows: str) -> None:
             over.set()
             await paying
             await knocking.stop()
+    doubled = await trial.shop.asked_one(NOT_ONCE)
+    trial.expect(f"each order is of one command and has one invoice: {doubled} are not so", doubled == 0)
     trial.faults.append(f"os._exit at {len(points)} points")
     trial.took("each resumed", max(took_s), 2.0)
 
@@ -149,7 +153,7 @@ async def _die(trial: Trial, point: Point, knocking: "Knocks") -> None:
         trial.off.append(f"{point} was not passed within {DIES_WITHIN_S:g} s")
         return
     finally:
-        knocking.over(point)
+        await knocking.over(point)
     trial.expect(f"the process died at {point}, not with {ending(code)}", code == crash.STATUS)
     trial.tell(f"{point.service} died at {point}")
     if point.service == "notifier":
@@ -163,25 +167,67 @@ class Knocks:
         self.trial = trial
         self.shop = trial.shop
         self._at: dict[Point, asyncio.Task[None]] = {}
-        self._checkouts: list[asyncio.Task[None]] = []
+        self._dead: dict[Point, asyncio.Event] = {}
+        self._under_way: dict[Point, UUID] = {}
+        self._to_be_awaited: list[asyncio.Task[None]] = []
 
     def at(self, point: Point) -> None:
-        knock = self._knock_of(point)
-        if knock is not None:
+        if point.step.startswith("command"):
+            self._dead[point] = asyncio.Event()
+            self._to_be_awaited.append(asyncio.create_task(self._commands_until_it_dies(point, self._dead[point])))
+        elif (knock := self._knock_of(point)) is not None:
             self._at[point] = asyncio.create_task(self._now_and_then(knock))
 
-    def over(self, point: Point) -> None:
+    async def over(self, point: Point) -> None:
+        """The process is dead, and not begun again."""
+        if (dead := self._dead.pop(point, None)) is not None:
+            await self._look_at_its_command(point)
+            dead.set()
         if (task := self._at.pop(point, None)) is not None and not task.cancel():
             self.trial.off.append(f"the knock for {point} ended with {task.exception()!r}")
 
     async def stop(self) -> None:
-        await asyncio.gather(*self._checkouts)
+        """Everybody lives again: what was asked for is answered."""
+        async with asyncio.timeout(ANSWERED_WITHIN_S):
+            await asyncio.gather(*self._to_be_awaited)
 
     async def _now_and_then(self, knock: Callable[[], Awaitable[None]]) -> None:
         while True:
-            with suppress(UnansweredError):
-                await knock()
+            await knock()
             await asyncio.sleep(KNOCK_EVERY_S)
+
+    async def _commands_until_it_dies(self, point: Point, dead: asyncio.Event) -> None:
+        """One after the other; the one that the process dies of is repeated, under its id, until it is answered."""
+        kind = next(command for command in COMMANDS if command.topic == point.who)
+        while not dead.is_set():
+            order = self._under_way[point] = uuid4()
+            answer = await self._answer_to(kind, order)
+            if not dead.is_set():
+                del self._under_way[point]
+                await happens(dead, KNOCK_EVERY_S)
+        if point in self._under_way:
+            stored = [row["answer"] for row in await self.shop.asked(ANSWERS.format(owner=point.service), order)]
+            self.trial.expect(
+                f"the command that died at {point} is answered: {answer}, and stored is {stored}",
+                answer.reason in NOTHING_THERE if isinstance(answer, Refused) else stored == [answer.model_dump_json()],
+            )
+
+    async def _answer_to(self, kind: type[Command[Any]], order: UUID) -> Value:
+        if kind is PlaceOrder:
+            return await self.trial.town.place_order(self.trial.town.next_members(1)[0], order)
+        command = order_of_an_operator(kind, order)
+        while True:
+            with suppress(UnansweredError):
+                answer: Value = await self.shop.bus.do(command)
+                return answer
+
+    async def _look_at_its_command(self, point: Point) -> None:
+        """Whether it was obeyed is as the step says. An order may as well have been one of the load's."""
+        if point.who != PlaceOrder.topic:
+            order = self._under_way[point]
+            rows = await self.shop.asked_one(OBEYED.format(owner=point.service), order)
+            obeyed = int(point.step == "command_committed")
+            self.trial.expect(f"{obeyed} commands {order} are kept at {point}: {rows}", rows == obeyed)
 
     def _knock_of(self, point: Point) -> Callable[[], Awaitable[None]] | None:
         if point.who == "notifier_tells_ended":
@@ -190,8 +236,6 @@ class Knocks:
             return self._a_delivery_fails
         if point.step == "checkout_answered":
             return self._somebody_checks_out
-        if point.step.startswith("command"):
-            return partial(self._command, point.who)
         return None
 
     async def _years_pass(self) -> None:
@@ -227,22 +271,15 @@ class Knocks:
         """A person pays through the pay sheet, with its question before the charge."""
         member = self.trial.town.next_members(1)[0]
         wanted = Wanted(member, await self.trial.town.place_order(member), "right")
-        self._checkouts.append(asyncio.create_task(self._check_out(wanted)))
+        self._to_be_awaited.append(asyncio.create_task(self._check_out(wanted)))
 
     async def _check_out(self, wanted: Wanted) -> None:
         charge = await self.shop.crowd.check_out(wanted.charge)
         if charge is not None:
             self.trial.paid.append(Paid(charge, wanted))
 
-    async def _command(self, topic: str) -> None:
-        kind = next(command for command in COMMANDS if command.topic == topic)
-        if kind is PlaceOrder:
-            await self.trial.town.place_order(self.trial.town.next_members(1)[0])
-            return
-        await self.shop.bus.do(order_of_an_operator(kind))
 
-
-def order_of_an_operator(kind: type[Command[Any]]) -> Command[Any]:
+def order_of_an_operator(kind: type[Command[Any]], order: UUID | None = None) -> Command[Any]:
     """One that changes nothing: of a letter, jobs or facts that are not there."""
     wanted: dict[str, object] = {}
     if issubclass(kind, ReplayDead):
@@ -252,8 +289,19 @@ def order_of_an_operator(kind: type[Command[Any]]) -> Command[Any]:
     elif kind is ReplayJobs:
         wanted = {"person": None}
     later = datetime.now(UTC) + timedelta(hours=1)
-    return kind(id=uuid4(), actor="operator:chaos", reason="a knock", deadline_at=later, **wanted)
+    return kind(id=order or uuid4(), actor="operator:chaos", reason="a knock", deadline_at=later, **wanted)
 
+
+OBEYED = "select count(*) from {owner}.commands where id = $1"
+ANSWERS = "select answer::text as answer from {owner}.commands where id = $1 and outcome = 'done'"
+NOTHING_THERE = ("letter_unknown", "no_dead_jobs")
+
+NOT_ONCE = """
+select count(*)
+from payments.orders o
+where (select count(*) from payments.commands c where c.id = o.id and c.outcome = 'done') <> 1
+  or (select count(*) from payments.invoices i where i.order_id = o.id) <> 1
+"""
 
 # Somebody who has the key of everything that he bought: else there would be no key to send any more.
 LIVE = """

@@ -1,24 +1,44 @@
 """Row 35: people who meet in one row of a table."""
 
 import asyncio
-import json
 import time
-from datetime import UTC, datetime, timedelta
+
+import asyncpg
 
 from tests.chaos.load import Member, Wanted
-from tests.chaos.streams import call
+from tests.chaos.streams import held_back, until_told
 from tests.chaos.trial import Trial
 
-STARTS = "EVT_BOT.referrals_registers_started"
+STARTS, PAYMENTS = "referrals_registers_started", "referrals_rewards_confirmed"
 BEFORE_A_LEVEL = 23
-PARTNERS = 3
+PARTNERS = 10
 PLACE_AT_ONCE = 200
+AT_ONCE_PER_S = 1e6
+BOTH_WAIT_WITHIN_S = 5.0
+DECIDED_WITHIN_S = 600.0
 
 DECIDED = """
-select payer, paying, percent, outcome from referrals.rewards where payer = any($1::uuid[]) order by paying
+select payer, paying, percent, outcome, xmin::text as decider
+from referrals.rewards
+where payer = any($1::uuid[])
+order by paying
 """
 WAITING = "select count(*) from referrals.waiting"
-REWARDED = "select count(*) from referrals.rewards"
+LOCK = "select from referrals.partners where person = any($1::uuid[]) for update"
+
+# Transactions that wait for a partner's lock: each process decides in one at a time.
+AT_THE_LOCK = """
+select backend_xid::text as decider
+from pg_stat_activity
+where usename = 'referrals_app' and wait_event_type = 'Lock' and backend_xid is not null
+"""
+
+RATE = """
+select count(*) as decided, extract(epoch from clock_timestamp() - min(decided_at))::float8 as seconds
+from referrals.rewards w
+join payments.receipts r on r.id = w.receipt
+where r.charge = any($1::text[])
+"""
 
 
 async def many_at_once(trial: Trial) -> None:
@@ -40,23 +60,53 @@ async def _friends(trial: Trial, partner: Member, count: int) -> list[Wanted]:
 
 
 async def _two_at_a_boundary(trial: Trial) -> None:
-    """M-15: the 24th and the 25th pay in the same moment, heard by two processes: one earns 10 %, the other 25 %."""
-    shop = trial.shop
-    partners = await trial.town.arrive(["/start"] * PARTNERS)
+    """M-15: the 24th and the 25th pay in the same moment, heard by two processes: one earns 10 %, the other 25 %.
+
+    Their payments are held back until all are there, and the partners are locked until both processes wait for them.
+    """
+    shop, count = trial.shop, trial.size(30, 6)
+    partners = await trial.town.arrive(["/start"] * count)
+    for partner in partners:  # They cannot read fifty messages at one a second.
+        await shop.crowd.block(partner.chat, blocked=True)
     friends = [await _friends(trial, partner, BEFORE_A_LEVEL + 2) for partner in partners]
     await trial.pay([one for wanted in friends for one in wanted[:BEFORE_A_LEVEL]])
-    await shop.rests(60)
+    await trial.rests("what came before the level")
     await shop.start("referrals+1")
     last = [wanted[BEFORE_A_LEVEL:] for wanted in friends]
-    await asyncio.gather(*(trial.pay([one], 1e6) for wanted in last for one in wanted))
-    await shop.rests(60)
+    held = await asyncpg.connect(shop.postgres.dsn())
+    try:
+        async with held.transaction():
+            await held.execute(LOCK, [partner.person for partner in partners])
+            async with held_back(shop, PAYMENTS):
+                await trial.pay([one for wanted in last for one in wanted], AT_ONCE_PER_S)
+                await until_told(shop, "bot", "payments")
+            deciders = await _two_at_the_lock(trial)
+    finally:
+        await held.close()
+    await trial.rests("what two decide")
     await shop.stop("referrals+1")
     del shop.services["referrals+1"]
+    for partner in partners:
+        await shop.crowd.block(partner.chat, blocked=False)
+    met = 0
     for wanted in last:
         rows = await shop.asked(DECIDED, [one.member.person for one in wanted])
         decided = [(row["paying"], row["percent"]) for row in rows]
         trial.expect(f"one is the 24th and one the 25th: {decided}", decided == [(24, 10), (25, 25)])
-    trial.faults.append(f"{PARTNERS} times two 25th payers at once")
+        met += {row["decider"] for row in rows} == deciders
+    trial.expect(f"two processes met over a partner: {met} of {count} times", met >= trial.size(5, 1))
+    trial.faults.append(f"{count} times two 25th payers at once ({met} of them before two processes)")
+
+
+async def _two_at_the_lock(trial: Trial) -> set[str]:
+    """The transactions of both processes, once both wait."""
+    give_up_at = time.monotonic() + BOTH_WAIT_WITHIN_S
+    while True:
+        deciders = {row["decider"] for row in await trial.shop.asked(AT_THE_LOCK)}
+        if len(deciders) == 2 or time.monotonic() > give_up_at:
+            trial.expect(f"two processes wait for a partner: {len(deciders)}", len(deciders) == 2)
+            return deciders
+        await asyncio.sleep(0.02)
 
 
 async def _one_partner(trial: Trial) -> None:
@@ -66,41 +116,45 @@ async def _one_partner(trial: Trial) -> None:
     (partner,) = await trial.town.arrive(["/start"])
     wanted = await _friends(trial, partner, buyers)
     await shop.crowd.block(partner.chat, blocked=True)  # He cannot read a thousand messages at one a second.
-    await shop.rests(120)
+    await trial.rests("the friends of one", 120)
     at_once = await _rewards_a_second(trial, wanted)
-    await shop.rests(600)
     await shop.crowd.block(partner.chat, blocked=False)
     trial.faults.append(f"one partner with {buyers} buyers at once")
     trial.reached("rewards for one partner, of those for many", at_once / spread, 0.5)
 
 
 async def _rewards_a_second(trial: Trial, wanted: list[Wanted]) -> float:
-    before, began = await trial.shop.asked_one(REWARDED), time.monotonic()
-    await trial.pay(wanted, 1e6)
-    while await trial.shop.asked_one(REWARDED) < before + len(wanted):
-        await asyncio.sleep(0.05)
-        if time.monotonic() - began > 600:
+    """All are paid and booked before referrals hears of the first: only what it decides takes time."""
+    await trial.shop.stop("referrals")
+    charges = [one.charge for one in await trial.pay(wanted, AT_ONCE_PER_S)]
+    await until_told(trial.shop, "bot", "payments", within_s=DECIDED_WITHIN_S)
+    starting = asyncio.create_task(trial.shop.start("referrals"))
+    give_up_at = time.monotonic() + DECIDED_WITHIN_S
+    while True:
+        (rate,) = await trial.shop.asked(RATE, charges)
+        if rate["decided"] == len(wanted):
+            break
+        if time.monotonic() > give_up_at:
             raise TimeoutError("rewards are not decided")
-    rate = len(wanted) / (time.monotonic() - began)
-    await trial.shop.rests(120)
-    return rate
+        await asyncio.sleep(0.01)
+    await starting
+    await trial.rests("what is rewarded", DECIDED_WITHIN_S)
+    return len(wanted) / float(rate["seconds"])
 
 
 async def _before_its_invitation(trial: Trial) -> None:
     """Nobody hears who started, so payments come first: they wait, and are rewarded when it is known who invited."""
     shop, count = trial.shop, trial.size(100, 30)
-    until = datetime.now(UTC) + timedelta(hours=1)
-    paused = await call(shop, f"CONSUMER.PAUSE.{STARTS}", {"pause_until": until.isoformat()})
-    trial.expect(f"the starts are held back: {json.dumps(paused)[:200]}", paused.get("paused") is True)
-    wanted = await _friends(trial, trial.town.members[0], count)
-    await trial.pay(wanted)
-    for _ in range(600):
-        if (waiting := await shop.asked_one(WAITING)) == count:
-            break
-        await asyncio.sleep(0.1)
-    trial.expect(f"{count} payments wait for their payer: {waiting}", waiting == count)
-    await call(shop, f"CONSUMER.PAUSE.{STARTS}", {})
-    await shop.rests(60)
+    async with held_back(shop, STARTS):
+        partners = trial.town.members[:PARTNERS]
+        wanted = [one for partner in partners for one in await _friends(trial, partner, count // PARTNERS)]
+        await trial.pay(wanted)
+        for _ in range(600):
+            if (waiting := await shop.asked_one(WAITING)) == count:
+                break
+            await asyncio.sleep(0.1)
+        trial.expect(f"{count} payments wait for their payer: {waiting}", waiting == count)
+    await trial.rests("what waited")
     rows = await shop.asked(DECIDED, [one.member.person for one in wanted])
     trial.expect(f"all are rewarded: {len(rows)}", sum(row["outcome"] == "rewarded" for row in rows) == count)
     trial.faults.append(f"{count} payments before their invitation")

@@ -48,11 +48,11 @@ async def links_cut(trial: Trial) -> None:
             if ("notifier", "PostgreSQL") in (silent, severed):
                 trial.notifier_could_not_mark()
 
-        await asyncio.gather(*(come(wave) for wave in range(len(waves))))
-        await paying
+        await asyncio.gather(paying, *(come(wave) for wave in range(len(waves))))
         trial.faults.append(f"{len(links)} links, {len(waves)} times two of them cut for {cut_s:g} s")
         trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
-        await shop.rests(120)
+        await trial.rests("what was cut off", 120)  # Here, and not once everybody has begun again.
+        await trial.counts("when all links are whole again")
 
 
 @asynccontextmanager

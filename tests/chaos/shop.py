@@ -16,12 +16,13 @@ from shared.owners import OWNERS
 from tests.chaos.crowd import Crowd
 from turnpike_cli.audit import Found, audit
 from turnpike_local.ports import free_port
-from turnpike_local.processes import Child
+from turnpike_local.processes import Child, StartError
 from turnpike_local.services import Program
 from turnpike_local.stack import Stack
 
 RESTART_AFTER_S = 0.05
 LOOK_EVERY_S = 0.1
+ANSWERS_WITHIN_S = 60.0
 AUDIT_EVERY_S = 0.5
 DATABASE_IS_AWAY = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 LOOKED_AGAIN_WITHIN_S = 90.0  # A node is looked at every 60 s.
@@ -67,7 +68,8 @@ class Shop(Stack):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, settings=UNHURRIED)
-        self.deaths: list[tuple[str, int]] = []
+        self.deaths: list[tuple[str, int | str]] = []
+        """Who ended and with what status, or why it could not start again."""
         self._asking = asyncio.Lock()
         self._eye: Any = None
 
@@ -94,14 +96,20 @@ class Shop(Stack):
     # The database, as its superuser
 
     async def asked(self, sql: str, *given: object) -> list[Any]:
-        """The rows, as soon as the database answers; over one connection, for a new one costs as much as a payment."""
+        """The rows, as soon as the database answers; over one connection, for a new one costs as much as a payment.
+
+        Raises TimeoutError when it does not answer for a minute.
+        """
         async with self._asking:
+            give_up_at = time.monotonic() + ANSWERS_WITHIN_S
             while True:
                 try:
                     if self._eye is None or self._eye.is_closed():
                         self._eye = await asyncpg.connect(self.postgres.dsn(), timeout=5)
-                    return list(await self._eye.fetch(sql, *given))
-                except (OSError, asyncpg.InterfaceError, *DATABASE_IS_AWAY):
+                    return list(await self._eye.fetch(sql, *given, timeout=ANSWERS_WITHIN_S))
+                except (OSError, asyncpg.InterfaceError, *DATABASE_IS_AWAY) as error:
+                    if time.monotonic() > give_up_at:
+                        raise TimeoutError(f"the database does not answer: {error!r}") from error
                     await asyncio.sleep(LOOK_EVERY_S)
 
     async def asked_one(self, sql: str, *given: object) -> Any:
@@ -153,14 +161,23 @@ class Shop(Stack):
         finally:
             for keeper in keepers:
                 keeper.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
+            ends = await asyncio.gather(*keepers, return_exceptions=True)
             await self.all_live()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
 
     async def _keep(self, name: str) -> None:
         while True:
             self.deaths.append((name, await self.services[name].child.wait()))
-            await asyncio.sleep(RESTART_AFTER_S)
-            await self.services[name].start()
+            begun = False
+            while not begun:
+                await asyncio.sleep(RESTART_AFTER_S)
+                try:
+                    await self.services[name].start()
+                    begun = True
+                except StartError as error:
+                    self.deaths.append((name, str(error).splitlines()[0]))
 
     async def all_live(self) -> None:
         """Start again whoever does not run."""
@@ -179,6 +196,20 @@ class Shop(Stack):
         took_s = time.monotonic() - began
         await begun
         return took_s
+
+    async def resumed_all_s(
+        self, began: float, begin: Callable[[], Coroutine[Any, Any, object]], within_s: float
+    ) -> float:
+        """Seconds from `began` (of `time.monotonic`) until each service does something again after `begin`.
+
+        What they do is looked at once it has begun: all that they had in hand before is done by then, or lost.
+        """
+        await begin()
+        waiting = {service: await self.progress(service) for service in PROGRESS}
+        while waiting and time.monotonic() - began < within_s:
+            await asyncio.sleep(0.02)
+            waiting = {service: done for service, done in waiting.items() if await self.progress(service) == done}
+        return within_s + 1 if waiting else time.monotonic() - began
 
     # Rest
 

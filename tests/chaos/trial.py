@@ -60,15 +60,16 @@ class Trial:
     ) -> float:
         """Half of the money comes while something breaks, the other half while it is mended.
 
-        Answers the seconds from the beginning of `mend` until payments books again.
+        Answers the seconds from the beginning of `break_it` until every service is at its work again.
         """
         half = len(wanted) // 2
         paying = asyncio.create_task(self.pay(wanted[:half]))
         await asyncio.sleep(half / self.per_s / 2)
+        broken_at = time.monotonic()
         await break_it()
         await asyncio.sleep(AWAY_S)
         more = asyncio.create_task(self.pay(wanted[half:]))
-        took_s = await self.shop.resumed_s("payments", mend, RESUMES_WITHIN_S)
+        took_s = await self.shop.resumed_all_s(broken_at, mend, RESUMES_WITHIN_S)
         await asyncio.gather(paying, more)
         return took_s
 
@@ -76,6 +77,12 @@ class Trial:
         """Wait until all is at rest; what still moves after `within_s` is a fault of the row."""
         moving = await self.shop.rests(within_s)
         self.expect(f"{what} is at rest within {within_s:g} s: {moving}", not moving)
+
+    async def counts(self, when: str) -> None:
+        """Count within the row, at rest: what one fault lost is not for the next one to bring back."""
+        count = await counted(self.shop, self.paid, 0)
+        seen = "; ".join((count.examples + count.chats)[:EXAMPLES])
+        self.expect(f"nothing is lost or doubled {when}: {seen}", not count.lost + count.doubled)
 
     def expect(self, sentence: str, holds: bool) -> None:
         if not holds:

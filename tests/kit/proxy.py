@@ -15,7 +15,10 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no time: closing sends 
 
 
 class Proxy:
-    """Carries every connection to `host:port` on to one server. What was sent into a silent cut arrives after it."""
+    """Carries every connection to `host:port` on to one server.
+
+    What was sent into a silent cut arrives after it, a farewell too: until then the other end holds half a connection.
+    """
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
@@ -81,10 +84,12 @@ class Proxy:
             _reset(there_writer)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(CHUNK_BYTES):
-            await self._whole.wait()
-            writer.write(data)
-            await writer.drain()
+        with suppress(OSError):
+            while data := await reader.read(CHUNK_BYTES):
+                await self._whole.wait()
+                writer.write(data)
+                await writer.drain()
+        await self._whole.wait()  # Once this returns, the other end hears that this one is gone.
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 
-from tests.kit.proxy import Proxy
+from tests.kit.proxy import Proxy, _reset
 from turnpike_local.ports import LOOPBACK, free_port
 
 
@@ -32,6 +33,53 @@ async def test_a_silent_link_carries_nothing_until_it_is_mended_and_then_everyth
             await asyncio.wait_for(reader.readexactly(6), 0.2)
         proxy.mend()
         assert await reader.readexactly(6) == b"during"
+        writer.close()
+
+
+@pytest.mark.parametrize("how", ["hangs up", "resets"])
+async def test_a_silent_link_keeps_from_the_server_that_the_client_is_gone(how: str) -> None:
+    gone = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionResetError):
+            writer.write(await reader.readexactly(1))
+            await reader.read()
+        gone.set()
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(serve, LOOPBACK, port), Proxy(port) as proxy:
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        proxy.cut("silent")
+        writer.close() if how == "hangs up" else _reset(writer)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(gone.wait(), 0.2)
+        proxy.mend()
+        await asyncio.wait_for(gone.wait(), 5)
+
+
+async def test_a_silent_link_keeps_from_the_client_that_the_server_is_gone() -> None:
+    hang_up = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(1))
+        await hang_up.wait()
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(serve, LOOPBACK, port), Proxy(port) as proxy:
+        reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        proxy.cut("silent")
+        hang_up.set()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(), 0.2)
+        proxy.mend()
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 5)
         writer.close()
 
 
