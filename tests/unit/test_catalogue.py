@@ -151,9 +151,10 @@ ID = re.compile(r"\b[MRPWNDS]-\d{2}\b")
 
 def test_the_page_of_failures_names_exactly_the_tests_that_prove_them() -> None:
     """A row that no test names is a promise without proof; an id without a row is a riddle."""
-    told = {}
+    told: dict[str, set[str]] = {}
     for row in (DOCS / "failures.md").read_text().splitlines():
         if found := re.match(r"\| ([A-Z]-\d{2}) \|.*\| (.+) \|$", row):
+            assert found.group(1) not in told, f"{found.group(1)} stands there twice"
             told[found.group(1)] = set(re.findall(r"`([\w/.]+)`", found.group(2)))
     tests = DOCS.parent / "tests"
     proved: dict[str, set[str]] = {}
