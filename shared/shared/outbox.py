@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -202,6 +203,7 @@ class Relay:
         self._acknowledged = 0
         self._highest = 0
         self._went_back = False
+        self._round: asyncio.Timeout | None = None
 
     @classmethod
     def wake_all(cls) -> None:
@@ -209,9 +211,12 @@ class Relay:
             relay._woken.set()
 
     def reconnected(self) -> None:
-        """The broker may be another one now: compare before anything else."""
+        """The broker may be another one now: compare before anything else. It owes no answer to what was sent before."""
         self._look_at_stream.set()
         self._woken.set()
+        if self._round is not None:
+            with suppress(RuntimeError):  # No round is under way.
+                self._round.reschedule(0)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until `stopping`; a failure is recorded and tried again, for as long as it takes."""
@@ -256,7 +261,7 @@ class Relay:
         """One round: at most 500 facts, the oldest live ones first. Answers how many were acknowledged."""
         if time.monotonic() - self._floor_set_at > FROM_ZERO_EVERY_S:
             self._floor, self._floor_set_at = 0, time.monotonic()
-        async with asyncio.timeout(ROUND_TIMEOUT_S), connection.transaction():
+        async with asyncio.timeout(ROUND_TIMEOUT_S) as self._round, connection.transaction():
             rows = await connection.fetch(TAKE, self._floor, MOST_PER_ROUND)
             if not rows:
                 return 0

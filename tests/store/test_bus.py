@@ -21,6 +21,7 @@ from shared.inbox import Handler, Letter
 from shared.obey import obey
 from shared.questions import AskPlans, Plans
 from shared.streams import LISTENING
+from tests.kit.proxy import Proxy
 from tests.kit.servers import MakeDatabase
 from turnpike_local.broker import Broker
 
@@ -275,6 +276,30 @@ async def test_a_relay_that_is_quicker_does_not_make_the_stream_another_one(hous
             await relay.compare_stream(Behind())
             await connection.execute("update streams set sequence = sequence - 3 where name = 'EVT_BOT'")
         assert await house.teller.fetchval("select count(*) from untold") == 0
+
+
+async def test_an_answer_that_was_lost_with_its_connection_is_not_waited_for(
+    house: House, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-04: the broker died with what was sent to it; once it is back, the round is tried again."""
+    monkeypatch.setattr(outbox, "ROUND_TIMEOUT_S", 10 * HANG_S)
+    async with Proxy(broker.port) as link:
+        through = House(house.teller, house.listener, house.url.replace(f":{broker.port}", f":{link.port}"))
+        async with through.open(listening=False):
+            await through.tell()
+            await until(lambda: _untold_is(house, 0))
+            link.cut("silent")
+            await through.tell()
+            await until(lambda: _is_being_told(house))
+            link.cut("severed")
+            link.mend()
+            await until(lambda: _untold_is(house, 0))
+
+
+async def _is_being_told(house: House) -> bool:
+    """A relay holds what is untold."""
+    async with house.teller.transaction() as tx:
+        return not await tx.fetch("select from untold for update skip locked")
 
 
 async def test_a_fact_told_twice_with_other_fields_is_an_alarm_at_its_owner(house: House) -> None:
