@@ -66,8 +66,8 @@ async def _friends(trial: Trial, partner: Member, count: int) -> list[Wanted]:
 async def _two_at_a_boundary(trial: Trial) -> None:
     """M-15: the 24th and the 25th pay in the same moment, heard by two processes: one earns 10 %, the other 25 %.
 
-    Their payments are held back until all are there, and come to processes that stand still (SIGSTOP) until all have
-    come, half to each: the two of a pair come one after the other. The partners are locked until both wait for them.
+    Both processes stand still (SIGSTOP) until each has its half of the payments, and the partners are locked until
+    both wait for them.
     """
     shop, count = trial.shop, trial.size(30, 6)
     partners = await trial.town.arrive(["/start"] * count)
@@ -77,18 +77,18 @@ async def _two_at_a_boundary(trial: Trial) -> None:
     await trial.pay([one for wanted in friends for one in wanted[:BEFORE_A_LEVEL]])
     await trial.rests("what came before the level")
     await shop.start("referrals+1")
+    both = ("referrals", "referrals+1")
     last = [wanted[BEFORE_A_LEVEL:] for wanted in friends]
     held = await asyncpg.connect(shop.postgres.dsn())
     try:
         async with held.transaction():
             await held.execute(LOCK, [partner.person for partner in partners])
-            async with held_back(shop, PAYMENTS):
-                await trial.pay([one for wanted in last for one in wanted], AT_ONCE_PER_S)
-                await until_told(shop, "bot", "payments")
-                for name in ("referrals", "referrals+1"):
-                    signal_to(shop.services[name].child, signal.SIGSTOP)
+            for name in both:
+                signal_to(shop.services[name].child, signal.SIGSTOP)
+            await trial.pay([one for wanted in last for one in wanted], AT_ONCE_PER_S)
+            await until_told(shop, "bot", "payments")
             await _all_have_come(trial)
-            for name in ("referrals", "referrals+1"):
+            for name in both:
                 signal_to(shop.services[name].child, signal.SIGCONT)
             deciders = await _two_at_the_lock(trial)
     finally:
