@@ -211,7 +211,7 @@ class Relay:
             relay._woken.set()
 
     def reconnected(self) -> None:
-        """The broker may be another one now: compare before anything else. It owes no answer to what was sent before."""
+        """The broker may be another one now: compare it first. It owes no answer to what was sent before."""
         self._look_at_stream.set()
         self._woken.set()
         if self._round is not None:
