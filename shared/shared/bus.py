@@ -78,6 +78,7 @@ class Bus:
     def __init__(self, url: str, name: str) -> None:
         self.name = name
         self._on_reconnect: list[Callable[[], None]] = []
+        self._on_disconnect: list[Callable[[], None]] = []
         self.broker = NatsBroker(
             url,
             name=name,
@@ -86,6 +87,7 @@ class Bus:
             reconnect_time_wait=cast(int, 0.5),  # nats-py takes fractions; FastStream's annotation does not.
             pending_size=64 * 1024 * 1024,
             error_cb=self._note_error,
+            disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
             logger=None,
         )
@@ -108,8 +110,15 @@ class Bus:
     async def close(self) -> None:
         await self.broker.stop()
 
+    def on_disconnect(self, call: Callable[[], None]) -> None:
+        self._on_disconnect.append(call)
+
     def on_reconnect(self, call: Callable[[], None]) -> None:
         self._on_reconnect.append(call)
+
+    async def _disconnected(self) -> None:
+        for call in self._on_disconnect:
+            call()
 
     async def _reconnected(self) -> None:
         log.warning("bus reconnected", bus=self.name)

@@ -210,13 +210,16 @@ class Relay:
         for relay in cls._all:
             relay._woken.set()
 
-    def reconnected(self) -> None:
-        """The broker may be another one now: compare it first. It owes no answer to what was sent before."""
+    def disconnected(self) -> None:
+        """Nobody answers what was sent, and the broker that comes back may be another one: it is compared first."""
         self._look_at_stream.set()
-        self._woken.set()
         if self._round is not None:
             with suppress(RuntimeError):  # No round is under way.
                 self._round.reschedule(0)
+
+    def reconnected(self) -> None:
+        self._look_at_stream.set()
+        self._woken.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Relay until `stopping`; a failure is recorded and tried again, for as long as it takes."""
@@ -238,6 +241,9 @@ class Relay:
         watched_at = remembered_at = 0.0
         while not stopping.is_set():
             self._woken.clear()
+            if not self.client.is_connected:  # What is published now would be kept, for whichever broker comes back.
+                await happens(self._woken, POLL_S)
+                continue
             if self._look_at_stream.is_set() or time.monotonic() - watched_at > WATCH_EVERY_S:
                 self._look_at_stream.clear()
                 await self.compare_stream(connection)
@@ -347,7 +353,8 @@ class Relay:
     async def compare_stream(self, connection: Any) -> None:
         """An unknown incarnation, or a sequence that is or was below what was acknowledged: tell three days again."""
         before = await connection.fetchval(SEQUENCE_OF_STREAM, self.stream)  # First: other relays go on while we ask.
-        info = await ensure_stream(self.client, self.owner, replicas=self.replicas)
+        async with asyncio.timeout(ROUND_TIMEOUT_S) as self._round:
+            info = await ensure_stream(self.client, self.owner, replicas=self.replicas)
         incarnation = info["config"].get("metadata", {}).get("turnpike-incarnation", "none")
         last = info["state"]["last_seq"]
         if incarnation != self._incarnation:  # What the stream before it acknowledged says nothing of this one.
@@ -415,6 +422,8 @@ async def make_streams(url: str, *, replicas: int = 1) -> None:
     try:
         for owner in OWNERS:
             await ensure_stream(client, owner, replicas=replicas)
+    except NatsError as error:
+        raise BrokerError(f"NATS went away: {error}") from error
     finally:
         await client.close()
 

@@ -26,7 +26,7 @@ from shared.audit import Kind, answer_keys, answer_lacking
 from shared.bus import Bus
 from shared.commands import ReplayDead, Replayed, TellAgain
 from shared.contract import Command, Question, Refused, Value
-from shared.db import Database, Tx
+from shared.db import Database, Tx, database_is_to_blame
 from shared.health import Health
 from shared.inbox import Handle, Handler
 from shared.inspection import AskDeadLetter, AskDeadLetters, AskFacts, AskKeys, AskLacking
@@ -42,7 +42,6 @@ log = structlog.get_logger()
 DRAIN_S = 20.0
 CANCEL_S = 3.0
 OPEN_RETRY_S = 0.3
-LOOP_BEAT_S = 0.5
 GAUGES_EVERY_S = 5.0
 HOUSEKEEPING_EVERY_S = 3600.0
 FIRST_AUDIT_AFTER_S = 300.0  # What a restart left has settled by then.
@@ -212,9 +211,9 @@ class Service:
 
     async def _open_database(self) -> None:
         """Then what the service opens by itself: it may ask for tables that no migration has made yet."""
-        await _until_done("database does not open", self.database.open)
+        await _until_done("database does not open", self.database.open, passes=lambda _: True)
         for call in self._on_open:
-            await _until_done("service does not open", call)
+            await _until_done("service does not open", call, passes=database_is_to_blame)
 
     async def _open_bus(self) -> None:
         await self.bus.open()
@@ -222,6 +221,7 @@ class Service:
 
     def _add_own_loops(self) -> None:
         relay = outbox.Relay(self.database, self.bus.client, self.owner, replicas=self.settings.nats_replicas)
+        self.bus.on_disconnect(relay.disconnected)
         self.bus.on_reconnect(relay.reconnected)
         self.loops("relay", relay.run)
         self.loops("beat", self.health.beat)
@@ -324,11 +324,16 @@ class Service:
         return Refused(reason="letter_unknown")
 
 
-async def _until_done(otherwise: str, call: Callable[[], Awaitable[None]]) -> None:
+async def _until_done(
+    otherwise: str, call: Callable[[], Awaitable[None]], *, passes: Callable[[Exception], bool]
+) -> None:
+    """As often as it takes; what does not pass by itself is raised."""
     while True:
         try:
             return await call()
-        except Exception as error:  # What lacks comes, or the probe restarts us; both are the same path.
+        except Exception as error:
+            if not passes(error):
+                raise
             log.warning(otherwise, error=repr(error))
             await asyncio.sleep(OPEN_RETRY_S)
 

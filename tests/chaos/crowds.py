@@ -7,7 +7,7 @@ import time
 import asyncpg
 
 from shared.streams import stream_of
-from tests.chaos.load import Member, Wanted
+from tests.chaos.load import AT_ONCE_PER_S, Member, Wanted
 from tests.chaos.shop import signal_to
 from tests.chaos.streams import call, held_back, until_told
 from tests.chaos.trial import Trial
@@ -17,7 +17,6 @@ PAYMENTS_STREAM = stream_of("payments")
 BEFORE_A_LEVEL = 23
 PARTNERS = 10
 PLACE_AT_ONCE = 200
-AT_ONCE_PER_S = 1e6
 BOTH_WAIT_WITHIN_S = 5.0
 DECIDED_WITHIN_S = 600.0
 
@@ -85,11 +84,13 @@ async def _two_at_a_boundary(trial: Trial) -> None:
             await held.execute(LOCK, [partner.person for partner in partners])
             for name in both:
                 signal_to(shop.services[name].child, signal.SIGSTOP)
-            await trial.pay([one for wanted in last for one in wanted], AT_ONCE_PER_S)
-            await until_told(shop, "bot", "payments")
-            await _all_have_come(trial)
-            for name in both:
-                signal_to(shop.services[name].child, signal.SIGCONT)
+            try:
+                await trial.pay([one for wanted in last for one in wanted], AT_ONCE_PER_S)
+                await until_told(shop, "bot", "payments")
+                await _all_have_come(trial)
+            finally:
+                for name in both:
+                    signal_to(shop.services[name].child, signal.SIGCONT)
             deciders = await _two_at_the_lock(trial)
     finally:
         await held.close()

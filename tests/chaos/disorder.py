@@ -12,14 +12,13 @@ from nats.aio.msg import Msg
 from shared.outbox import ROUND_TIMEOUT_S
 from shared.streams import DUPLICATE_WINDOW, LISTENING, stream_of
 from tests.chaos.crowd import Charge
-from tests.chaos.load import Member, Paid, Town, Wanted
+from tests.chaos.load import AT_ONCE_PER_S, Member, Paid, Town, Wanted
 from tests.chaos.shop import Shop
 from tests.chaos.streams import SHORTEST_WINDOW_S, call, held_back, last_sequences, publish, until_told, windows
 from tests.chaos.trial import Trial
 
 REORDERED_WITHIN = 1_000
 IN_PARTS_ONE_OF = 4
-AT_ONCE_PER_S = 1e6
 FORGETS_WITHIN_S = 10.0
 ENDS_WITHIN_S = 6 * 3600.0  # Another plan converts what is left in whole hours, and the two towns buy minutes apart.
 

@@ -11,13 +11,13 @@ from typing import Any
 import asyncpg
 
 from shared.owners import OWNERS
+from tests.chaos.load import AT_ONCE_PER_S
 from tests.chaos.shop import Shop, signal_to
 from tests.chaos.streams import told_ten_times
 from tests.chaos.trial import HANGS_AFTER_S, Trial
 
 KILL_EVERY_S = 3.0
 CUT_EVERY_S = 0.5
-AT_ONCE_PER_S = 1e6
 SLICE = 5
 IN_TIME_S = 10.0  # What the dead held comes back after 5 s, and may meet another death on its way.
 IN_TIME_OF_CUTS_S = 5.0

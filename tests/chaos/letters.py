@@ -9,6 +9,7 @@ from uuid import uuid4
 from shared.contract import Fact
 from shared.streams import LISTENING
 from tests.chaos.crowd import Charge
+from tests.chaos.load import AT_ONCE_PER_S
 from tests.chaos.shop import Shop
 from tests.chaos.streams import publish, until_told
 from tests.chaos.trial import Trial
@@ -35,9 +36,9 @@ async def one_poison(trial: Trial) -> None:
     wanted = await trial.town.orders(trial.size(499, 199))
     await shop.stop("payments")
     half = len(wanted) // 2
-    paid = await trial.pay(wanted[:half], 1e6)
+    paid = await trial.pay(wanted[:half], AT_ONCE_PER_S)
     await shop.crowd.pay([Charge(trial.town.members[0].chat, "no money", stars=0)])
-    paid += await trial.pay(wanted[half:], 1e6)
+    paid += await trial.pay(wanted[half:], AT_ONCE_PER_S)
     await until_told(shop, "bot")
     log = shop.postgres.child.log
     before = len(log.read_bytes())

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from notifier.courier import MOST_UNDER_WAY
 from tests.chaos.count import Count, counted
 from tests.chaos.load import Paid, Town, Wanted
 from tests.chaos.shop import Shop
@@ -17,7 +18,6 @@ RESTS_WITHIN_S = 60.0
 HANGS_AFTER_S = RESUMES_WITHIN_S = 60.0
 AWAY_S = 1.0
 EXAMPLES = 3
-UNDER_WAY_AT_ONCE = 64  # What one notifier may have said without being able to mark it: that is said again.
 CLAIMED = "select count(*) from notifier.deliveries where state = 'claimed'"
 
 
@@ -111,7 +111,7 @@ class Trial:
 
     def notifier_could_not_mark(self, times: int = 1) -> None:
         """It lived, and what it said could not be written down."""
-        self.may_be_said_again += times * UNDER_WAY_AT_ONCE
+        self.may_be_said_again += times * MOST_UNDER_WAY
 
     async def claims_counted(self) -> None:
         self.may_be_said_again += sum(await asyncio.gather(*self._claimed))

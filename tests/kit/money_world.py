@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -23,7 +22,7 @@ from shared.contract import Fact
 from shared.db import Row
 from shared.facts import InvitationRegistered, PaymentConfirmed, ReceiptParked, RewardEarned
 from shared.inbox import Handle, Handler, Letter
-from shared.streams import KEPT_FOR, LISTENING
+from shared.streams import LISTENING
 from tests.kit.money_model import LEVELS, Confirmed, Parked, Payment, Reward
 from tests.kit.mortal import DiedError, MortalDatabase, Pipe
 from tests.kit.servers import FreshDatabase
@@ -200,11 +199,11 @@ class World:
                 return False
         return True
 
-    async def tell_again(self, owner: str) -> None:
+    async def tell_again(self, owner: str, pipe: Pipe) -> None:
         """What a relay does that meets a stranger in its stream's place."""
-        async with self.databases[owner].transaction() as tx:
-            at, seq = datetime.min.replace(tzinfo=UTC), 0
-            await tx.fetchrow(outbox.TELL_AGAIN, KEPT_FOR, at, seq, outbox.RETOLD_PER_STATEMENT)
+        database = self.databases[owner]
+        async with database.transaction() as tx:
+            await outbox.Relay(database, pipe, owner)._put_back(tx.connection)  # type: ignore[arg-type]  # A pipe.
 
     async def flow(self, person: UUID, amount_minor: int, cause: str, *, owed: bool) -> None:
         """Some of the wallet is spent elsewhere, or comes to be owed."""

@@ -170,7 +170,7 @@ def message_of(sale: Sale) -> tuple[str, bytes, dict[str, str]]:
 
 
 async def settled(broker: Broker) -> None:
-    """Nothing waits and nothing is unacknowledged, twice in a row: between two streams a fact is in neither.
+    """Nothing waits and nothing is unacknowledged, three times in a row: between two streams a fact is in neither.
 
     Raises TimeoutError.
     """

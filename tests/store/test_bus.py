@@ -85,6 +85,7 @@ class House:
         await told.open()
         await hears.open()
         relay = outbox.Relay(self.teller, told.client, "bot")
+        told.on_disconnect(relay.disconnected)
         told.on_reconnect(relay.reconnected)
         tasks = [asyncio.create_task(relay.run(stopping))]
         if listening:

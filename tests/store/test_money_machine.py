@@ -301,7 +301,7 @@ class MoneyMachine(RuleBasedStateMachine):
         """What it held of one owner is gone, and the owner tells its facts again."""
         self.broker.wipe(owner := draw("bot", "payments", "referrals"))
         if owner != "bot":
-            self.world.run(self.world.tell_again(owner))
+            self.world.run(self.world.tell_again(owner, self.broker.pipe))
             self.untold_again.add(owner)
 
     def inbox_is_lost(self, draw: Draw) -> None:

@@ -19,7 +19,7 @@ from shared.settings import BusSettings, check_dsn, read_settings, refuse
 TRY_AGAIN_S = 2.0
 
 patience = click.option(
-    "--wait-s", type=click.FloatRange(0, 600), default=0, help="How long to try again where it cannot be done yet."
+    "--wait-s", type=click.FloatRange(0, 600), default=0, help="How long to try each again where it cannot be done yet."
 )
 
 
@@ -68,7 +68,13 @@ def _run(work: Callable[[], Coroutine[Any, Any, Any]], wait_s: float) -> Any:
             return asyncio.run(work())
         except MigrationError as error:  # No time mends it.
             refuse(f"{type(error).__name__}: {error}")
-        except (BrokerError, asyncpg.PostgresError, OSError) as error:
+        except (
+            BrokerError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+            OSError,
+        ) as error:
             sentence = f"{type(error).__name__}: {error}"
         if time.monotonic() >= until:
             refuse(sentence)

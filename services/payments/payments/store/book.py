@@ -1,8 +1,8 @@
 """The SQL of the book: what is locked, in one order everywhere, and what is written, once.
 
-Locks are taken in one order, receipts or rewards, accounts, orders, each by id: two batches wait for each other, never
-in a ring. Round trips are the price of a lone payment, so what is known is not asked and each kind of row is written
-by one statement.
+Locks are taken in one order, receipts or rewards, accounts that are opened, accounts that were there, orders, each by
+id: two batches wait for each other, never in a ring. Round trips are the price of a lone payment, so what is known is
+not asked and each kind of row is written by one statement.
 """
 
 from collections.abc import Collection, Iterable, Sequence
