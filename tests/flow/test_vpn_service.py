@@ -21,6 +21,7 @@ from shared.outbox import Relay, tell
 from shared.questions import Access, AskAccess, AskAudit, AskKey, Audit, Key
 from tests.kit.access import confirmed, ending_at, until
 from tests.kit.servers import FreshDatabase, MakeDatabase
+from turnpike_local.broker import Broker
 from turnpike_local.ports import LOOPBACK, answers, free_port
 from turnpike_local.postgres import Postgres
 from turnpike_local.processes import surroundings
@@ -133,8 +134,9 @@ async def opened(dsn: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def shop(fresh_database: MakeDatabase, nats_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
-    """Two replicas on one node, everything fresh but the broker."""
+async def shop(fresh_database: MakeDatabase, broker: Broker, nats_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    """Two replicas on one node, everything fresh."""
+    await broker.wipe()  # What a replica that was killed had not acknowledged would come to another test's database.
     fresh = await fresh_database("payments", "vpn")
     stopping = asyncio.Event()
     async with (
