@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.chaos.trial import Trial
 TIMES = 10
 SHORTEST_WINDOW_S = 0.1
 AFTER_WINDOW_S = 0.15
+STORED_AFTER_S = 1.0  # A message of an atomic batch is heard before the batch is committed.
 
 INCARNATIONS = " union all ".join(f"select name, incarnation from {owner}.streams" for owner in OWNERS)
 RETOLD = "stream is another one, facts are told again"
@@ -133,8 +134,13 @@ async def told_ten_times(trial: Trial) -> AsyncIterator[None]:
     subscription = await shop.bus.client.subscribe("evt.>", cb=repeater.hear)
     try:
         yield
-        async with asyncio.timeout(REPEATED_WITHIN_S):
-            await repeater.finish()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REPEATED_WITHIN_S):
+                await repeater.finish()
+        trial.expect(
+            f"all is told again within {REPEATED_WITHIN_S:g} s, {repeater.left} facts are not: {repeater.refused}",
+            not repeater.left,
+        )
     finally:
         repeater.give_up()
         await subscription.unsubscribe()
@@ -151,6 +157,8 @@ class Repeater:
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
         self.heard: set[str] = set()
+        self.refused = ""
+        """What the stream said last of a copy that it did not keep."""
         self._telling: set[asyncio.Task[None]] = set()
 
     async def hear(self, message: Msg) -> None:
@@ -165,15 +173,22 @@ class Repeater:
 
     async def _tell_again(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         own = {name: value for name, value in headers.items() if not name.startswith("Nats-Batch")}
+        await asyncio.sleep(STORED_AFTER_S)
         for copy in range(TIMES):
-            stored = False
-            while not stored:
+            while True:
                 await asyncio.sleep(AFTER_WINDOW_S)
-                stored = await publish(self.shop, subject, data, own | {"Chaos-Copy": str(copy)})
+                answer = await published(self.shop, subject, data, own | {"Chaos-Copy": str(copy)})
+                if "seq" in answer and not answer.get("duplicate"):
+                    break
+                self.refused = f"copy {copy} of {own.get('Nats-Msg-Id')} in {subject}: {answer}"
+
+    @property
+    def left(self) -> int:
+        return len(self._telling)
 
     async def finish(self) -> None:
         while self._telling:
-            await asyncio.gather(*self._telling)
+            await asyncio.wait(self._telling)
 
     def give_up(self) -> None:
         for task in self._telling:
@@ -192,11 +207,18 @@ async def call(shop: Shop, name: str, request: Any = None) -> dict[str, Any]:
 
 async def publish(shop: Shop, subject: str, data: bytes, headers: dict[str, str]) -> bool:
     """True when the stream keeps it, not when it knew it."""
-    try:
-        answer = json.loads((await shop.bus.client.request(subject, data, ROUND_TIMEOUT_S, headers=headers)).data)
-    except NatsError:
-        return False
+    answer = await published(shop, subject, data, headers)
     return "seq" in answer and not answer.get("duplicate")
+
+
+async def published(shop: Shop, subject: str, data: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    """What JetStream says of it."""
+    try:
+        message = await shop.bus.client.request(subject, data, ROUND_TIMEOUT_S, headers=headers)
+    except NatsError as error:
+        return {"error": repr(error)}
+    answer: dict[str, Any] = json.loads(message.data)
+    return answer
 
 
 async def windows(shop: Shop, seconds: float) -> None:
