@@ -2,13 +2,14 @@
 
 from asyncio import Runner
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import asyncpg
+from nats.aio.client import Client
 
 from payments import ledger
 from payments.audit import CHECKS as BOOK_CHECKS
@@ -176,13 +177,13 @@ class World:
         return Broker(self.databases)
 
     def survives(
-        self, move: str, owner: str, act: Callable[[], Awaitable[Answer]], dies_at: int = 0
+        self, move: str, owner: str, act: Callable[[], Coroutine[Any, Any, Answer]], dies_at: int = 0
     ) -> Answer | DiedError:
         """What the act came to; it may die before the `dies_at`-th statement of its transaction."""
         database = self.databases[owner]
         database.dies_at = dies_at
         try:
-            return self.run(act())  # type: ignore[arg-type]  # Acts are coroutines.
+            return self.run(act())
         except DiedError as death:
             self.deaths[move] += 1
             return death
@@ -191,19 +192,20 @@ class World:
 
     async def relay(self, owner: str, pipe: Pipe) -> bool:
         """One round of a relay just started; False when the broker did not take everything."""
-        database = self.databases[owner]
-        async with database.transaction() as tx:
+        async with self.databases[owner].transaction() as tx:
             try:
-                await outbox.Relay(database, pipe, owner).tell_some(tx.connection)  # type: ignore[arg-type]  # A pipe.
+                await self._relay(owner, pipe).tell_some(tx.connection)
             except outbox.BrokerError:
                 return False
         return True
 
     async def tell_again(self, owner: str, pipe: Pipe) -> None:
         """What a relay does that meets a stranger in its stream's place."""
-        database = self.databases[owner]
-        async with database.transaction() as tx:
-            await outbox.Relay(database, pipe, owner)._put_back(tx.connection)  # type: ignore[arg-type]  # A pipe.
+        async with self.databases[owner].transaction() as tx:
+            await self._relay(owner, pipe)._put_back(tx.connection)
+
+    def _relay(self, owner: str, pipe: Pipe) -> outbox.Relay:
+        return outbox.Relay(self.databases[owner], cast(Client, pipe), owner)
 
     async def flow(self, person: UUID, amount_minor: int, cause: str, *, owed: bool) -> None:
         """Some of the wallet is spent elsewhere, or comes to be owed."""

@@ -80,7 +80,7 @@ def _peers(cluster: Cluster, entry: dict[str, Any]) -> Iterator[str]:
             block = ipaddress.ip_network(peer["ipBlock"]["cidr"])
             for hole in peer["ipBlock"].get("except", ()):
                 inner = ipaddress.ip_network(hole)
-                if inner.version != block.version or not inner.subnet_of(block):  # type: ignore[arg-type]
+                if inner.version != block.version or not inner.subnet_of(block):  # type: ignore[arg-type]  # Of one version.
                     yield f"{hole} is not within {block}"
         elif "namespaceSelector" not in peer and not cluster.selected(peer["podSelector"]):
             yield f"a peer is no pod: {peer['podSelector']}"

@@ -13,7 +13,7 @@ the payer, who may become known. There are no refunds yet, so what is owed is pu
 import os
 from asyncio import Runner
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -69,7 +69,7 @@ PEOPLE = 6
 ROUNDS_TO_REST = 20
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 Draw = Callable[..., Any]
-Act = Callable[[], Awaitable[Any]]
+Act = Callable[[], Coroutine[Any, Any, Any]]
 PRICES = {("basic", 1): (14900, 99), ("basic", 3): (39900, 269), ("plus", 1): (29900, 199)}
 
 
@@ -395,6 +395,6 @@ def test_whatever_happens_to_notices_and_facts_money_is_neither_lost_nor_doubled
     assert deaths.total() >= LEAST_DEATHS
     if LONG:
         with capsys.disabled():
-            print(f"\n{moves.total()} steps: {dict(moves)}\n{deaths.total()} deaths: {dict(deaths)}")  # noqa: T201
+            print(f"\n{moves.total()} steps: {dict(moves)}; {deaths.total()} deaths: {dict(deaths)}")  # noqa: T201 - a report.
         assert set(moves) == set(MOVES)
         assert set(deaths) == MAY_DIE
