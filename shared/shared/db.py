@@ -32,6 +32,7 @@ class Tx:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self._after_commit: list[Callable[[], None]] = []
+        self._now: datetime | None = None
 
     async def fetch(self, sql: str, *args: object) -> list[Row]:
         rows: list[Row] = await self.connection.fetch(sql, *args)
@@ -51,8 +52,14 @@ class Tx:
 
     async def now(self) -> datetime:
         """The moment this transaction began, by the database's clock: the one clock that every replica shares."""
-        moment: datetime = await self.connection.fetchval(NOW)
-        return moment
+        if self._now is None:
+            self._now = await self.connection.fetchval(NOW)
+        assert self._now is not None, "a transaction has a beginning"
+        return self._now
+
+    def began(self, at: datetime) -> None:
+        """Another statement has answered `now()` beside what it was for."""
+        self._now = at
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Wake-ups and metrics speak only once the transaction is true."""
@@ -102,7 +109,8 @@ class Database:
         if self._pool is None:
             raise PoolBusyError("the database is not open yet")
         try:
-            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):  # The pool's own would make a task of each.
+                connection = await self._pool.acquire()
         except TimeoutError as error:
             raise PoolBusyError("no connection became free in time") from error
         try:
@@ -145,13 +153,13 @@ class Database:
             return tag
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[Any]:
+    async def held(self, **settings: str) -> AsyncIterator[Any]:
         """A connection of one's own outside the pool, for a relay or a session lock; closed at the end."""
         connection = await asyncpg.connect(
             self.dsn,
             timeout=CONNECT_TIMEOUT_S,
             command_timeout=STATEMENT_TIMEOUT_S,
-            server_settings={"application_name": f"{self.name}-held", "timezone": "UTC"},
+            server_settings={"application_name": f"{self.name}-held", "timezone": "UTC"} | settings,
         )
         try:
             yield connection

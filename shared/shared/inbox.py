@@ -45,7 +45,7 @@ select $1, fact_id, digest, hour
 from unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) as h (fact_id, digest, hour)
 order by fact_id
 on conflict do nothing
-returning fact_id
+returning fact_id, now() as now
 """
 
 # A statement of its own: only a later one sees the row of a transaction that the first had to wait for.
@@ -222,11 +222,13 @@ class Handler:
                 heard.fact.continuing(event.trace)
             async with self.database.transaction() as tx:
                 rows = [(heard.letter.fact_id, heard.letter.digest, heard.letter.hour) for heard in batch]
-                new = {row["fact_id"] for row in await tx.fetch(REMEMBER, self.name, *columns(rows, 3))}
+                remembered = await tx.fetch(REMEMBER, self.name, *columns(rows, 3))
+                new = {row["fact_id"] for row in remembered}
                 fresh = [heard for heard in batch if heard.fact.id in new]
                 if len(fresh) < len(batch):
                     await self._compare([heard.letter for heard in batch if heard.fact.id not in new], tx)
                 if fresh:
+                    tx.began(remembered[0]["now"])
                     crash.passing("handler_remembered", self.name)
                     await self.handle([heard.fact for heard in fresh], tx)
                     crash.passing("handler_done", self.name)

@@ -34,7 +34,7 @@ ROUND_TIMEOUT_S = 5.0
 POLL_S = 0.5
 FROM_ZERO_EVERY_S = 1.0
 WATCH_EVERY_S = 60.0
-REMEMBER_EVERY_S = 0.2
+REMEMBER_EVERY_S = 1.0
 PAUSE_AFTER_FAILURE_S = 0.25
 
 DUPLICATE_IN_BATCH = 10201  # JetStream's code: one id of the atomic batch was published before.
@@ -87,35 +87,38 @@ async def tell(tx: Tx, facts: Sequence[Fact]) -> None:
     tx.after_commit(Relay.wake_all)
 
 
-# Live facts first; those that are told again fill what room is left.
-# The lateral look-up is by index whatever the planner thinks of a table that is empty now and had thousands before.
+WAITS = "select exists (select from untold)"
+
+# Live facts first; those that are told again fill what room is left. What is taken is deleted, which holds only when
+# the round is over. By tid and by the lateral look-up it is quick whatever the planner thinks of a table that is empty
+# now and had thousands before.
 TAKE = """
 with live as (
-  select retold, seq
+  select ctid
   from untold
   where not retold and seq > $1
   order by seq
   for update skip locked
   limit $2
 ), again as (
-  select retold, seq
+  select ctid
   from untold
   where retold
   order by seq
   for update skip locked
   limit $2 - (select count(*) from live)
+), taken as (
+  delete from untold
+  where ctid = any (array(table live union all table again))
+  returning retold, seq
 )
 select t.retold, f.seq, f.id, f.topic, f.version, f.body::text as body, f.digest, f.trace, f.told_at
-from (table live union all table again) t
+from taken t
 cross join lateral (select * from facts where facts.seq = t.seq limit 1) f
 order by t.retold, f.seq
 """
 
-FORGET = """
-delete from untold u
-using unnest($1::boolean[], $2::bigint[]) as t (retold, seq)
-where u.retold = t.retold and u.seq = t.seq
-"""
+PUT_BACK = "insert into untold (retold, seq) select * from unnest($1::boolean[], $2::bigint[])"
 
 # A page: three days may be millions, and a statement may take 10 s.
 TELL_AGAIN = """
@@ -180,10 +183,11 @@ class Acknowledged:
 
 
 class Relay:
-    """Takes untold facts, publishes them, deletes those that were acknowledged: one transaction of at most 5 s.
+    """Takes untold facts out, publishes them, puts back what was not acknowledged: one transaction of at most 5 s.
 
     It is the one outside call inside a transaction: it touches no other table, and its role's idle time-out ends it.
-    Any number may run; each has one connection of its own.
+    Any number may run; each has one connection of its own, which waits for no flush of PostgreSQL's log: whoever
+    forgets that a fact was told tells it again.
     """
 
     # Every relay of this process wakes when any transaction told something.
@@ -228,7 +232,7 @@ class Relay:
         try:
             while not stopping.is_set():
                 try:
-                    async with self.database.held() as connection:
+                    async with self.database.held(synchronous_commit="off") as connection:
                         await self._relay_over(connection, stopping)
                 except Exception as error:  # The loop lives on: untold facts stay untold.
                     telemetry.RELAY_FAILURES.labels(self.owner).inc()
@@ -239,6 +243,7 @@ class Relay:
 
     async def _relay_over(self, connection: Any, stopping: asyncio.Event) -> None:
         watched_at = remembered_at = 0.0
+        busy = True
         while not stopping.is_set():
             self._woken.clear()
             if not self.client.is_connected:  # What is published now would be kept, for whichever broker comes back.
@@ -248,14 +253,14 @@ class Relay:
                 self._look_at_stream.clear()
                 await self.compare_stream(connection)
                 watched_at = time.monotonic()
-            told = await self.tell_some(connection)
+            told = await self.tell_some(connection) if busy or await connection.fetchval(WAITS) else 0
             if self._went_back:
                 continue
             if time.monotonic() - remembered_at > REMEMBER_EVERY_S:
                 await self._remember(connection)
                 remembered_at = time.monotonic()
-            if told < MOST_PER_ROUND:  # There were no more; whoever tells meanwhile wakes us.
-                await happens(self._woken, POLL_S)
+            # Where there were no more, whoever tells meanwhile wakes us.
+            busy = told == MOST_PER_ROUND or await happens(self._woken, POLL_S)
         await self._remember(connection)
 
     async def _remember(self, connection: Any) -> None:
@@ -276,13 +281,14 @@ class Relay:
             acknowledged = await self._publish(live) + await self._publish(again)
             self._heed([answer.sequence for answer in acknowledged if answer is not None and not answer.duplicate])
             crash.passing("relay_published", self.owner)
-            done = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is not None]
-            await connection.execute(FORGET, [row["retold"] for row in done], [row["seq"] for row in done])
-        if len(done) < len(rows):
-            raise BrokerError(f"{len(rows) - len(done)} of {len(rows)} facts were not acknowledged")
-        self._floor = max([self._floor, *(row["seq"] for row in done if not row["retold"])])
-        telemetry.FACTS_TOLD.labels(self.owner).inc(len(done))
-        return len(done)
+            refused = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is None]
+            if refused:
+                await connection.execute(PUT_BACK, *columns([(row["retold"], row["seq"]) for row in refused], 2))
+        if refused:
+            raise BrokerError(f"{len(refused)} of {len(rows)} facts were not acknowledged")
+        self._floor = max([self._floor, *(row["seq"] for row in live)])
+        telemetry.FACTS_TOLD.labels(self.owner).inc(len(rows))
+        return len(rows)
 
     def _heed(self, fresh: Sequence[int]) -> None:
         """Sequences of what was published just now: one that is not above those before says that the stream went back.

@@ -56,11 +56,22 @@ ROWS_PER_DROP = 10_000
 
 
 class _Server(uvicorn.Server):
-    """Signals are the service's to handle."""
+    """Signals are the service's to handle, and while nobody asks nothing wakes."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._over = asyncio.Event()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        """Uvicorn's own looks ten times a second whether to go on, and what the date is."""
+        await self._over.wait()
+
+    def end(self) -> None:
+        self._over.set()
 
 
 class Service:
@@ -153,7 +164,7 @@ class Service:
         status = 1
         with suppress(asyncio.CancelledError):
             status = await living
-        server.should_exit = True
+        server.end()
         with suppress(Exception, asyncio.CancelledError):
             await asyncio.wait_for(http, 3)
         return status
@@ -174,13 +185,14 @@ class Service:
             refuse(f"TURNPIKE_HTTP_HOST is not usable: {host} is no address of this machine ({error.strerror}).")
         return door
 
-    def _http(self) -> uvicorn.Server:
+    def _http(self) -> _Server:
         app = AsgiFastStream(asgi_routes=self.routes, logger=None)
         config = uvicorn.Config(
             app,
             log_level="warning",
             access_log=False,
             lifespan="off",
+            date_header=False,
             timeout_graceful_shutdown=5,
         )
         return _Server(config)

@@ -122,14 +122,13 @@ class Twin:
             await act(connection, batch)
 
     async def relay(self, dsn: str) -> None:
-        connection, floor = await asyncpg.connect(dsn), 0
+        connection, floor = await asyncpg.connect(dsn, server_settings={"synchronous_commit": "off"}), 0
         while True:
             self.told.clear()
             async with connection.transaction():
                 rows = await connection.fetch(outbox.TAKE, floor, MOST_PER_BATCH)
                 if rows:
                     await self.publish(rows)
-                    await connection.execute(outbox.FORGET, [False] * len(rows), [row["seq"] for row in rows])
                     floor = rows[-1]["seq"]
             if len(rows) < MOST_PER_BATCH:
                 await self.told.wait()

@@ -464,6 +464,46 @@ async def test_a_lost_database_is_waited_for_and_costs_no_letter(house: House) -
         assert await house.listener.fetchval("select count(*) from dead_letters where reason like '%connection%'") == 0
 
 
+async def test_a_relay_waits_for_no_flush_and_who_tells_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-33: what a relay has forgotten with PostgreSQL it tells again; what a transaction told is on disk."""
+    asked = asyncio.Queue[str]()
+    relay_over = outbox.Relay._relay_over
+
+    async def ask_first(relay: outbox.Relay, connection: Any, stopping: asyncio.Event) -> None:
+        asked.put_nowait(await connection.fetchval("show synchronous_commit"))
+        await relay_over(relay, connection, stopping)
+
+    monkeypatch.setattr(outbox.Relay, "_relay_over", ask_first)
+    async with house.open():
+        assert await asyncio.wait_for(asked.get(), HANG_S) == "off"
+        async with house.teller.transaction() as tx:
+            assert await tx.fetchval("show synchronous_commit") != "off"
+
+
+async def test_what_the_broker_refused_stays_untold_and_the_rest_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is too large for the broker is put back in the same transaction, and stops nobody."""
+    facts = await house.tell(2)
+    async with house.teller.transaction() as tx:
+        sequences = {row["id"]: row["seq"] for row in await tx.fetch("select id, seq from facts")}
+    refused = sequences[facts[0].id]
+    publish_each = outbox.Relay._publish_each
+
+    async def refusing(relay: outbox.Relay, rows: Sequence[Any]) -> list[outbox.Acknowledged | None]:
+        answers = await publish_each(relay, [row for row in rows if row["seq"] != refused])
+        return [None if row["seq"] == refused else answers.pop(0) for row in rows]
+
+    monkeypatch.setattr(outbox.Relay, "_publish_each", refusing)
+    async with house.open():
+        await house.until_heard(facts[1:])
+        async with asyncio.timeout(HANG_S):  # Heard is not yet committed.
+            while [row["seq"] for row in await house.teller.fetch("select seq from untold")] != [refused]:
+                await asyncio.sleep(0.01)
+        monkeypatch.undo()
+        await house.until_heard(facts)
+
+
 async def test_a_wiped_broker_is_told_everything_again_and_nothing_acts_twice(house: House, broker: Broker) -> None:
     async with house.open():
         before = await house.tell(300)

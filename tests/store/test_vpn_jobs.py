@@ -77,8 +77,7 @@ async def bought(database: Database, count: int) -> list[UUID]:
 async def taken(database: Database, node: Node, *, lease_s: float = LEASE_S) -> tuple[UUID, list[Job]]:
     """Jobs as a worker takes them that dies before it settles."""
     token = uuid4()
-    async with database.transaction() as tx:
-        claimed = await jobs.claim(node.id, failed_before=False, most=300, token=token, lease_s=lease_s, tx=tx)
+    claimed = await jobs.claim(node.id, failed_before=False, most=300, token=token, lease_s=lease_s, database=database)
     return token, claimed
 
 

@@ -48,11 +48,11 @@ class Poller:
         log.info("polling", bot=self.bot.id)
         offset: int | None = None
         while not stopping.is_set():
-            await intake.check_polling_lock(connection)
             updates = await unless(stopping, fetch_updates(self.bot, offset))
             if not updates:
                 # What lay before the offset is confirmed. Without one it also holds when ids begin anew below it.
                 offset = None
+                await intake.check_polling_lock(connection)
                 continue
             async with connection.transaction():
                 tx = Tx(connection)

@@ -73,14 +73,15 @@ class Courier:
         """Deliver until `stopping`, then finish what is under way."""
         self._all.add(self)
         try:
+            woken = True
             while not stopping.is_set():
                 self._woken.clear()
-                await self._wait(await self._live_on(claiming=True))
+                woken = await happens(self._woken, await self._live_on(woken=woken))
             with suppress(TimeoutError):
                 async with asyncio.timeout(DRAIN_S):
                     while self._under_way:
                         self._woken.clear()
-                        await self._wait(await self._live_on(claiming=False))
+                        await happens(self._woken, await self._live_on(claiming=False))
         finally:
             self._all.discard(self)
             under_way = list(self._under_way.values())
@@ -88,26 +89,23 @@ class Courier:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
 
-    async def _wait(self, wait_s: float) -> None:
-        await happens(self._woken, wait_s)
-
-    async def _live_on(self, *, claiming: bool) -> float:
+    async def _live_on(self, *, claiming: bool = True, woken: bool = False) -> float:
         """A round; after a failed one the loop lives on with what it holds. Answers how many seconds to wait."""
         try:
-            return min(POLL_S, max(SHORTEST_WAIT_S, await self._round(claiming=claiming)))
+            return min(POLL_S, max(SHORTEST_WAIT_S, await self._round(claiming=claiming, woken=woken)))
         except Exception as error:  # The database comes back, and until then nothing is lost: claims end by themselves.
             log.warning("courier's round failed", error=repr(error))
             await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
             return SHORTEST_WAIT_S
 
-    async def _round(self, *, claiming: bool) -> float:
+    async def _round(self, *, claiming: bool, woken: bool) -> float:
         finished = list(self._finished)
         room = MOST_UNDER_WAY - len(self._under_way) + len(finished)
         claims = Claims(look_again_s=POLL_S)
         now_s = asyncio.get_running_loop().time()
-        renewing = now_s - self._renewed_at > RENEW_EVERY_S
-        # A look is one round trip, and most rounds find nothing to do.
-        if not finished and not renewing and (due_s := await store.next_due_s(self.database)) > 0:
+        renewing = bool(self._under_way) and now_s - self._renewed_at > RENEW_EVERY_S
+        # A look is one round trip, and most rounds that nobody asked for find nothing to do.
+        if not (finished or renewing or woken) and (due_s := await store.next_due_s(self.database)) > 0:
             return due_s
         async with self.database.transaction() as tx:
             settled = await self._settle(finished, tx) if finished else []

@@ -171,7 +171,12 @@ where name = 'telegram'
 for update
 """
 
-KEEP_BUCKET = "update buckets set tokens = $1, refilled_at = $2 where name = 'telegram'"
+# Answers when the next chat is due: of those that are left, and of those in somebody's hands the ends of their leases.
+KEEP_BUCKET = """
+update buckets set tokens = $1, refilled_at = $2
+where name = 'telegram'
+returning (select extract(epoch from min(due_at) - clock_timestamp())::float8 from recipients where due_at is not null)
+"""
 
 CLAIM_CHATS = """
 with due as (
@@ -226,6 +231,10 @@ where due_at is not null
 async def next_due_s(database: Database) -> float:
     """In how many seconds a chat is due; not above zero when one is, and infinite where nobody waits."""
     due_s = await database.fetchval(NEXT_DUE)
+    return _wait_s(due_s)
+
+
+def _wait_s(due_s: float | None) -> float:
     return float("inf") if due_s is None else due_s
 
 
@@ -237,7 +246,7 @@ async def claim(worker: UUID, busy: Collection[UUID], most: int, per_s: float, t
     row = await tx.fetchrow(BUCKET)
     assert row is not None, "the migration made the bucket"
     if row["next_due_s"] is None or row["next_due_s"] > 0:
-        return Claims(look_again_s=float("inf") if row["next_due_s"] is None else row["next_due_s"])
+        return Claims(look_again_s=_wait_s(row["next_due_s"]))
     at = row["seen_at"]
     bucket = Bucket(row["tokens"], row["refilled_at"], row["paused_until"]).filled(at, per_s)
     allowed = min(most, bucket.messages(at))
@@ -255,8 +264,8 @@ async def claim(worker: UUID, busy: Collection[UUID], most: int, per_s: float, t
     idle = sorted(set(people) - {delivery.person for delivery in claimed})
     if idle:
         await release([(person, False, None) for person in idle], worker, tx)
-    await tx.execute(KEEP_BUCKET, bucket.without(len(claimed)).tokens, bucket.refilled_at)
-    return Claims(claimed)
+    next_s = await tx.fetchval(KEEP_BUCKET, bucket.without(len(claimed)).tokens, bucket.refilled_at)
+    return Claims(claimed, _wait_s(next_s))
 
 
 def claimed_from(row: Row) -> Claimed:

@@ -35,7 +35,7 @@ async def confirm_receipts(receipts: Sequence[Receipt], tx: Tx) -> None:
     tx.after_commit(lambda: telemetry.DUPLICATES_REFUSED.labels("receipts").inc(claim.repeats))
     if not claim.fresh:
         return
-    book = await store.open_book(claim, tx)
+    book = await store.open_book(claim.fresh, tx)
     confirm(claim.fresh, book)
     facts = [fact_of(booking, place, book) for place, booking in enumerate(book.bookings)]
     await store.write_book(book, facts, tx)

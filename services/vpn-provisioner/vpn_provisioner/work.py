@@ -1,6 +1,6 @@
 """Making a node agree: jobs are taken for a lease, the panel is asked, and what came of it is written down.
 
-    taken (transaction) ──▶ panel asked (no transaction) ──▶ settled (transaction): agreed │ again, later │ dead
+    taken (one statement) ──▶ panel asked (no transaction) ──▶ settled (transaction): agreed │ again, later │ dead
 
 Killed at any point, the lease ends and somebody does the same again: all that is asked of a panel is absolute.
 """
@@ -71,15 +71,14 @@ class Worker:
     async def round(self) -> int:
         """Take what is due, ask the panel, settle. Answers how many jobs were taken."""
         token, began = uuid4(), asyncio.get_running_loop().time()
-        async with self.database.transaction() as tx:
-            jobs = await store.claim(
-                self.live.node.id,
-                failed_before=self.failed_before,
-                most=self.most,
-                token=token,
-                lease_s=self.lease_s,
-                tx=tx,
-            )
+        jobs = await store.claim(
+            self.live.node.id,
+            failed_before=self.failed_before,
+            most=self.most,
+            token=token,
+            lease_s=self.lease_s,
+            database=self.database,
+        )
         if not jobs:
             return 0
         with telemetry.batch("vpn.agree", [job.trace for job in jobs], node=self.live.node.name) as events:
@@ -118,8 +117,7 @@ class Worker:
         while renewed:
             await asyncio.sleep(self.lease_s / RENEWALS_PER_LEASE)
             began = loop.time()
-            async with self.database.transaction() as tx:
-                renewed = await store.renew(self.live.node.id, token, people, lease_s=self.lease_s, tx=tx)
+            renewed = await store.renew(self.live.node.id, token, people, lease_s=self.lease_s, database=self.database)
             if renewed:
                 bound.reschedule(began + self.lease_s * KEPT_SHARE)
 

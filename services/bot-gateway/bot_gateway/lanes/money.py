@@ -40,14 +40,14 @@ class MoneyLane:
         most = MOST_PER_BATCH
         while not stopping.is_set():
             try:
-                taken = await self.report_some(most)
+                taken, asked = await self.report_some(most), most
             except Exception as error:  # The loop lives on: the rows are kept.
                 log.error("payments could not be reported", error=said(error), most=most)
                 UPDATES.labels("money", "put_off").inc()
                 most = await self._give_way(error, most)
                 continue
             most = min(most * 2, MOST_PER_BATCH)
-            if not taken:
+            if taken < asked:  # There were no more; whoever takes one in meanwhile rings.
                 await self.bells.wait("money")
 
     async def report_some(self, most: int) -> int:
@@ -63,9 +63,9 @@ class MoneyLane:
             ) as events:
                 traces = {seq: event.trace for seq, event in zip(reports, events, strict=True)}
                 payers = await people.persons_by_telegram([report.payer for report in reports.values()], tx)
-                now = await tx.now()
                 told = {
-                    seq: _fact(report, payers.get(report.payer), now, traces[seq]) for seq, report in reports.items()
+                    seq: _fact(report, payers.get(report.payer), rows[0]["now"], traces[seq])
+                    for seq, report in reports.items()
                 }
                 # Two replicas may hold reports of the same charges: each tells them in one order, not in a ring.
                 await tell(tx, sorted(told.values(), key=lambda fact: fact.id))

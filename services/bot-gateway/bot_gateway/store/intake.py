@@ -153,7 +153,7 @@ async def give_back_chats(holder: UUID, database: Database) -> None:
 # Money: reports become facts, in one transaction
 
 TAKE_REPORTS = """
-select seq, body::text as body
+select seq, body::text as body, now() as now
 from updates
 where lane = 'money' and state = 'waiting' and (held_until is null or held_until <= now())
 order by seq

@@ -7,7 +7,6 @@ not asked and each kind of row is written by one statement.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
 from payments import ledger
@@ -30,7 +29,7 @@ from unnest(
 ) as r (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
 order by id
 on conflict do nothing
-returning id, received_at
+returning id
 """
 
 # A statement of its own: only a later one sees the row of a transaction that the claim waited for.
@@ -39,11 +38,9 @@ STANDING = "select id, digest from receipts where id = any($1::uuid[])"
 
 @dataclass(frozen=True)
 class Claim:
-    """What nobody booked before, when the book heard of it, and how many only repeat what stands."""
+    """What nobody booked before, and how many only repeat what stands."""
 
     fresh: list[Receipt]
-    at: datetime | None
-    """The transaction's beginning by the database's clock, the one that every replica shares; None without any."""
     repeats: int
 
 
@@ -56,15 +53,14 @@ async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> Claim:
         (r.id, r.acquirer, r.charge, r.payer, r.currency, r.amount_minor, r.payload, said_by(r), r.paid_at)
         for r in firsts.values()
     ]
-    claimed = await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9))
-    fresh = [firsts[row["id"]] for row in claimed]
+    fresh = [firsts[row["id"]] for row in await tx.fetch(CLAIM_RECEIPTS, *columns(rows, 9))]
     standing = {receipt.id: said_by(receipt) for receipt in fresh}
     if known := firsts.keys() - standing:
         standing |= {row["id"]: row["digest"] for row in await tx.fetch(STANDING, list(known))}
     differing = [receipt for receipt in receipts if said_by(receipt) != standing[receipt.id]]
     met = (Contradiction(receipt.id, standing[receipt.id], said_by(receipt)) for receipt in differing)
     await contradictions.note("receipts", met, tx)
-    return Claim(fresh, claimed[0]["received_at"] if claimed else None, len(receipts) - len(fresh) - len(differing))
+    return Claim(fresh, len(receipts) - len(fresh) - len(differing))
 
 
 def said_by(receipt: Receipt) -> int:
@@ -112,11 +108,10 @@ order by currency, from_at desc
 """
 
 
-async def open_book(claim: Claim, tx: Tx) -> Book:
+async def open_book(fresh: Sequence[Receipt], tx: Tx) -> Book:
     """Lock and read everything that these fresh receipts touch."""
-    assert claim.at is not None, "a book is opened for fresh receipts"
-    named = [ids_in(receipt.payload) for receipt in claim.fresh]
-    payers = sorted({receipt.payer for receipt in claim.fresh if receipt.payer})
+    named = [ids_in(receipt.payload) for receipt in fresh]
+    payers = sorted({receipt.payer for receipt in fresh if receipt.payer})
     balances = await lock_balances(payers, tx)
     # Under the accounts' locks: an order that somebody placed and paid a part of while we waited for them is here, too.
     orders = {
@@ -129,13 +124,14 @@ async def open_book(claim: Claim, tx: Tx) -> Book:
         for row in await tx.fetch(INVOICES, [invoice for _, invoice in named if invoice])
     }
     rates = {row["currency"]: Rate(row["kopecks"], row["per_minor"]) for row in await tx.fetch(RATES)}
-    return Book(claim.at, rates, orders, invoices, holdings_from(balances, parts))
+    return Book(await tx.now(), rates, orders, invoices, holdings_from(balances, parts))
 
 
 async def lock_holdings(people: Sequence[UUID], tx: Tx) -> dict[UUID, Holdings]:
-    """What the book holds for each of these people and what their open orders wait for, locked."""
+    """What the book holds for each of these people, locked, and what open orders of those who owe wait for."""
     balances = await lock_balances(people, tx)
-    waiting = await tx.fetch(WAITING, list(people))
+    owing = [person for person, held in balances.items() if held["owed"]]
+    waiting = await tx.fetch(WAITING, owing) if owing else []
     return holdings_from(balances, [(row["person"], row["id"], row["received_minor"]) for row in waiting])
 
 

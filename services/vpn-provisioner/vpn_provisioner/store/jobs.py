@@ -100,9 +100,11 @@ returning j.person, j.key, j.until, j.devices, j.traffic_bytes, j.present, j.gen
 """
 
 
-async def claim(node: UUID, *, failed_before: bool, most: int, token: UUID, lease_s: float, tx: Tx) -> list[Job]:
+async def claim(
+    node: UUID, *, failed_before: bool, most: int, token: UUID, lease_s: float, database: Database
+) -> list[Job]:
     """Take due jobs of a node for a lease; nobody else gets them before it ends."""
-    rows = await tx.fetch(CLAIM, node, failed_before, most, token, timedelta(seconds=lease_s))
+    rows = await database.fetch(CLAIM, node, failed_before, most, token, timedelta(seconds=lease_s))
     return [Job(**dict(row)) for row in rows]
 
 
@@ -119,9 +121,9 @@ where node = $1 and person in (
 """
 
 
-async def renew(node: UUID, token: UUID, people: Sequence[UUID], *, lease_s: float, tx: Tx) -> bool:
+async def renew(node: UUID, token: UUID, people: Sequence[UUID], *, lease_s: float, database: Database) -> bool:
     """Hold these people's jobs for another lease; False when somebody else has one of them."""
-    return _count(await tx.execute(RENEW, node, token, people, timedelta(seconds=lease_s))) == len(people)
+    return _count(await database.execute(RENEW, node, token, people, timedelta(seconds=lease_s))) == len(people)
 
 
 AGREE = """
