@@ -220,8 +220,9 @@ TWINS: dict[str, dict[str, Act]] = {
 
 
 async def start_floor(ground: Ground) -> None:
-    for name in TWINS:
-        await ground.run(name, "tests.load.floor", name)
+    async with asyncio.TaskGroup() as starting:
+        for name in TWINS:
+            starting.create_task(ground.run(name, "tests.load.floor", name))
 
 
 if __name__ == "__main__":
