@@ -29,7 +29,7 @@ def chart(panels: Sequence[tuple[str, Points]]) -> str:
 
 def _panel(title: str, points: Points, x0: float) -> Iterator[str]:
     yield f'<text x="{x0 + LEFT}" y="{LATENCY_TOP - 16}" style="font-weight:600">{title}</text>'
-    step = (WIDTH - LEFT - 80) / max(1, len(points) - 1)
+    step = (WIDTH - LEFT - 90) / max(1, len(points) - 1)
     across = [x0 + LEFT + 20 + place * step for place in range(len(points))]
     yield from _latency(points, across, x0)
     yield from _rates(points, across, x0)
@@ -67,7 +67,7 @@ def _line(
     for x, y, label in zip(across, heights, labels, strict=False):
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
         yield _text(x, y + aside, label, colour)
-    yield f'<text x="{across[-1] + 10:.1f}" y="{heights[-1] + 4:.1f}" style="fill:{colour}">{name}</text>'
+    yield f'<text x="{across[-1] + 18:.1f}" y="{heights[-1] + 4 + aside / 2:.1f}" style="fill:{colour}">{name}</text>'
 
 
 def _grid(x0: float, y: float, label: str) -> Iterator[str]:
