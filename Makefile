@@ -9,7 +9,7 @@ TOOLS := .venv-tools
 PACKAGES := pyproject.toml shared/pyproject.toml $(wildcard services/*/pyproject.toml deploy/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install up demo test test-browser chaos manifests-tools manifests-test check format catalogue proto lock clean
+.PHONY: help install up demo test test-properties bench test-browser chaos manifests-tools manifests-test check format catalogue proto lock clean
 
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-22s %s\n", $$1, $$2 }'

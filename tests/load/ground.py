@@ -96,8 +96,8 @@ class Ground:
             ready_path=ready_path,
             log=self.folder / "logs" / f"{name}.log",
         )
+        self.programs[name] = program  # In the order of asking, whoever is ready first.
         await program.start()
-        self.programs[name] = program
         self._exits.push_async_callback(program.stop)
         return program
 

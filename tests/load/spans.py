@@ -1,7 +1,12 @@
-"""Where the spans of a measured run go: taken, counted and forgotten."""
+"""Where the spans of a measured run go: taken, and looked at when the run is over."""
+
+from collections.abc import Iterator
 
 from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from shared.telemetry import FAILED
 from turnpike_local.ports import LOOPBACK, free_port
 
 LARGEST_BYTES = 64 * 1024 * 1024
@@ -12,7 +17,7 @@ class SpanSink:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.received_bytes = 0
+        self._bodies: list[bytes] = []
 
     async def __aenter__(self) -> "SpanSink":
         app = web.Application(client_max_size=LARGEST_BYTES)
@@ -31,6 +36,16 @@ class SpanSink:
             "OTEL_TRACES_SAMPLER_ARG": str(sampling),
         }
 
+    def count(self) -> int:
+        """How many spans have come; not those of failures, which are recorded whatever the sampling is."""
+        return sum(not any(of.key == FAILED for of in span.attributes) for span in self._spans())
+
+    def _spans(self) -> Iterator[Span]:
+        for body in self._bodies:
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                for scope in resource.scope_spans:
+                    yield from scope.spans
+
     async def _take(self, request: web.Request) -> web.Response:
-        self.received_bytes += len(await request.read())
+        self._bodies.append(await request.read())
         return web.Response(content_type="application/x-protobuf")

@@ -19,10 +19,10 @@ import nats
 from nats.aio.client import Client
 
 from shared.outbox import hour_of
+from shared.owners import OWNERS
 from tests.load.ground import Ground, hold, let_go
 from tests.load.seed import Sale
 from turnpike_local.broker import Broker
-from turnpike_local.services import Program
 
 PUBLISHED_AT_ONCE = 1_000  # The most that JetStream takes as one atomic batch.
 SETTLE_TIMEOUT_S = 300.0
@@ -198,16 +198,16 @@ async def committed_at(ground: Ground, sold: Sequence[Sale]) -> dict[Any, float]
     }
 
 
-async def start_spine(ground: Ground, settings: Mapping[str, str] | None = None) -> list[Program]:
+async def start_spine(ground: Ground, settings: Mapping[str, str] | None = None, *, metered: bool = True) -> None:
     """The four services behind the report. No node is named and nobody is written to: the story measures that."""
-    return [
-        await ground.run("payments", "payments", settings=settings),
-        await ground.run("referrals", "referrals", settings=settings),
-        await ground.run("vpn", "vpn_provisioner", settings=settings),
-        await ground.run("notifier", "notifier", settings=(dict(settings or {}) | SILENT)),
-    ]
+    through = () if metered else ("tests.load.unmetered",)
+    async with asyncio.TaskGroup() as starting:
+        for name in SPINE:
+            given = dict(settings or {}) | (SILENT if name == "notifier" else {})
+            starting.create_task(ground.run(name, *through, OWNERS[name], settings=given))
 
 
+SPINE = ("payments", "referrals", "vpn", "notifier")
 SILENT = {
     "TURNPIKE_BOT_TOKEN": "42:" + "nobody" * 6,
     "TURNPIKE_TELEGRAM_API_URL": "http://127.0.0.1:9",

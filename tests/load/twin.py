@@ -23,13 +23,6 @@ from shared.streams import LISTENING, Listening
 MOST_PER_BATCH = 500
 ASKED_AHEAD = 1_000
 
-HEAR = """
-insert into inbox (handler, fact_id, digest, hour)
-select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
-on conflict do nothing
-returning fact_id
-"""
-
 Json = dict[str, Any]
 
 _root = NAMESPACE.bytes
@@ -46,17 +39,6 @@ class Batch:
 
 Act = Callable[[Any, Batch], Awaitable[None]]
 """Hears a batch and does what follows, in one transaction."""
-
-
-def once_heard(act: Callable[[Any, list[Json]], Awaitable[None]]) -> Act:
-    """First the inbox, then what is to be done about those that it did not know."""
-
-    async def hear(connection: Any, batch: Batch) -> None:
-        new = await connection.fetch(HEAR, batch.handler, *batch.columns)
-        if new:
-            await act(connection, [batch.facts[row["fact_id"]] for row in new])
-
-    return hear
 
 
 class Twin:
@@ -122,6 +104,7 @@ class Twin:
             await act(connection, batch)
 
     async def relay(self, dsn: str) -> None:
+        # As the shop's: what is forgotten and then lost with a crash is told again, and heard once.
         connection, floor = await asyncpg.connect(dsn, server_settings={"synchronous_commit": "off"}), 0
         while True:
             self.told.clear()

@@ -1,0 +1,25 @@
+"""A service in which counters, gauges and histograms count nothing: `python -m tests.load.unmetered payments`."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+
+def _nothing(*_: object) -> None:
+    """What was to be counted is dropped."""
+
+
+def _itself(metric: Any, *_: object) -> Any:
+    return metric
+
+
+STILL: dict[str, Callable[..., Any]] = dict.fromkeys(("inc", "dec", "set", "observe"), _nothing) | {"labels": _itself}
+
+if __name__ == "__main__":
+    for kind in (Counter, Gauge, Histogram):
+        for name, does in STILL.items():
+            setattr(kind, name, does)
+    runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)

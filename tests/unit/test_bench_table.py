@@ -1,0 +1,62 @@
+"""What `make bench` writes down: rows that are found again by their ids, and a chart that shows saturation."""
+
+import json
+from pathlib import Path
+
+from tests.load.chart import OFFERED, RATE_BOTTOM, RATE_TOP, REACHED, chart
+from tests.load.spine import Run
+from tests.load.table import Line, write_json
+
+RATE = Line("throughput.shop", "payments", 900, "payments/s", target=1000, of_floor=0.6)
+P99 = Line("latency.p99", "p99", 15, "ms", target=30, at_least=False)
+USED = Line("throughput.shop_processor", "processor", 3, "µs", parts_us={"nats": 1, "payments": 2})
+
+
+def rows_of(path: Path) -> dict[str, dict[str, object]]:
+    return {row["id"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+def test_a_row_has_its_target_its_ratio_and_whether_it_holds(tmp_path: Path) -> None:
+    write_json(tmp_path / "bench.json", [RATE, P99, USED], "quiet", "noon")
+    rows = rows_of(tmp_path / "bench.json")
+    names = ("target", "at_least", "ratio", "holds", "of_floor", "parts_us")
+    assert [rows["throughput.shop"][name] for name in names] == [1000, True, 0.9, False, 0.6, None]
+    assert [rows["latency.p99"][name] for name in names] == [30, False, 0.5, True, None, None]
+    assert [rows["throughput.shop_processor"][name] for name in names] == [
+        *[None] * 5,
+        {"nats": 1, "payments": 2},
+    ]
+
+
+def test_a_part_replaces_its_own_rows_and_leaves_the_others_with_their_moment(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    write_json(path, [RATE, P99, USED], "quiet", "noon")
+    write_json(path, [Line("throughput.shop", "payments", 800, "payments/s")], "loud", "evening")
+    rows = rows_of(path)
+    assert {id_: (row["value"], row["measured_at"]) for id_, row in rows.items()} == {
+        "latency.p99": (15, "noon"),
+        "throughput.shop": (800, "evening"),
+    }
+    assert json.loads(path.read_text())["runs"] == {"noon": "quiet", "evening": "loud"}
+    write_json(path, [P99], "loud", "night")
+    assert json.loads(path.read_text())["runs"] == {"evening": "loud", "night": "loud"}
+
+
+def test_a_result_from_before_rows_had_ids_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    path.write_text('{"under": "quiet", "rows": [{"what": "payments", "value": 1}]}')
+    write_json(path, [P99], "quiet", "noon")
+    assert list(rows_of(path)) == ["latency.p99"]
+
+
+def test_the_chart_shows_where_less_is_reached_than_offered() -> None:
+    half = Run(100, 2.0, (1.0, 2.0), {})
+    drawn = chart([("payments", [(50.0, half), (100.0, half)])])
+    offered, reached = (
+        next(line for line in drawn.split("<polyline ") if f'stroke="{colour}"' in line)
+        for colour in (OFFERED, REACHED)
+    )
+    middle = (RATE_TOP + RATE_BOTTOM) / 2
+    assert f",{middle:.1f} " in offered
+    assert f',{RATE_TOP:.1f}"' in offered
+    assert reached.count(f",{middle:.1f}") == 2
