@@ -18,7 +18,7 @@ from tests.chaos.shop import Shop
 from vpn_provisioner.panels.protocol import Wanted
 from vpn_provisioner.panels.xray import XrayPanel
 
-PEOPLE = 12
+PEOPLE, FRIENDS = 12, 4  # Two of each partner who has some: a chat is told one thing a second.
 SEED = 4  # By this one twelve people pay in every way there is.
 RESTS_WITHIN_S = 120.0
 
@@ -67,7 +67,9 @@ class Played:
 async def played(servers_dir: Path) -> AsyncIterator[Played]:
     async with Shop(servers_dir / "chaos-count") as shop:
         town = Town(shop, Random(SEED))
-        await town.grow(PEOPLE)
+        partners = await town.arrive(["/start"] * (PEOPLE - FRIENDS))
+        said = [f"/start r_{partners[nth % 2].code}" for nth in range(FRIENDS)]
+        town.members = partners + await town.arrive(said)
         paid = await town.pay(await town.orders(PEOPLE), AT_ONCE_PER_S)
         assert {one.wanted.kind for one in paid} == set(get_args(Kind))
         assert await shop.rests(RESTS_WITHIN_S) == {}
