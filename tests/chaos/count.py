@@ -1,9 +1,10 @@
 """The count after a row: each charge that Telegram took, in the book, in every effect it has, and in the chats.
 
 What must be there follows from what the driver did (who paid what for which order, and who invited him), never from
-what the shop says of itself.
+what the shop says of itself. Only balances are added up from the shop's own rows, whose amounts are held before.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,16 +19,18 @@ FOUND = """
 with charged as (
   select * from unnest($1::text[]) as c (charge)
 ), booked as (
-  select c.charge, r.id as receipt, r.payer, b.order_id, b.outcome, w.outcome as decided, w.partner
+  select c.charge, r.id as receipt, r.payer, b.order_id, b.outcome, b.value_minor as worth_minor, o.price_minor,
+    w.outcome as decided, w.partner, w.percent, w.reward_minor
   from charged c
   left join payments.receipts r on r.acquirer = 'telegram_stars' and r.charge = c.charge
   left join payments.bookings b on b.receipt = r.id
+  left join payments.orders o on o.id = b.order_id
   left join referrals.rewards w on w.receipt = r.id
 )
-select charge, payer, order_id, outcome, decided, partner,
+select charge, payer, order_id, outcome, worth_minor, price_minor, decided, partner, percent, reward_minor,
   count(receipt) over (partition by charge) as receipts,
   coalesce((
-    select sum(e.amount_minor)
+    select -sum(e.amount_minor)
     from payments.transfers t
     join payments.entries e on e.transfer = t.id
     join payments.accounts a on a.id = e.account and a.kind = 'clearing:telegram_stars'
@@ -61,6 +64,16 @@ from payments.receipts r
 left join bot.people p on p.person = r.payer
 where r.acquirer = 'telegram_stars'
 """
+
+REWARDED = """
+select r.charge, w.percent
+from payments.receipts r
+join referrals.rewards w on w.receipt = r.id
+where r.acquirer = 'telegram_stars'
+"""
+
+# From how many paying friends a partner earns how much, as shipped; no row changes it.
+LEVELS = {50: 45, 25: 25, 1: 10}
 
 # What everybody holds against what came and went, added up here once more from what is insert-only.
 HELD = """
@@ -160,7 +173,10 @@ async def counted(shop: Shop, paid: Sequence[Paid], said_before: int) -> Count:
     found = {row["charge"]: row for row in await shop.asked(FOUND, [one.charge for one in paid], blocked)}
     for one in paid:
         hold(one, found[one.charge], count)
-    await _hold_charges(shop, count)
+    # No Stars are no money.
+    taken = {charge: whose for charge, whose in (await shop.crowd.taken()).items() if whose[1]}
+    await _hold_charges(shop, taken, count)
+    await _hold_levels(shop, taken, count)
     for row in await shop.asked(HELD):
         sentence = f"person {row['person']} holds {row['held']}, and {row['wanted']} came and went"
         count.note(sentence, lost=row["held"] < row["wanted"], doubled=row["held"] > row["wanted"])
@@ -191,14 +207,17 @@ def hold(paid: Paid, row: Mapping[str, Any], count: Count) -> None:
         "rewards_told": int(member.inviter is not None),
     }
     seen = dict(row) | {"periods": len(periods)}
-    fewer = [name for name, times in wanted.items() if abs(seen[name]) < times]
-    more = [name for name, times in wanted.items() if abs(seen[name]) > times]
+    fewer = [name for name, times in wanted.items() if seen[name] < times]
+    more = [name for name, times in wanted.items() if seen[name] > times]
     expected = {
         "payer": member.person,
         "order_id": invoice.order,
         "outcome": "bought" if bought else "wallet",
+        "worth_minor": paid.wanted.worth_minor,
+        "price_minor": invoice.price_minor,
         "decided": "rewarded" if member.inviter else "no_partner",
         "partner": member.inviter,
+        "reward_minor": paid.wanted.worth_minor * (row["percent"] or 0) // 100,
     }
     wrong = [f"{name} is {row[name]} instead of {right}" for name, right in expected.items() if row[name] != right]
     wrong += [f"{one} was bought" for one in periods if one != period]
@@ -207,9 +226,8 @@ def hold(paid: Paid, row: Mapping[str, Any], count: Count) -> None:
         count.note(sentence, lost=bool(fewer or wrong), doubled=bool(more))
 
 
-async def _hold_charges(shop: Shop, count: Count) -> None:
-    """All that Telegram ever took, against all receipts: whose money it is, and how much. No Stars are no money."""
-    taken = {charge: whose for charge, whose in (await shop.crowd.taken()).items() if whose[1]}
+async def _hold_charges(shop: Shop, taken: Mapping[str, tuple[int, int]], count: Count) -> None:
+    """All that Telegram ever took, against all receipts: whose money it is, and how much."""
     booked = {row["charge"]: (row["telegram_id"], row["amount_minor"]) for row in await shop.asked(BOOKED)}
     for charge in sorted(taken.keys() | booked.keys()):
         if taken.get(charge) != booked.get(charge):
@@ -217,8 +235,40 @@ async def _hold_charges(shop: Shop, count: Count) -> None:
             count.note(sentence, lost=charge in taken, doubled=charge not in taken)
 
 
+async def _hold_levels(shop: Shop, taken: Mapping[str, tuple[int, int]], count: Count) -> None:
+    """What each partner earned of all that his friends ever paid, against how many of them did."""
+    percents = {row["charge"]: row["percent"] for row in await shop.asked(REWARDED)}
+    friends: defaultdict[str, set[int]] = defaultdict(set)
+    earned: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
+    for charge, (chat, _) in taken.items():
+        if code := _code_in(shop.crowd.arrived[chat]):
+            friends[code].add(chat)
+            earned[code][percents.get(charge)] += 1
+    for code, chats in friends.items():
+        if not as_levels_say(len(chats), earned[code]):
+            count.note(
+                f"by {code} came {len(chats)} who paid, and it earned by percent {dict(earned[code])}", lost=True
+            )
+
+
+def as_levels_say(paying: int, earned: Counter[int | None]) -> bool:
+    """Whether so many friends can have earned him these percents, each so often, whoever of them was heard first.
+
+    The first money of each makes them one more; whatever else they pay earns the percent of a level that was reached.
+    """
+    at_first = Counter[int | None](
+        next(percent for begins, percent in LEVELS.items() if nth >= begins) for nth in range(1, paying + 1)
+    )
+    return at_first <= earned and earned.keys() == at_first.keys()
+
+
+def _code_in(said: str) -> str:
+    """By whose code somebody came who said this first; empty when he came alone."""
+    return said.removeprefix("/start").strip().removeprefix("r_")
+
+
 async def _hold_arrivals(shop: Shop, blocked: list[int], count: Count) -> None:
-    codes = [said.removeprefix("/start").strip().removeprefix("r_") for said in shop.crowd.arrived.values()]
+    codes = [_code_in(said) for said in shop.crowd.arrived.values()]
     for row in await shop.asked(AMISS, list(shop.crowd.arrived), codes, blocked):
         count.note(f"who arrived in chat {row['chat']}: {row['seen']}", lost=not row["twice"], doubled=row["twice"])
 

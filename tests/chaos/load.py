@@ -69,6 +69,11 @@ class Wanted:
         stars = {"too much": asked + 7, "too little": asked // 2}.get(self.kind, asked)
         return Charge(self.member.chat, self.invoice.payload, stars)
 
+    @property
+    def worth_minor(self) -> int:
+        """In kopecks, by the ratio of the invoice; a part of a kopeck is nobody's."""
+        return self.charge.stars * self.invoice.price_minor // self.invoice.asked_minor
+
 
 @dataclass(frozen=True)
 class Paid:
