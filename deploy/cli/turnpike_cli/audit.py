@@ -118,13 +118,13 @@ async def audit(
     silent += late
     found = [Found(owner, finding) for owner, answer in answers.items() for finding in answer.findings]
     between = {
-        f"{number}": agree(bus, agreement, hours, in_time_s)
-        for number, agreement in enumerate(AGREEMENTS)
+        agreement.effect: agree(bus, agreement, hours, in_time_s)
+        for agreement in AGREEMENTS
         if not {agreement.cause[0], agreement.has[0]} & set(silent)
     }
     agreed, unheard = await each(between)
     found += [Found("all", finding) for finding in agreed.values()]
-    silent += sorted({AGREEMENTS[int(number)].has[0] for number in unheard} - set(silent))
+    silent += sorted(set(unheard))
     found.append(Found("bus", await at_rest(bus, in_time_s)))
     found += [Found(owner, silence(owner)) for owner in silent]
     found.sort(key=lambda one: (int(one.finding.invariant[1:]), one.owner))
