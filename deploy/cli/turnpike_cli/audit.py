@@ -39,8 +39,8 @@ AGREEMENTS = (
     Agreement("I6", "received payment has its reward decision", ("payments", "received"), ("referrals", "decided")),
     Agreement("I6", "bought subscription has its access row", ("payments", "bought"), ("vpn", "periods")),
     Agreement("I6", "bought subscription has its message", ("payments", "bought"), ("notifier", "orders")),
-    Agreement("I6", "access that was granted was told with its key", ("vpn", "granted"), ("notifier", "keys")),
-    Agreement("I6", "reward was told", ("referrals", "rewards"), ("notifier", "rewards")),
+    Agreement("I6", "access that was granted has its message with the key", ("vpn", "granted"), ("notifier", "keys")),
+    Agreement("I6", "reward has its message", ("referrals", "rewards"), ("notifier", "rewards")),
     Agreement("I7", "reward is booked once, to the kopeck", ("referrals", "rewards"), ("payments", "rewards")),
 )
 
