@@ -263,8 +263,8 @@ async def test_owners_are_held_against_each_other_both_ways_and_in_time(
         invented = await between(bus, hours=1)
         assert {truth: count for truth, count in invented.items() if count} == {
             "every bought subscription has its message, and no other": 1,
-            "every access that was granted was told with its key, and no other": 1,
-            "every reward was told, and no other": 1,
+            "every access that was granted has its message with the key, and no other": 1,
+            "every reward has its message, and no other": 1,
         }
         await bus.close()
 

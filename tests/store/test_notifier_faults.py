@@ -19,6 +19,7 @@ from tests.kit.notifier import (
     RefusedAndHeld,
     Shop,
     Slow,
+    broken,
     changed,
     confirmed,
     granted,
@@ -223,6 +224,22 @@ async def test_a_message_that_telegram_will_never_take_fails_with_its_reason_and
     )
     assert row is not None
     assert (row["kind"], row["reason"]) == ("reward_earned", "Bad Request: chat not found")
+
+
+async def test_a_key_that_was_given_up_is_a_finding_until_a_later_one_is_said(shop: Shop) -> None:
+    """I6: whoever paid has his key; a message that Telegram will not take leaves him without, and the audit says so."""
+    person, chat = await shop.person(started=False)
+    async with shop.courier():
+        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
+        await shop.at_rest(person)
+        [found] = await broken(shop)
+        assert (found.invariant, found.truth) == ("I6", "no key and no receipt was given up")
+        assert found.examples == (f"access_ready of person {person}: Bad Request: chat not found",)
+        await chat.say("/start")
+        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
+        await shop.time_passes(1)
+        await shop.at_rest(person)
+    assert await broken(shop) == []
 
 
 async def test_a_fault_of_telegrams_is_outlived(shop: Shop) -> None:

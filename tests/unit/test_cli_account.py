@@ -11,12 +11,14 @@ from shared.inspection import (
     AccessJob,
     Deliveries,
     DeliverySeen,
+    EntrySeen,
     FactBuried,
     FactFailing,
     FactHeard,
     FactsSeen,
     FactTold,
     Grant,
+    InvoiceSeen,
     OrderSeen,
     Payment,
     ReceiptSeen,
@@ -25,6 +27,7 @@ from shared.inspection import (
     ReportUpdate,
     Rewards,
     RewardSeen,
+    TransferSeen,
 )
 from shared.owners import OWNERS
 from turnpike_cli.account import Account, listeners_of, stuck, verdict
@@ -283,3 +286,43 @@ def test_every_line_fits_and_obeys_no_control_characters(whole: Account) -> None
     written = lines(account)
     assert max(len(line) for line in written) <= 100
     assert not [line for line in written if not line.isprintable()]
+
+
+def test_a_story_that_went_well_fits_one_screen(whole: Account) -> None:
+    """With all that may be there of one payment: invoices, transfers, messages. The entries are for who asks."""
+    assert whole.payment
+    invoice = InvoiceSeen(
+        invoice=uuid4(), way="stars", asked_minor=99, currency="XTR", state="paid", opened_at=AT, expires_at=AT,
+        expired=False,
+    )  # fmt: skip
+    entries = tuple(
+        EntrySeen(account=account, owner=PERSON, currency="RUB", amount_minor=14900)
+        for account in ("wallet", "revenue")
+    )
+    transfers = tuple(
+        TransferSeen(transfer=uuid4(), cause="a cause", reason=reason, person=PERSON, at=AT, entries=entries)
+        for reason in ("receipt", "purchase", "reward")
+    )
+    kinds = ("paid_issuing", "access_ready", "left_over", "reward_earned")
+    account = replace(
+        whole,
+        payment=whole.payment.model_copy(update={"invoices": (invoice,), "transfers": transfers}),
+        deliveries=Deliveries(deliveries=tuple(delivery(kind) for kind in kinds)),
+    )
+    short, long = lines(account), lines(account, entries=True)
+    assert len(short) <= 40
+    assert len(long) == len(short) + sum(len(transfer.entries) for transfer in transfers)
+    assert next(line for line in long if line not in short).split()[:3] == ["149.00", "RUB", "wallet"]
+    handlers = [listening.handler for topic in TOPICS.values() for listening in listeners_of(topic)]
+    assert not [handler for handler in handlers if handler not in "".join(short)]
+
+
+def test_a_handler_that_is_not_done_has_a_line_of_its_own(whole: Account) -> None:
+    """What happened to each is told apart from those that are done with it."""
+    for broken, said in (
+        (unheard(whole, "vpn", CONFIRMED), "vpn_grants_confirmed: not heard"),
+        (failing(whole), "referrals_rewards_confirmed: failed 2 times, KeyError: y"),
+        (buried(whole), "vpn_grants_confirmed: done (letter 3)"),
+    ):
+        written = [line[25:].strip() for line in lines(broken)]
+        assert said in written, said

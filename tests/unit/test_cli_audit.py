@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from shared.bus import Place
-from shared.questions import Finding
+from shared.bus import Place, UnansweredError
+from shared.contract import Question
+from shared.inspection import AskFacts, AskKeys, AskLacking, FactsSeen, Keys, Lacking
+from shared.questions import AskAudit, Audit, Finding
 from turnpike_cli import audit
-from turnpike_cli.audit import Found, at_rest, shown
+from turnpike_cli.audit import Found, at_rest, shown, silence
 
 HANDLER = "vpn_grants_confirmed"
 
@@ -53,6 +55,39 @@ async def test_who_stands_still_is_a_finding() -> None:
 async def test_a_durable_that_is_missing_is_a_finding_until_it_is_made_again() -> None:
     assert (await rests(None, in_time_s=0.01)).examples == (f"{HANDLER}: its durable is missing",)
     assert (await rests(None, Place(acknowledged=0, told=0, left=0))).violations == 0
+
+
+class FallsSilent:
+    """A bus on which everybody answers at first; then one does not say any more what he has, or what he lacks."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+
+    async def ask(self, question: Question[Any], *, timeout_s: float) -> object:
+        if question.topic == self.topic:
+            raise UnansweredError(question.topic)
+        match question:
+            case AskFacts():
+                return FactsSeen(told=(), heard=(), failing=(), buried=())
+            case AskAudit():
+                return Audit(findings=(), counts={})
+            case AskKeys():
+                return Keys(keys=("key",), after=None)
+            case AskLacking():
+                return Lacking(keys=())
+        raise AssertionError(question)
+
+    async def places(self) -> Mapping[str, Place | None]:
+        return {}
+
+
+@pytest.mark.parametrize("topic", ["bot.keys", "bot.lacking", "payments.keys", "referrals.lacking", "vpn.keys"])
+async def test_who_falls_silent_between_two_pages_is_named_and_nobody_else(topic: str) -> None:
+    """I13: of two owners who are held against each other either may be the one who does not answer."""
+    bus: Any = FallsSilent(topic)
+    owner = topic.split(".")[0]
+    found = await audit.audit(bus)
+    assert [one for one in found if one.finding.violations] == [Found(owner, silence(owner))]
 
 
 def test_the_list_ends_with_a_verdict_and_fits() -> None:

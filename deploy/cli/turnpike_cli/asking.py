@@ -49,7 +49,7 @@ def run(command: Callable[[Bus], Awaitable[int]]) -> NoReturn:
     except CannotAskError as error:
         click.echo(str(error), err=True)
     except UnansweredError as error:
-        owner = str(error).split(".")[0]
+        owner = silent_owner(error)
         click.echo(f"{SERVICES.get(owner, owner)} does not answer.", err=True)
     sys.exit(REFUSED_STATUS)
 
@@ -95,20 +95,25 @@ def local_url(configuration: Path) -> str | None:
         return None
 
 
+def silent_owner(error: UnansweredError) -> str:
+    """Who did not answer: a topic begins with its owner."""
+    return str(error).split(".")[0]
+
+
 async def each(
-    owners: Mapping[str, Awaitable[Answered]],
+    asked: Mapping[str, Awaitable[Answered]],
 ) -> tuple[dict[str, Answered], list[str]]:
-    """Ask owners side by side: what they answered, and who did not."""
-    answers = await asyncio.gather(*owners.values(), return_exceptions=True)
+    """Ask side by side: what was answered, and which owners did not."""
+    answers = await asyncio.gather(*asked.values(), return_exceptions=True)
     answered: dict[str, Answered] = {}
     silent: list[str] = []
-    for owner, answer in zip(owners, answers, strict=True):
+    for name, answer in zip(asked, answers, strict=True):
         if isinstance(answer, UnansweredError):
-            silent.append(owner)
+            silent.append(silent_owner(answer))
         elif isinstance(answer, BaseException):
             raise answer
         else:
-            answered[owner] = answer
+            answered[name] = answer
     return answered, silent
 
 

@@ -39,8 +39,8 @@ AGREEMENTS = (
     Agreement("I6", "received payment has its reward decision", ("payments", "received"), ("referrals", "decided")),
     Agreement("I6", "bought subscription has its access row", ("payments", "bought"), ("vpn", "periods")),
     Agreement("I6", "bought subscription has its message", ("payments", "bought"), ("notifier", "orders")),
-    Agreement("I6", "access that was granted was told with its key", ("vpn", "granted"), ("notifier", "keys")),
-    Agreement("I6", "reward was told", ("referrals", "rewards"), ("notifier", "rewards")),
+    Agreement("I6", "access that was granted has its message with the key", ("vpn", "granted"), ("notifier", "keys")),
+    Agreement("I6", "reward has its message", ("referrals", "rewards"), ("notifier", "rewards")),
     Agreement("I7", "reward is booked once, to the kopeck", ("referrals", "rewards"), ("payments", "rewards")),
 )
 
@@ -118,13 +118,13 @@ async def audit(
     silent += late
     found = [Found(owner, finding) for owner, answer in answers.items() for finding in answer.findings]
     between = {
-        f"{number}": agree(bus, agreement, hours, in_time_s)
-        for number, agreement in enumerate(AGREEMENTS)
+        agreement.effect: agree(bus, agreement, hours, in_time_s)
+        for agreement in AGREEMENTS
         if not {agreement.cause[0], agreement.has[0]} & set(silent)
     }
     agreed, unheard = await each(between)
     found += [Found("all", finding) for finding in agreed.values()]
-    silent += sorted({AGREEMENTS[int(number)].has[0] for number in unheard} - set(silent))
+    silent += sorted(set(unheard))
     found.append(Found("bus", await at_rest(bus, in_time_s)))
     found += [Found(owner, silence(owner)) for owner in silent]
     found.sort(key=lambda one: (int(one.finding.invariant[1:]), one.owner))

@@ -12,22 +12,22 @@ from turnpike_cli.writing import first_line, moment, money, plain, wrapped
 Line = tuple[datetime | None, str]
 
 
-def lines(account: Account) -> list[str]:
-    """At most 100 letters wide."""
+def lines(account: Account, *, entries: bool = False) -> list[str]:
+    """At most 100 letters wide, and 40 lines high where all went well; `entries` are those of each transfer."""
     written = [f"Payment {plain(account.named)}"]
     if account.trace:
         written.append(f"trace {account.trace}")
     sections = (
         ("bot", of_bot(account)),
-        ("payments", of_payments(account)),
+        ("payments", of_payments(account, entries=entries)),
         ("referrals", of_referrals(account)),
         ("vpn", of_vpn(account)),
         ("notifier", of_notifier(account)),
     )
     for owner, said in sections:
-        written += ["", SERVICES[owner]]
+        written.append(SERVICES[owner])
         written += _section(said if owner not in account.silent else [(None, "does not answer")])
-    written += ["", "facts", *_section(of_facts(account))]
+    written += ["facts", *_section(of_facts(account))]
     found = stuck(account)
     if len(found) > 1:
         written += ["", "what is not done"]
@@ -57,7 +57,7 @@ def _of_report(report: Report) -> Iterator[Line]:
         yield report.told_at, f"reported {amount}, charge {report.charge}, payer {report.payer or 'unknown'}"
 
 
-def of_payments(account: Account) -> Iterator[Line]:
+def of_payments(account: Account, *, entries: bool) -> Iterator[Line]:
     payment = account.payment
     if payment is None:
         yield None, "has not booked it"
@@ -77,7 +77,8 @@ def of_payments(account: Account) -> Iterator[Line]:
         yield receipt.received_at, f"receipt {receipt.receipt}: {amount} by {receipt.acquirer}{worth}: {became}"
     for transfer in payment.transfers:
         yield transfer.at, f"transfer {transfer.transfer}: {transfer.reason}"
-        yield from ((None, f"  {entry}") for entry in _entries(transfer))
+        if entries:
+            yield from ((None, f"  {entry}") for entry in _entries(transfer))
 
 
 def _entries(transfer: TransferSeen) -> Iterator[str]:
@@ -109,14 +110,13 @@ def of_vpn(account: Account) -> Iterator[Line]:
     if grant is None:
         yield None, "has given nothing for it" if account.bought else "was not asked: nothing was bought"
         return
-    yield grant.heard_at, f"access row; the subscription is {grant.state} until {moment(grant.ends_at)[:19]}"
+    granted = "granted" if grant.told_at else "not granted yet"
+    yield grant.heard_at, f"access row, {granted}; the subscription is {grant.state} until {moment(grant.ends_at)[:16]}"
     for job in grant.jobs:
         wish = "let in" if job.present else "shut out"
         error = f": {first_line(job.error)}" if job.error else ""
         at = job.agreed_at if job.state == "agreed" else job.run_at
         yield at, f"node {job.node}, {wish}: {job.state}, {job.tries} failed tries{error}"
-    if grant.told_at is not None:
-        yield grant.told_at, "granted and told"
 
 
 def of_notifier(account: Account) -> Iterator[Line]:
@@ -129,14 +129,24 @@ def of_notifier(account: Account) -> Iterator[Line]:
 
 
 def of_facts(account: Account) -> Iterator[Line]:
+    """Each with the handlers that are done with it; the others below, a line each."""
     for fact in account.told:
-        yield fact.told_at, f"{fact.topic} {fact.fact}{', not told yet' if fact.waits else ''}"
-        for listening in listeners_of(fact.topic):
-            seen = account.facts.get(listening.service)
-            yield _heard(fact, listening.handler, seen)
+        listening = {one.handler: account.facts.get(one.service) for one in listeners_of(fact.topic)}
+        done = [handler for handler, seen in listening.items() if seen is not None and _is_done(fact, handler, seen)]
+        by = f", done by {', '.join(done)}" if done else ""
+        yield fact.told_at, f"{fact.topic} {fact.fact}{', not told yet' if fact.waits else ''}{by}"
+        for handler, seen in listening.items():
+            if handler not in done:
+                yield _undone(fact, handler, seen)
 
 
-def _heard(fact: FactTold, handler: str, seen: FactsSeen | None) -> Line:
+def _is_done(fact: FactTold, handler: str, seen: FactsSeen) -> bool:
+    """Without a letter ever."""
+    heard = any((one.fact, one.handler, one.outcome) == (fact.fact, handler, "done") for one in seen.heard)
+    return heard and not any((one.fact, one.handler) == (fact.fact, handler) for one in seen.buried)
+
+
+def _undone(fact: FactTold, handler: str, seen: FactsSeen | None) -> Line:
     if seen is None:
         return None, f"  {handler} does not answer"
     mine: UUID = fact.fact

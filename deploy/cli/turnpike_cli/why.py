@@ -36,22 +36,24 @@ Answer = TypeVar("Answer", bound=Value)
 
 @click.command("why")
 @click.argument("payment")
-@click.option("--json", "as_json", is_flag=True, help="Print the same for a machine.")
-def why_command(*, payment: str, as_json: bool) -> None:
+@click.option("--entries", is_flag=True, help="The entries of each transfer, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it for a machine.")
+def why_command(*, payment: str, entries: bool, as_json: bool) -> None:
     """Tell the story of one payment.
 
     PAYMENT is a charge id, an invoice's payload, or the id of an order, an invoice or a receipt; with a person's
     Telegram id, that person's payments are listed. Each service is asked for its own records; the last line says in
     one sentence what is true now, or where it is stuck and what to do. Times are the databases', in UTC.
     """
-    run(lambda bus: Asking(bus, as_json=as_json).why(payment.strip()))
+    run(lambda bus: Asking(bus, entries=entries, as_json=as_json).why(payment.strip()))
 
 
 class Asking:
     """One run: whoever did not answer once is not waited for again."""
 
-    def __init__(self, bus: Bus, *, as_json: bool) -> None:
+    def __init__(self, bus: Bus, *, entries: bool, as_json: bool) -> None:
         self.bus = bus
+        self.entries = entries
         self.as_json = as_json
         self.silent: list[str] = []
 
@@ -61,7 +63,10 @@ class Asking:
             return await self.of_person(int(named))
         if account is None:
             return self.unknown(named)
-        click.echo(json.dumps(as_dict(account), indent=2, ensure_ascii=False) if self.as_json else _text(account))
+        if self.as_json:
+            click.echo(json.dumps(as_dict(account), indent=2, ensure_ascii=False))
+        else:
+            click.echo("\n".join(lines(account, entries=self.entries)))
         return REFUSED_STATUS if account.silent else 0
 
     def unknown(self, named: str) -> int:
@@ -152,10 +157,6 @@ def _order_in(named: str) -> UUID | None:
         return UUID(named.partition(".")[0])
     except ValueError:
         return None
-
-
-def _text(account: Account) -> str:
-    return "\n".join(lines(account))
 
 
 def as_dict(account: Account) -> dict[str, Any]:

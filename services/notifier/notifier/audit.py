@@ -28,6 +28,23 @@ join deliveries h on h.story = d.story and h.person = d.person and h.rank > d.ra
 where d.state = 'sent' and h.state = 'sent' and d.settled_at > h.settled_at
 """
 
+# Who paid is there to be written to, unless he blocks the bot: that is `unreachable`, and no fault. A later message of
+# the kind says as much, for it has the same key, or what the wallet holds by then.
+GIVEN_UP = """
+select format('%s of person %s: %s', d.kind, d.person, d.reason) as example
+from deliveries d
+where d.state in ('failed', 'unknown')
+  and d.kind in ('paid_issuing', 'access_ready', 'topped_up', 'missing', 'left_over')
+  and d.settled_at > now() - $1::float8 * interval '1 hour'
+  and not exists (
+    select from deliveries l
+    where l.person = d.person
+      and l.state = 'sent'
+      and l.settled_at > d.settled_at
+      and (l.kind = d.kind or l.story = d.story)
+  )
+"""
+
 WITHOUT_NEXT_STEP = """
 select format('%s of person %s', d.kind, d.person) as example
 from deliveries d
@@ -56,6 +73,7 @@ CHECKS = (
     Check("I6", "what was superseded has a later message of its story", REPLACED_BY_NOTHING),
     Check("I6", "an order is told of by one message, unless it could not be edited", TOLD_TWICE),
     Check("I6", "no message of an order was sent after one that says more", OUT_OF_RANK),
+    Check("I6", "no key and no receipt was given up", GIVEN_UP),
     Check("I13", "every message on its way has a next step", WITHOUT_NEXT_STEP),
     Check("I13", "no chat is overdue, and no claim outlived its lease", OVERDUE),
     Check("I13", "no chat waits longer than its first message", PUT_OFF),

@@ -29,6 +29,13 @@ group by a.id
 having a.balance_minor <> coalesce(sum(e.amount_minor), 0)
 """
 
+# Only what a person owes is below zero.
+NEGATIVE = """
+select format('%s of person %s: %s', kind, owner, balance_minor) as example
+from accounts
+where case when kind = 'owed' then balance_minor > 0 else balance_minor < 0 end
+"""
+
 ONE_TRANSFER = """
 select format('%s:%s', r.acquirer, r.charge) as example
 from receipts r
@@ -66,11 +73,31 @@ ASKED_OR_POLICY = """
 select format('%s:%s', r.acquirer, r.charge) as example
 from bookings b
 join receipts r on r.id = b.receipt
-join orders o on o.id = b.order_id
-join invoices i on i.id = b.invoice and i.order_id = o.id
+join invoices i on i.id = b.invoice
+join orders o on o.id = i.order_id
 where b.outcome <> 'suspense'
   and r.currency = i.asked_currency
   and b.value_minor <> div(r.amount_minor::numeric * o.price_minor, i.asked_minor)
+  and b.booked_at > now() - $1::float8 * interval '1 hour'
+"""
+
+# Rates are versions: one that has begun is never changed, and none begins in the past.
+WORTH_OF_ITS_DAY = """
+select format('%s:%s', r.acquirer, r.charge) as example
+from bookings b
+join receipts r on r.id = b.receipt
+left join invoices i on i.id = b.invoice
+left join lateral (
+  select kopecks, per_minor
+  from rates
+  where currency = r.currency and from_at <= b.booked_at
+  order by from_at desc
+  limit 1
+) d on true
+where (b.outcome <> 'suspense' or b.because = 'no_rate')
+  and i.asked_currency is distinct from r.currency
+  and b.value_minor is distinct from
+    case when r.currency = 'RUB' then r.amount_minor else div(r.amount_minor::numeric * d.kopecks, d.per_minor) end
   and b.booked_at > now() - $1::float8 * interval '1 hour'
 """
 
@@ -113,6 +140,7 @@ CHECKS = (
     Check("I1", "every transfer balances to zero per currency", BALANCED),
     Check("I2", "receipts, bookings, transfers and entries are insert-only", INSERT_ONLY),
     Check("I3", "every balance equals the sum of its entries", BALANCES),
+    Check("I3", "no balance is negative, but for what is owed", NEGATIVE),
     Check("I4", "one receipt and one transfer per charge", ONE_TRANSFER),
     Check("I5", "every paid order was paid by exactly one transfer of its price, no other by any", PAID_ONCE),
     Check("I5", "every receipt is booked", ALL_BOOKED),
@@ -121,6 +149,7 @@ CHECKS = (
     Check("I10", "an order is closed only by a newer one that was paid", CLOSED_FOR_NOTHING),
     Check("I10", "an invoice is open with its order, and paid by what it bought", INVOICES_WENT_BACK),
     Check("I9", "what was confirmed is what the invoice asked, or is booked by its ratio", ASKED_OR_POLICY),
+    Check("I9", "what no invoice asked is booked by the rate of its day", WORTH_OF_ITS_DAY),
 )
 
 COUNTS = """
