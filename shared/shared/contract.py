@@ -46,11 +46,13 @@ class Fact(Value):
     """Something that happened, told by its owner after the transaction that made it true.
 
     `id` is derived from the cause, the topic and whom it is about; `at` is the owner's database clock (UTC).
-    Neither is a business field: the digest covers the rest.
+    Neither is a business field: the digest covers the rest, but `circumstances`, which are others when an owner that
+    was restored from a backup does the same again.
     """
 
     topic: ClassVar[str]
     version: ClassVar[int] = 1
+    circumstances: ClassVar[frozenset[str]] = frozenset()
 
     id: UUID
     cause: str
@@ -84,7 +86,7 @@ class Fact(Value):
 
     def digest(self) -> int:
         """64 signed bits over the business fields; the same id with another digest is an alarm."""
-        return _digest(self.model_dump_json(exclude={"id", "cause", "at"}))
+        return _digest(self.model_dump_json(exclude={"id", "cause", "at", *self.circumstances}))
 
 
 Answer = TypeVar("Answer", bound=Value)

@@ -85,6 +85,7 @@ class PaymentConfirmed(Fact):
     """A payment is in the book. The cause is the charge where there is `received`, else the order."""
 
     topic = "payments.payment.confirmed"
+    circumstances = frozenset({"booked_at", "wallet_minor", "place"})
 
     received: Received | None
     bought: Bought | None

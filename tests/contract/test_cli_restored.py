@@ -127,7 +127,7 @@ BOOK = (
     "select id, cause, reason, person from transfers order by id",
     "select transfer, account, amount_minor from entries order by transfer, account",
     "select id, balance_minor from accounts order by id",
-    "select id from facts order by id",
+    "select id, digest from facts order by id",
 )
 
 
