@@ -38,8 +38,8 @@ bench: $(INSTALLED) ## Measure speed, latency, memory and start; PART=stories me
 test-browser: $(INSTALLED) ## Play the journeys in a real browser (needs chromium)
 	@exec $(BIN)/pytest tests/browser
 
-chaos: $(INSTALLED) ## Break every part under load and count: ROW=10 one row, SHORT=1 the short form of CI
-	@exec $(BIN)/python -m tests.chaos $(ROW) $(if $(SHORT),--short)
+chaos: $(INSTALLED) ## Break every part under load and count: ROW=10 one row, SHORT=1 CI's form (not 14, 34), SEED=7 another load
+	@exec $(BIN)/python -m tests.chaos $(ROW) $(if $(SHORT),--short) $(if $(SEED),--seed $(SEED))
 
 manifests-tools: $(TOOLS)/.installed ## Make .venv-tools of what manifests-test runs (it does by itself)
 

@@ -29,7 +29,7 @@ from shared.owners import OWNERS
 from shared.streams import LISTENING
 from shared.waiting import happens
 from tests.chaos.load import Paid, Wanted
-from tests.chaos.trial import Trial
+from tests.chaos.trial import Trial, first_few
 from turnpike_local.processes import ending
 from vpn_provisioner.access import Period, fold
 
@@ -101,7 +101,7 @@ async def die_at_each_step(trial: Trial, rows: str) -> None:
             await knocking.stop()
     doubled = await trial.shop.asked_one(NOT_ONCE)
     trial.expect(f"each order is of one command and has one invoice: {doubled} are not so", doubled == 0)
-    trial.faults.append(f"os._exit at {len(points)} points")
+    trial.faults.append(f"os._exit at {len(points)} points ({first_few(trial.killed)})")
     trial.took("each resumed", max(took_s), 2.0)
 
 
@@ -155,9 +155,10 @@ async def _die(trial: Trial, point: Point, knocking: "Knocks") -> None:
     finally:
         await knocking.over(point)
     trial.expect(f"the process died at {point}, not with {ending(code)}", code == crash.STATUS)
-    trial.tell(f"{point.service} died at {point}")
+    trial.killed.append(f"{point.service} {child.pid}")
+    trial.tell(f"{point.service} {child.pid} died at {point}")
     if point.service == "notifier":
-        trial.notifier_died()
+        trial.notifier_interrupted()
 
 
 class Knocks:

@@ -8,9 +8,11 @@ from shared.owners import OWNERS
 from shared.roles import role
 from tests.chaos.shop import Shop
 from tests.chaos.trial import Trial
-from tests.kit.proxy import Proxy
+from tests.kit.proxy import Cut, Proxy
+from turnpike_local.ports import LOOPBACK
 
-Links = dict[tuple[str, str], Proxy]
+Link = tuple[str, str]
+Links = dict[Link, Proxy]
 
 CUT_S, CUT_SHORT_S = 60.0, 5.0
 WAVES_AT_ONCE = 3
@@ -36,23 +38,38 @@ async def links_cut(trial: Trial) -> None:
         wanted = await trial.town.orders(trial.size(int(PER_S * seconds), 150))
         paying = asyncio.create_task(trial.pay(wanted, len(wanted) / seconds))
 
+        carried_before: dict[Link, int] = {}
+
         async def come(wave: int) -> None:
             silent, severed = waves[wave]
             await asyncio.sleep(every_s * wave)
             links[silent].cut("silent")
             links[severed].cut("severed")
+            if ("notifier", "PostgreSQL") in (silent, severed):
+                trial.notifier_interrupted()
             trial.tell(f"{silent} is silent, {severed} is severed")
             await asyncio.sleep(cut_s)
-            links[silent].mend()
-            links[severed].mend()
-            if ("notifier", "PostgreSQL") in (silent, severed):
-                trial.notifier_could_not_mark()
+            for name in (silent, severed):
+                carried_before[name] = links[name].carried_bytes
+                links[name].mend()
+            _hold_met(trial, links, silent, "silent")
+            _hold_met(trial, links, severed, "severed")
 
         await asyncio.gather(paying, *(come(wave) for wave in range(len(waves))))
-        trial.faults.append(f"{len(links)} links, {len(waves)} times two of them cut for {cut_s:g} s")
+        cut = ", ".join(f"{owner}-{kind}" for owner, kind in links)
+        trial.faults.append(f"{len(waves)} times two of {len(links)} links cut for {cut_s:g} s ({cut})")
+        trial.figures.append(f"{sum(link.met.total() for link in links.values())} connections met a cut")
         trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
         await trial.rests("what was cut off", 120)  # Here, and not once everybody has begun again.
         await trial.counts("when all links are whole again")
+        for name, link in links.items():
+            before, after = carried_before[name], link.carried_bytes
+            trial.expect(f"{name} carries before its cut and after it: {before} and {after} bytes", 0 < before < after)
+
+
+def _hold_met(trial: Trial, links: Links, name: Link, how: Cut) -> None:
+    """Each link is cut once so: a cut that met nobody says that its service found a way past it."""
+    trial.expect(f"{name} was in use when it was {how}", links[name].met[how] > 0)
 
 
 @asynccontextmanager
@@ -71,7 +88,13 @@ async def through_proxies(shop: Shop) -> AsyncIterator[Links]:
 
 
 async def _start(shop: Shop, owner: str, links: Links) -> None:
-    nats = shop.broker.url.replace(f":{shop.broker.port}", f":{links[owner, 'NATS'].port}")
-    dsn = shop.postgres.dsn(role(owner, "app"))
-    dsn = dsn.replace(f":{shop.postgres.port}/", f":{links[owner, 'PostgreSQL'].port}/")
+    nats = _through(links[owner, "NATS"], shop.broker.url)
+    dsn = _through(links[owner, "PostgreSQL"], shop.postgres.dsn(role(owner, "app")))
     await shop.start(owner, **{"TURNPIKE_NATS_URL": nats, f"TURNPIKE_{owner.upper()}_DSN": dsn})
+
+
+def _through(link: Proxy, url: str) -> str:
+    """The same address with the link's port."""
+    server, port = f"{LOOPBACK}:{link.target_port}", f"{LOOPBACK}:{link.port}"
+    assert url.count(server) == 1, "the address has another form: its service would go past the link"
+    return url.replace(server, port)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from shared.bus import UnansweredError
 from shared.commands import Invoice, PlaceOrder
@@ -162,13 +162,17 @@ class Town:
             async with room:
                 return await self.place_order(member, order, plan)
 
-        drawn = [(member, uuid4(), self.random.choice(("basic", "plus"))) for member in members]
+        drawn = [(member, self._order_of(member), self.random.choice(("basic", "plus"))) for member in members]
         return list(await asyncio.gather(*(place(*one) for one in drawn)))
+
+    def _order_of(self, member: Member) -> UUID:
+        """An order's id: another one for each person, for two towns may be of one seed."""
+        return UUID(int=self.random.getrandbits(128) ^ member.chat, version=4)
 
     async def place_order(self, member: Member, order: UUID | None = None, plan: str = "basic") -> Invoice:
         """As the pay screen does it, as often as it takes; raises TimeoutError after `PLACED_WITHIN_S`."""
         command = PlaceOrder(
-            id=order or uuid4(),
+            id=order or self._order_of(member),
             actor=f"person:{member.person}",
             deadline_at=datetime.now(UTC) + timedelta(hours=1),
             person=member.person,

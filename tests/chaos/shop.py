@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import asyncpg
 
@@ -61,6 +61,14 @@ PROGRESS = {
 }
 
 
+class Death(NamedTuple):
+    """Which process of a service ended and with what status; or why it could not start again, and no process is."""
+
+    name: str
+    pid: int | None
+    ended: int | str
+
+
 class Shop(Stack):
     """The stack of `make up`, with the crowded Telegram, without traces, and with an eye on all of it."""
 
@@ -68,8 +76,7 @@ class Shop(Stack):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, settings=UNHURRIED)
-        self.deaths: list[tuple[str, int | str]] = []
-        """Who ended and with what status, or why it could not start again."""
+        self.deaths: list[Death] = []
         self._asking = asyncio.Lock()
         self._eye: Any = None
 
@@ -169,7 +176,8 @@ class Shop(Stack):
 
     async def _keep(self, name: str) -> None:
         while True:
-            self.deaths.append((name, await self.services[name].child.wait()))
+            child = self.services[name].child
+            self.deaths.append(Death(name, child.pid, await child.wait()))
             begun = False
             while not begun:
                 await asyncio.sleep(RESTART_AFTER_S)
@@ -177,7 +185,7 @@ class Shop(Stack):
                     await self.services[name].start()
                     begun = True
                 except StartError as error:
-                    self.deaths.append((name, str(error).splitlines()[0]))
+                    self.deaths.append(Death(name, None, str(error).splitlines()[0]))
 
     async def all_live(self) -> None:
         """Start again whoever does not run."""

@@ -16,7 +16,7 @@ from nats.errors import Error as NatsError
 
 from shared.outbox import ROUND_TIMEOUT_S
 from shared.owners import OWNERS
-from shared.streams import DUPLICATE_WINDOW, LISTENING, stream_of
+from shared.streams import DUPLICATE_WINDOW, KEPT_FOR, LISTENING, stream_of
 from tests.chaos.shop import Shop, signal_to
 from tests.chaos.trial import Trial
 
@@ -28,6 +28,10 @@ STORED_AFTER_S = 1.0  # A message of an atomic batch is heard before the batch i
 INCARNATIONS = " union all ".join(f"select name, incarnation from {owner}.streams" for owner in OWNERS)
 RETOLD = "stream is another one, facts are told again"
 FACTS = "select " + " + ".join(f"(select count(*) from {owner}.facts)" for owner in OWNERS)
+KEPT_FACTS = " union all ".join(
+    f"select '{owner}' as owner, count(*) as facts from {owner}.facts where told_at > now() - $1::interval"
+    for owner in OWNERS
+)
 REPEATED_WITHIN_S = 120.0
 
 
@@ -50,18 +54,27 @@ async def disk_wiped(trial: Trial) -> None:
     await shop.stop("payments")
     await trial.pay(wanted[half:])
     await until_told(shop, "bot")
-    trial.faults.append(f"again with {half} payments received and heard by nobody")
+    killed = signal_to(shop.broker.child, signal.SIGKILL)
+    trial.faults.append(f"{killed} and its disk wiped with {half} payments received and heard by nobody")
     await shop.broker.wipe()
     await shop.start("payments")
     await _all_is_told_again(trial, known, "after it was wiped before payments heard")
 
 
 async def _all_is_told_again(trial: Trial, known: dict[str, str], when: str) -> None:
-    """Every stream was made anew, and all that it had is heard; one fault may not mend what the one before broke."""
+    """Every stream was made anew, with all of its three days, and all is heard.
+
+    After each fault: it may not mend what the one before broke.
+    """
     await trial.rests(f"the shop {when}")
     again = await incarnations(trial.shop)
     unchanged = {name for name in known if again.get(name) == known[name]}
     trial.expect(f"every stream is another one {when}: {unchanged} are not", not unchanged)
+    told = {row["owner"]: row["facts"] for row in await trial.shop.asked(KEPT_FACTS, KEPT_FOR)}
+    kept = await messages_of(trial.shop)
+    lacking = {owner: f"{kept[owner]} of {facts}" for owner, facts in told.items() if kept[owner] < facts}
+    trial.expect(f"each stream has its three days {when}: {lacking}", not lacking)
+    trial.figures.append(f"{sum(told.values())} facts told again")
     await trial.counts(when)
 
 
@@ -233,6 +246,12 @@ async def windows(shop: Shop, seconds: float) -> None:
 
 async def messages(shop: Shop) -> int:
     return sum((await last_sequences(shop)).values())
+
+
+async def messages_of(shop: Shop) -> dict[str, int]:
+    """How many messages the stream of each owner has: as many as ids, within the time that it knows them."""
+    infos = {owner: await call(shop, f"STREAM.INFO.{stream_of(owner)}") for owner in OWNERS}
+    return {owner: int(info["state"]["messages"]) for owner, info in infos.items()}
 
 
 async def last_sequences(shop: Shop) -> dict[str, int]:

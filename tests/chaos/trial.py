@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from notifier.courier import MOST_UNDER_WAY
 from tests.chaos.count import Count, counted
 from tests.chaos.load import Paid, Town, Wanted
 from tests.chaos.shop import Shop
@@ -18,6 +17,7 @@ RESTS_WITHIN_S = 60.0
 HANGS_AFTER_S = RESUMES_WITHIN_S = 60.0
 AWAY_S = 1.0
 EXAMPLES = 3
+FEW = 4
 CLAIMED = "select count(*) from notifier.deliveries where state = 'claimed'"
 
 
@@ -35,6 +35,8 @@ class Trial:
     paid: list[Paid] = field(default_factory=list)
     expected: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Violations that belong to this row and those before, by (owner, truth): a letter that must be buried is one."""
+    killed: list[str] = field(default_factory=list)
+    """Whom we killed, each as "name pid"."""
     may_be_said_again: int = 0
     _claimed: list[asyncio.Future[Any]] = field(default_factory=list)
     verbose: bool = False
@@ -105,16 +107,21 @@ class Trial:
         if self.verbose:
             print(f"        {time.monotonic() - self.began_at:6.1f} s {sentence}", file=sys.stderr, flush=True)
 
-    def notifier_died(self) -> None:
-        """What it had claimed may have been said. Claims outlive it for some seconds: long enough to be counted."""
-        self._claimed.append(asyncio.ensure_future(self.shop.asked_one(CLAIMED)))
+    def notifier_interrupted(self) -> None:
+        """It died, or cannot write down what it says: what it has claimed may have been said.
 
-    def notifier_could_not_mark(self, times: int = 1) -> None:
-        """It lived, and what it said could not be written down."""
-        self.may_be_said_again += times * MOST_UNDER_WAY
+        Claims outlive that for some seconds: long enough to be counted, also by a database that has yet to come back.
+        """
+        self._claimed.append(asyncio.ensure_future(self.shop.asked_one(CLAIMED)))
 
     async def claims_counted(self) -> None:
         self.may_be_said_again += sum(await asyncio.gather(*self._claimed))
+
+
+def first_few(each: Sequence[str]) -> str:
+    """As many as a line bears, and how many there are: "7: bot 311, vpn 312, payments 315, bot 320, and 3 more"."""
+    more = f", and {len(each) - FEW} more" if len(each) > FEW else ""
+    return f"{len(each)}: {', '.join(each[:FEW])}{more}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections import Counter
 from contextlib import suppress
 from typing import Literal, Self
 
@@ -23,6 +24,9 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.port = free_port()
+        self.carried_bytes = 0  # Both ways.
+        self.met: Counter[Cut] = Counter()
+        """How many connections each kind of cut has met: those that were open, and those that came meanwhile."""
         self._whole = asyncio.Event()
         self._whole.set()
         self._refuses = False
@@ -41,6 +45,7 @@ class Proxy:
 
     def cut(self, how: Cut) -> None:
         """`silent` leaves connections open and carries nothing; `severed` resets them and every new one."""
+        self.met[how] += len(self._links)
         if how == "silent":
             self._whole.clear()
         else:
@@ -60,7 +65,9 @@ class Proxy:
         assert task is not None
         self._links.add(task)
         try:
+            self.met["severed"] += self._refuses
             if not self._refuses:
+                self.met["silent"] += not self._whole.is_set()
                 await self._carry(reader, writer)
         except (OSError, asyncio.CancelledError):
             pass  # Either side is gone, or the link was severed: both ends hear it by the reset.
@@ -88,6 +95,7 @@ class Proxy:
             while data := await reader.read(CHUNK_BYTES):
                 await self._whole.wait()
                 writer.write(data)
+                self.carried_bytes += len(data)
                 await writer.drain()
         await self._whole.wait()  # Once this returns, the other end hears that this one is gone.
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.kit.processes import comes_true
 from tests.kit.proxy import Proxy, _reset
 from turnpike_local.ports import LOOPBACK, free_port
 
@@ -98,6 +99,26 @@ async def test_a_severed_link_resets_what_was_open_and_whatever_comes(echo: int)
         reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
         writer.write(b"after")
         assert await reader.readexactly(5) == b"after"
+        for end in (writer, other):
+            end.close()
+
+
+async def test_a_link_says_what_it_carried_and_how_many_connections_each_cut_met(echo: int) -> None:
+    async with Proxy(echo) as proxy:
+        proxy.cut("silent")
+        assert (proxy.carried_bytes, proxy.met["silent"]) == (0, 0), "nobody was there to be cut off"
+        early, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
+        writer.write(b"three")
+        assert await comes_true(lambda: proxy.met["silent"] == 1)
+        proxy.mend()
+        assert await early.readexactly(5) == b"three"
+        assert (proxy.carried_bytes, proxy.met["silent"], proxy.met["severed"]) == (2 * 5, 1, 0)
+        proxy.cut("severed")
+        late, other = await asyncio.open_connection(LOOPBACK, proxy.port)
+        for reader in (early, late):
+            with pytest.raises(ConnectionResetError):
+                await reader.readexactly(1)
+        assert (proxy.carried_bytes, proxy.met["silent"], proxy.met["severed"]) == (2 * 5, 1, 2)
         for end in (writer, other):
             end.close()
 
