@@ -72,7 +72,7 @@ async def alice(sandbox: Sandbox) -> AsyncIterator[PersonClient]:
 
 
 def one_button(**action: object) -> InlineKeyboardMarkup:
-    return InlineKeyboardMarkup(inline_keyboard=[[InlineKeyboardButton(text="Press", **action)]])  # type: ignore[arg-type]
+    return InlineKeyboardMarkup(inline_keyboard=[[InlineKeyboardButton(text="Press", **action)]])  # type: ignore[arg-type]  # Of any kind.
 
 
 async def test_a_wrong_token_is_refused(sandbox: Sandbox) -> None:
@@ -341,9 +341,9 @@ async def test_an_invoice_that_cannot_be_paid_is_refused(
     bot: Bot, alice: PersonClient, changes: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(TelegramBadRequest, match=reason):
-        await bot.create_invoice_link(**invoice(**changes))  # type: ignore[arg-type]
+        await bot.create_invoice_link(**invoice(**changes))  # type: ignore[arg-type]  # Wrong ones are meant.
     with pytest.raises(TelegramBadRequest, match=reason):
-        await bot.send_invoice(alice.id, **invoice(**changes))  # type: ignore[arg-type]
+        await bot.send_invoice(alice.id, **invoice(**changes))  # type: ignore[arg-type]  # Wrong ones are meant.
 
 
 async def test_a_refusal_to_sell_without_a_reason_is_refused(bot: Bot) -> None:

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from grpc_tools import protoc  # type: ignore[import-untyped]
+from grpc_tools import protoc  # type: ignore[import-untyped]  # It brings no types.
 
 from vpn_provisioner.panels import xray_api_pb2
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from aiogram import Bot
 from aiogram.client.session.aiohttp import AiohttpSession
@@ -676,8 +677,20 @@ async def test_it_starts_the_same_way_when_database_and_telegram_are_down_at_boo
     async with opened(place.dsn("postgres").replace(place.name, "postgres")) as admin:
         await admin.execute(f'alter database "{place.name}" allow_connections false')
         service = build(configured)
+        refused = asyncio.Event()
+        attempt = service.database.open
+
+        async def attempted() -> None:
+            try:
+                await attempt()
+            except asyncpg.PostgresError:
+                refused.set()
+                raise
+
+        service.database.open = attempted  # type: ignore[method-assign]  # Its attempts are watched, and still made.
         life = asyncio.create_task(service.run())
-        await asyncio.sleep(1)
+        async with asyncio.timeout(15):
+            await refused.wait()
         assert not service.health.opened
         await admin.execute(f'alter database "{place.name}" allow_connections true')
     async with Sandbox(tmp_path, TOKEN, port=port, limits=UNHURRIED) as sandbox, SandboxClient(sandbox.url) as people:

@@ -41,7 +41,7 @@ CHECKS = {"payments": BOOK_CHECKS, "referrals": ROLL_CHECKS}
 
 SHIPPED = {"migrations", "plans", "prices", "rates", "levels"}
 TABLES = "select schemaname, tablename from pg_tables where schemaname in ('payments', 'referrals')"
-ADD_LEVEL = "insert into referrals.levels (scale, paying_from, percent) values (2, $1, $2)"
+ADD_LEVEL = "insert into referrals.levels (scale, paying_from, percent) values (2, $1, $2) on conflict do nothing"
 
 ACCOUNTS = """
 select a.owner, a.kind, a.balance_minor, coalesce(sum(e.amount_minor), 0)::bigint as entries_minor
@@ -126,6 +126,15 @@ class Broker:
             if ear.handler.listening.fact.subject() == letter.subject:
                 ear.waiting.append(letter)
 
+    def told(self, letter: Letter) -> None:
+        """A relay has put it into the pipe."""
+        self.put(letter)
+
+    def begin_again(self, name: str) -> None:
+        """The handler hears everything once more."""
+        ear = self.ears[name]
+        ear.waiting, ear.delivered = ear.waiting + ear.delivered, []
+
     def acknowledged(self, name: str, letters: Sequence[Letter]) -> None:
         ear = self.ears[name]
         ear.waiting = [letter for letter in ear.waiting if letter not in letters]
@@ -162,6 +171,9 @@ class World:
         self.book, self.roll = databases["payments"], databases["referrals"]
         self.moves: Counter[str] = Counter()
         self.deaths: Counter[str] = Counter()
+        self.examples = self.steps = 0
+        """Those that came to rest, and their moves; the search gives up some in the middle."""
+        self._moves_before = 0
         self._empty = ""
 
     async def begin(self) -> None:
@@ -174,7 +186,15 @@ class World:
     def begin_example(self) -> Broker:
         """Empty tables, and handlers that remember nothing."""
         self.run(self.admin.execute(self._empty))
+        self._moves_before = self.moves.total()
+        return self.broker()
+
+    def broker(self) -> Broker:
         return Broker(self.databases)
+
+    def came_to_rest(self) -> None:
+        self.examples += 1
+        self.steps += self.moves.total() - self._moves_before
 
     def survives(
         self, move: str, owner: str, act: Callable[[], Coroutine[Any, Any, Answer]], dies_at: int = 0

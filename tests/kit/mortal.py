@@ -59,6 +59,9 @@ class Mortal:
         return getattr(self.connection, name)
 
 
+REFUSED = SimpleNamespace(data=b'{"error": {"code": 503}}')
+
+
 class Pipe:
     """A broker as a relay meets it, long after its window for repeats: it keeps every letter that it acknowledges.
 
@@ -75,14 +78,23 @@ class Pipe:
         self._batch.append(Letter(subject, dict(headers), body))
 
     async def request(self, subject: str, body: bytes, _: float, *, headers: Mapping[str, str]) -> SimpleNamespace:
+        if self._refused():
+            return REFUSED
+        self._keep(Letter(subject, dict(headers), body))
+        if self._batch:
+            return SimpleNamespace(data=b"")
+        return SimpleNamespace(data=json.dumps({"seq": self._sequence}).encode())
+
+    def _refused(self) -> bool:
         self.refuses -= 1
         if self.refuses == 0:
             self._batch = []
-            return SimpleNamespace(data=b'{"error": {"code": 503}}')
-        await self.publish(subject, body, headers=headers)
-        if "Nats-Batch-Id" in headers and "Nats-Batch-Commit" not in headers:
-            return SimpleNamespace(data=b"")
-        self._sequence += len(self._batch)
-        self.letters += self._batch
-        self._batch = []
-        return SimpleNamespace(data=json.dumps({"seq": self._sequence}).encode())
+        return self.refuses == 0
+
+    def _keep(self, letter: Letter) -> None:
+        """A batch is kept at its commit, and then whole."""
+        self._batch.append(letter)
+        if "Nats-Batch-Id" not in letter.headers or "Nats-Batch-Commit" in letter.headers:
+            self._sequence += len(self._batch)
+            self.letters += self._batch
+            self._batch = []

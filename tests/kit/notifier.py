@@ -68,6 +68,23 @@ def key_of(person: UUID) -> str:
     return f"vless://{person}@127.0.0.1:443?type=tcp&security=none#Turnpike"
 
 
+class Looking(Courier):
+    """A worker that counts its rounds."""
+
+    rounds = 0
+
+    async def _live_on(self, *, claiming: bool) -> float:
+        wait_s = await super()._live_on(claiming=claiming)
+        self.rounds += 1
+        return wait_s
+
+    async def has_looked(self, rounds: int = 1) -> None:
+        """Return after so many rounds of its life, when it sleeps."""
+        async with asyncio.timeout(10):
+            while self.rounds < rounds:
+                await asyncio.sleep(0.005)
+
+
 @dataclass
 class Shop:
     """The tables, the neighbours and the chats of one module of tests."""
@@ -89,11 +106,11 @@ class Shop:
     @asynccontextmanager
     async def courier(
         self, *, per_s: float = 1000, telegram: Telegram | None = None, dies: bool = False
-    ) -> AsyncIterator[Courier]:
+    ) -> AsyncIterator["Looking"]:
         """A worker until the end of the block; then it finishes what is under way, or dies whatever it was doing."""
         voice, stopping = telegram or Telegram(TOKEN, self.sandbox.url), asyncio.Event()
         await voice.open()
-        courier = Courier(self.database, self.bus, voice, per_s=per_s)
+        courier = Looking(self.database, self.bus, voice, per_s=per_s)
         running = asyncio.create_task(courier.run(stopping))
         try:
             yield courier

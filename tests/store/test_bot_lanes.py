@@ -52,6 +52,18 @@ async def database(place: FreshDatabase) -> AsyncIterator[Database]:
         yield database
 
 
+class WatchedBells(Bells):
+    """Says when a lane has looked, has found nothing to do and sleeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited_for = asyncio.Event()
+
+    async def wait(self, lane: Any) -> None:
+        self.waited_for.set()
+        await super().wait(lane)
+
+
 @asynccontextmanager
 async def at_work(*lanes: Lane) -> AsyncIterator[None]:
     stopping = asyncio.Event()
@@ -127,12 +139,15 @@ async def test_a_chat_that_a_killed_replica_held_is_run_when_its_lease_is_over(d
         ran.append(update["update_id"])
 
     await arrive(database, message_update(1, update_id=1))
-    killed, lease = uuid4(), timedelta(seconds=0.5)
+    killed, lease, bells = uuid4(), timedelta(minutes=1), WatchedBells()
     assert await intake.claim_chats(killed, lease, 10, database) == [1]
     assert await intake.step(killed, 1, intake.Ended(None), lease, database) is not None
-    async with at_work(ChatLane(database, Bells(), run)):
-        await asyncio.sleep(0.2)
+    async with at_work(ChatLane(database, bells, run)):
+        async with asyncio.timeout(10):
+            await bells.waited_for.wait()
+        assert await database.fetchval("select holder from turns where chat = 1") == killed
         assert ran == []
+        await database.execute("update turns set held_until = now()")
         await until(nothing_waits(database))
     assert ran == [1]
 

@@ -60,8 +60,8 @@ async def test_a_grant_that_comes_before_its_payment_gives_the_same_one_message(
 
 async def test_the_key_leaves_at_once_and_waits_for_no_poll(shop: Shop) -> None:
     person, chat = await shop.person()
-    async with shop.courier():
-        await asyncio.sleep(0.05)  # The courier has looked, found nothing and gone to sleep.
+    async with shop.courier() as courier:
+        await courier.has_looked()
         began = asyncio.get_running_loop().time()
         await shop.hear(notifier_tells_granted, granted(person, uuid4()))
         await chat.hears("Your access is ready")

@@ -13,6 +13,7 @@ from shared.db import Database
 from shared.inbox import Handler
 from shared.questions import AskAudit
 from shared.streams import LISTENING
+from tests.kit.locks import waits_for_a_lock
 from tests.kit.referrals import broken, confirmed, hear, letter, started
 from tests.kit.servers import FreshDatabase, MakeDatabase
 
@@ -129,8 +130,7 @@ async def test_a_receipt_of_two_payers_at_one_moment_counts_for_one_partner(data
     async with database.transaction() as tx:
         await referrals_rewards_confirmed([confirmed(first, receipt=receipt)], tx)
         racing = asyncio.create_task(hear(database, other))
-        await asyncio.sleep(0.2)
-        assert not racing.done()
+        await waits_for_a_lock(racing, database)
     with pytest.raises(ReceiptTakenError):
         await racing
     assert await broken(database) == set()
@@ -146,7 +146,6 @@ async def test_a_receipt_of_two_payers_without_partners_at_one_moment_is_an_alar
     async with database.transaction() as tx:
         await referrals_rewards_confirmed([confirmed(first, receipt=receipt)], tx)
         racing = asyncio.create_task(hear(database, other))
-        await asyncio.sleep(0.2)
-        assert not racing.done()
+        await waits_for_a_lock(racing, database)
     await racing
     assert await broken(database) == {"the same id never came with other fields"}

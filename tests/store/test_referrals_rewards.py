@@ -13,6 +13,7 @@ from shared.contract import derived_id
 from shared.db import Database, Row
 from shared.facts import Bought, PaymentConfirmed, RewardEarned, Terms
 from shared.questions import AskInvitations, Invitations
+from tests.kit.locks import waits_for_a_lock
 from tests.kit.referrals import LONG_AGO, broken, confirmed, hear, started
 from tests.kit.servers import FreshDatabase, MakeDatabase
 
@@ -205,7 +206,7 @@ async def test_a_payment_that_meets_a_half_written_start_is_rewarded_behind_it(d
     async with database.transaction() as tx:
         await referrals_registers_started([started(payer, partner)], tx)
         paying = asyncio.create_task(hear(database, payment))
-        await asyncio.sleep(0.2)
+        await waits_for_a_lock(paying, database)
     await paying
     assert await told_of(payment, partner, database) is not None
 
@@ -216,7 +217,7 @@ async def test_a_start_that_meets_a_payment_about_to_wait_turns_it_over(database
     async with database.transaction() as tx:
         await referrals_rewards_confirmed([payment], tx)
         starting = asyncio.create_task(hear(database, started(payer, partner)))
-        await asyncio.sleep(0.2)
+        await waits_for_a_lock(starting, database)
     await starting
     assert await told_of(payment, partner, database) is not None
 
@@ -249,8 +250,7 @@ async def test_a_locked_partner_delays_no_other(database: Database) -> None:
         await referrals_rewards_confirmed([confirmed(slow_payer)], tx)
         await asyncio.wait_for(hear(database, payment), timeout=2)
         waiting = asyncio.create_task(hear(database, confirmed(slow_payer)))
-        await asyncio.sleep(0.1)
-        assert not waiting.done()
+        await waits_for_a_lock(waiting, database)
     await waiting
     assert await reward_of(payment, database) is not None
     assert (await standing(slow, database)).paying == 1

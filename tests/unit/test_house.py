@@ -267,6 +267,39 @@ def written() -> Iterator[Path]:
             yield path
 
 
+ESCAPE = re.compile(r"# (ruff: )?noqa|# type: ignore")
+WITH_A_REASON = re.compile(r"# (ruff: )?noqa: [A-Z0-9, ]+ - \w|# type: ignore\[[a-z,-]+\]  # \w")
+
+
+def test_an_escape_from_a_rule_has_its_reason_on_the_line() -> None:
+    for path in written():
+        if path.suffix == ".py" and "_pb2" not in path.name:
+            for number, line in enumerate(path.read_text().splitlines(), start=1):
+                assert not escapes_without_a_reason(line), f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+
+
+def escapes_without_a_reason(line: str) -> bool:
+    return len(ESCAPE.findall(line)) > len(WITH_A_REASON.findall(line))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("x = 1  # noqa", True),
+        ("x = 1  # noqa: S311", True),
+        ("x = 1  # noqa: S311 - no secret.", False),
+        ("# ruff: noqa: F401", True),
+        ("x = f(1)  # type: ignore", True),
+        ("x = f(1)  # type: ignore  # Any one.", True),
+        ("x = f(1)  # type: ignore[arg-type,misc]", True),
+        ("x = f(1)  # type: ignore[arg-type,misc]  # It checks them itself.", False),
+        ("x = f(1)  # type: ignore[arg-type]  # noqa: S311 - no secret.", True),
+    ],
+)
+def test_an_escape_without_a_reason_is_found(line: str, found: bool) -> None:
+    assert escapes_without_a_reason(line) is found
+
+
 THE_PROCESS_S_CLOCK = re.compile(r"\b(datetime\.(now|utcnow|today)|date\.today|time\.time(_ns)?)\b")
 
 

@@ -48,7 +48,7 @@ class Watch:
                 telemetry.TICK_FAILURES.labels("watch_node").inc()
                 log.warning("watch failed", node=self.live.node.name, error=repr(error))
             breaker = self.live.breaker
-            pause_s = WATCH_EVERY_S if breaker.closed else breaker.probe_after_s(random.random())  # noqa: S311
+            pause_s = WATCH_EVERY_S if breaker.closed else breaker.probe_after_s(random.random())  # noqa: S311 - no secret.
             await happens(stopping, pause_s)
 
     async def round(self) -> None:

@@ -235,7 +235,7 @@ class State:
 
     def confirm_all_but_newest(self, count: int) -> None:
         newest = "select update_id from updates order by update_id desc limit ?"
-        self._db.execute(f"delete from updates where update_id not in ({newest})", [count])  # noqa: S608
+        self._db.execute(f"delete from updates where update_id not in ({newest})", [count])  # noqa: S608 - constants.
 
     def remove_update(self, update_id: int) -> None:
         self._db.execute("delete from updates where update_id = ?", [update_id])
@@ -264,7 +264,7 @@ class State:
         insert = "insert into toasts (person_id, made_at, kind, text, alert) values (?, ?, ?, ?, ?)"
         self._db.execute(insert, [person_id, now, kind, text, alert])
         old = "select id from toasts where person_id = ? order by id desc limit -1 offset ?"
-        self._db.execute(f"delete from toasts where id in ({old})", [person_id, TOASTS_KEPT])  # noqa: S608
+        self._db.execute(f"delete from toasts where id in ({old})", [person_id, TOASTS_KEPT])  # noqa: S608 - constants.
 
     def toasts(self, person_id: int) -> list[Json]:
         rows = self._db.execute("select * from toasts where person_id = ? order by id", [person_id])

@@ -19,7 +19,7 @@ class PanelUnavailable(PanelError):  # noqa: N818 - it is also an outcome, and s
     """The panel did not answer, not in time, or not with what was written: nothing is known, ask the same again."""
 
 
-class PanelRefused(PanelError):  # noqa: N818
+class PanelRefused(PanelError):  # noqa: N818 - an outcome, too.
     """The panel understood and said no, or is not what our settings say it is: somebody must look."""
 
 
