@@ -113,7 +113,7 @@ async def random_kills(trial: Trial) -> None:
     A backlog, which takes all of both cores, is drained at 60 % of the rate at least: to start a service again costs
     one core more than a second of every three, and what the dead held comes back after 5 s.
     """
-    payments, seconds = trial.size(400, 60), trial.size(40, 10)
+    payments, seconds = trial.size(1_200, 60), trial.size(40, 10)
     undisturbed_s = await drained_s(trial, payments)
     await trial.rests("what nobody disturbs")
     per_s = steady_per_s(trial, payments / undisturbed_s, seconds)

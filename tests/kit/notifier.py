@@ -73,8 +73,8 @@ class Looking(Courier):
 
     rounds = 0
 
-    async def _live_on(self, *, claiming: bool) -> float:
-        wait_s = await super()._live_on(claiming=claiming)
+    async def _live_on(self, *, claiming: bool = True, woken: bool = False) -> float:
+        wait_s = await super()._live_on(claiming=claiming, woken=woken)
         self.rounds += 1
         return wait_s
 
