@@ -30,7 +30,7 @@ test: $(INSTALLED) ## Run the tests against real PostgreSQL, NATS and Xray
 	@exec $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-properties: $(INSTALLED) ## Play 20 000 random steps against the real book: repeats, deaths, reordering
-	@HYPOTHESIS_PROFILE=long exec $(BIN)/pytest tests/store/test_money_machine.py
+	@HYPOTHESIS_PROFILE=long exec $(BIN)/pytest -n 2 tests/store/test_money_machine.py
 
 bench: $(INSTALLED) ## Measure speed, latency, memory and start; PART=stories measures one part
 	@exec $(BIN)/python -m tests.load $(PART)

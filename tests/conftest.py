@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import settings
 
 pytest_plugins = ["tests.kit.servers", "tests.kit.payments", "tests.kit.notifier"]
@@ -11,3 +12,10 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("long", derandomize=True, deadline=None)  # More examples, where a test has such.
 settings.register_profile("free", deadline=None)  # As many as the long one.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a property's search came to, also from another process."""
+    for report in terminalreporter.getreports("passed"):
+        for _, sentence in report.user_properties:
+            terminalreporter.write_line(str(sentence))

@@ -188,8 +188,15 @@ class Shop(Stack):
                     self.deaths.append(Death(name, None, str(error).splitlines()[0]))
 
     async def all_live(self) -> None:
-        """Start again whoever does not run."""
-        await asyncio.gather(*(one.start() for one in self.services.values() if not one.child.alive))
+        """Start again whoever is not at work. Who was killed in this moment may still be there as a process."""
+
+        async def revive(one: Program) -> None:
+            with suppress(OSError):
+                if await one.ready():
+                    return
+            await one.start()
+
+        await asyncio.gather(*(revive(one) for one in self.services.values()))
 
     async def progress(self, service: str) -> int:
         return int(await self.asked_one(PROGRESS[service]))

@@ -58,7 +58,7 @@ class Program:
             self._argv,
             log=self._log,
             env=self._environment,
-            ready=self._ready,
+            ready=self.ready,
             ready_timeout_s=READY_TIMEOUT_S,
         )
 
@@ -82,5 +82,5 @@ class Program:
         """SIGKILL, as a crash."""
         self.child.kill()
 
-    async def _ready(self) -> bool:
+    async def ready(self) -> bool:
         return await answers(self._ready_url)
