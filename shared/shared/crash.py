@@ -16,7 +16,7 @@ STEPS = {
     "handler_remembered": "a batch is remembered as heard, and not handled",
     "handler_done": "a batch is handled, and not committed",
     "handler_committed": "a batch is committed, and not acknowledged",
-    "relay_published": "facts are acknowledged by the broker, and not deleted from untold",
+    "relay_published": "facts are acknowledged by the broker, and that they left untold is not committed",
     "command_done": "a command is obeyed, and not committed",
     "command_committed": "a command is committed, and not answered",
     "panel_written": "a node was written to, and that is not recorded",

@@ -129,6 +129,7 @@ class RewardEarned(Fact):
     """A partner earned a share of a receipt. `about` is the partner, the cause is the receipt."""
 
     topic = "referrals.reward.earned"
+    circumstances = frozenset({"paying", "next_level_at", "next_percent"})
 
     receipt: UUID
     invitee: UUID

@@ -142,6 +142,9 @@ limit 1
 
 SEQUENCE_OF_STREAM = "select sequence from streams where name = $1"
 
+# Of this connection only here: whoever forgets that three days were put back tells them to nobody.
+FLUSHED = "set local synchronous_commit = on"
+
 KNOWN_STREAM = "select incarnation, sequence from streams where name = $1 for update"
 
 RECORD_STREAM = """
@@ -253,7 +256,7 @@ class Relay:
                 self._look_at_stream.clear()
                 await self.compare_stream(connection)
                 watched_at = time.monotonic()
-            told = await self.tell_some(connection) if busy or await connection.fetchval(WAITS) else 0
+            told = await self.tell_some(connection, look_first=not busy)
             if self._went_back:
                 continue
             if time.monotonic() - remembered_at > REMEMBER_EVERY_S:
@@ -268,22 +271,27 @@ class Relay:
             await connection.execute(REMEMBER_SEQUENCE, self.stream, self._incarnation, self._acknowledged)
             self._acknowledged = 0
 
-    async def tell_some(self, connection: Any) -> int:
+    async def tell_some(self, connection: Any, *, look_first: bool = False) -> int:
         """One round: at most 500 facts, the oldest live ones first. Answers how many were acknowledged."""
         if time.monotonic() - self._floor_set_at > FROM_ZERO_EVERY_S:
             self._floor, self._floor_set_at = 0, time.monotonic()
-        async with asyncio.timeout(ROUND_TIMEOUT_S) as self._round, connection.transaction():
-            rows = await connection.fetch(TAKE, self._floor, MOST_PER_ROUND)
-            if not rows:
+        async with asyncio.timeout(ROUND_TIMEOUT_S) as self._round:
+            if look_first and not await connection.fetchval(WAITS):
                 return 0
-            live, again = [[row for row in rows if row["retold"] is retold] for retold in (False, True)]
-            # Apart: one that the stream has already makes it refuse a batch.
-            acknowledged = await self._publish(live) + await self._publish(again)
-            self._heed([answer.sequence for answer in acknowledged if answer is not None and not answer.duplicate])
-            crash.passing("relay_published", self.owner)
-            refused = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is None]
-            if refused:
-                await connection.execute(PUT_BACK, *columns([(row["retold"], row["seq"]) for row in refused], 2))
+            async with connection.transaction():
+                rows = await connection.fetch(TAKE, self._floor, MOST_PER_ROUND)
+                if not rows:
+                    return 0
+                live, again = [[row for row in rows if row["retold"] is retold] for retold in (False, True)]
+                # Apart: one that the stream has already makes it refuse a batch.
+                acknowledged = await self._publish(live) + await self._publish(again)
+                self._heed([answer.sequence for answer in acknowledged if answer is not None and not answer.duplicate])
+                crash.passing("relay_published", self.owner)
+                refused = [row for row, answer in zip(rows, acknowledged, strict=True) if answer is None]
+                if len(refused) == len(rows):
+                    raise BrokerError(f"none of {len(rows)} facts was acknowledged")
+                if refused:
+                    await connection.execute(PUT_BACK, *columns([(row["retold"], row["seq"]) for row in refused], 2))
         if refused:
             raise BrokerError(f"{len(refused)} of {len(rows)} facts were not acknowledged")
         self._floor = max([self._floor, *(row["seq"] for row in live)])
@@ -374,6 +382,7 @@ class Relay:
                 and max(min(before or 0, known["sequence"]), self._highest) <= last
             ):
                 return
+            await connection.execute(FLUSHED)
             again = await self._put_back(connection)
             await connection.execute(RECORD_STREAM, self.stream, incarnation, last)
         self._went_back, self._acknowledged, self._highest = False, 0, last

@@ -165,7 +165,7 @@ async def broker_killed(trial: Trial) -> None:
 
 
 async def database_killed(trial: Trial) -> None:
-    """13: fast, immediate and kill -9: the pools come back, no half of a batch is there, no money is dropped (R-03)."""
+    """13 (W-33, R-03): fast, immediate and kill -9: pools come back, no half of a batch is there, no money is lost."""
     shop = trial.shop
     signals = (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
     wanted = await trial.town.orders(trial.size(900, 240))

@@ -1,12 +1,12 @@
 """The floor: what the same durable writes cost with raw asyncpg and nats-py and nothing else.
 
 A twin of the four services, on their tables and under their constraints: a batch is one transaction with its inbox
-rows, facts leave through `untold` and are deleted when the broker has acknowledged them, a message is acknowledged
-after the commit, and what happens once does so by the same unique keys. What is written is written by hand, in as few
-statements as one story allows (the book's are in `floor_book.py`), so that what is slow in ours shows in the ratio; the
-relay's statements are the shop's. It knows one story only, the first payment of somebody who was invited and buys at
-once, with no node to let him in. It has no types, no decisions, no refusals, no retries, no spans, no metrics and no
-logs; what a shop costs above it is what those cost.
+rows, facts leave through `untold`, taken out by a transaction that ends when the broker has acknowledged them, a
+message is acknowledged after the commit, and what happens once does so by the same unique keys. What is written is
+written by hand, in as few statements as one story allows (the book's are in `floor_book.py`), so that what is slow in
+ours shows in the ratio; the relay's statements are the shop's. It knows one story only, the first payment of somebody
+who was invited and buys at once, with no node to let him in. It has no types, no decisions, no refusals, no retries, no
+spans, no metrics and no logs; what a shop costs above it is what those cost.
 
     python -m tests.load.floor payments | referrals | vpn | notifier
 """

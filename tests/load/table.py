@@ -62,9 +62,7 @@ def write_json(path: Path, lines: Sequence[Line], under: str, measured_at: str) 
 
     `runs` says by moment under which conditions a row was measured.
     """
-    old = json.loads(path.read_text()) if path.exists() else {}
-    if "runs" not in old:  # There is none, or it is in the format from before rows had ids.
-        old = {"runs": {}, "rows": []}
+    old = json.loads(path.read_text()) if path.exists() else {"runs": {}, "rows": []}
     anew = {line.part for line in lines}
     rows = [row for row in old["rows"] if row["id"].partition(".")[0] not in anew]
     rows += [_row(line, measured_at) for line in lines]

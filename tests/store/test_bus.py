@@ -465,7 +465,7 @@ async def test_a_lost_database_is_waited_for_and_costs_no_letter(house: House) -
 
 
 async def test_a_relay_waits_for_no_flush_and_who_tells_does(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """W-33: what a relay has forgotten with PostgreSQL it tells again; what a transaction told is on disk."""
+    """W-33: a relay's connection waits for no flush; whoever tells does, and whoever puts back what a stream lost."""
     asked = asyncio.Queue[str]()
     relay_over = outbox.Relay._relay_over
 
@@ -473,9 +473,16 @@ async def test_a_relay_waits_for_no_flush_and_who_tells_does(house: House, monke
         asked.put_nowait(await connection.fetchval("show synchronous_commit"))
         await relay_over(relay, connection, stopping)
 
+    async def put_back(_: outbox.Relay, connection: Any) -> int:
+        asked.put_nowait(await connection.fetchval("show synchronous_commit"))
+        return 0
+
     monkeypatch.setattr(outbox.Relay, "_relay_over", ask_first)
+    monkeypatch.setattr(outbox.Relay, "_put_back", put_back)
+    await house.teller.execute(outbox.FORGET_STREAMS)
     async with house.open():
         assert await asyncio.wait_for(asked.get(), HANG_S) == "off"
+        assert await asyncio.wait_for(asked.get(), HANG_S) == "on", "what is put back is on disk"
         async with house.teller.transaction() as tx:
             assert await tx.fetchval("show synchronous_commit") != "off"
 

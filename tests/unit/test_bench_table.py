@@ -42,13 +42,6 @@ def test_a_part_replaces_its_own_rows_and_leaves_the_others_with_their_moment(tm
     assert json.loads(path.read_text())["runs"] == {"evening": "loud", "night": "loud"}
 
 
-def test_a_result_from_before_rows_had_ids_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "bench.json"
-    path.write_text('{"under": "quiet", "rows": [{"what": "payments", "value": 1}]}')
-    write_json(path, [P99], "quiet", "noon")
-    assert list(rows_of(path)) == ["latency.p99"]
-
-
 def test_the_chart_shows_where_less_is_reached_than_offered() -> None:
     half = Run(100, 2.0, (1.0, 2.0), {})
     drawn = chart([("payments", [(50.0, half), (100.0, half)])])

@@ -45,11 +45,11 @@ def install() -> None:
 
     gc.disable()  # Nothing of it is garbage: looking for some was a sixth of the start.
     BaseModel.model_config["defer_build"] = True
-    BaseModel.model_rebuild = classmethod(remember)  # type: ignore[assignment,method-assign]  # To defer.
+    BaseModel.model_rebuild = classmethod(remember)  # type: ignore[assignment,method-assign]  # Pydantic's own would build at import.
     try:
         __import__("aiogram")
     finally:
         del BaseModel.model_config["defer_build"]
-        BaseModel.model_rebuild = classmethod(build_with_names)  # type: ignore[assignment,method-assign]  # To build.
+        BaseModel.model_rebuild = classmethod(build_with_names)  # type: ignore[assignment,method-assign]  # Pydantic's own does not know aiogram's names.
         gc.freeze()
         gc.enable()

@@ -50,6 +50,8 @@ class Poller:
         while not stopping.is_set():
             updates = await unless(stopping, fetch_updates(self.bot, offset))
             if not updates:
+                if stopping.is_set():
+                    return
                 # What lay before the offset is confirmed. Without one it also holds when ids begin anew below it.
                 offset = None
                 await intake.check_polling_lock(connection)

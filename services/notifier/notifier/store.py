@@ -171,7 +171,8 @@ where name = 'telegram'
 for update
 """
 
-# Answers when the next chat is due: of those that are left, and of those in somebody's hands the ends of their leases.
+# Asked with it, so that the round after a claim needs no look of its own; chats in somebody's hands count by the end
+# of their lease.
 KEEP_BUCKET = """
 update buckets set tokens = $1, refilled_at = $2
 where name = 'telegram'
