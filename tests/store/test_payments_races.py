@@ -13,23 +13,10 @@ from shared import telemetry
 from shared.db import Database
 from shared.facts import RewardEarned
 from shared.questions import AskBalance
+from tests.kit.locks import waits_for_a_lock
 from tests.kit.payments import NOW, paid, placed, report, reward, wallet
 
 pytestmark = pytest.mark.usefixtures("book_holds")
-
-SESSIONS_THAT_WAIT = """
-select count(*)
-from pg_stat_activity
-where datname = current_database() and wait_event_type = 'Lock'
-"""
-
-
-async def wait_for_its_turn(task: asyncio.Task[None], book: Database) -> None:
-    """Return once the task waits for a lock. Fails when it ends without having waited."""
-    async with asyncio.timeout(5):
-        while not await book.fetchval(SESSIONS_THAT_WAIT):
-            assert not task.done(), "the second did not wait for the first"
-            await asyncio.sleep(0.01)
 
 
 async def one_behind_the_other(book: Database, first: Receipt, second: Receipt) -> None:
@@ -37,7 +24,7 @@ async def one_behind_the_other(book: Database, first: Receipt, second: Receipt) 
     async with book.transaction() as tx:
         await confirm_receipts([first], tx)
         task = asyncio.create_task(report(book, second))
-        await wait_for_its_turn(task, book)
+        await waits_for_a_lock(task, book)
     await task
 
 
@@ -70,7 +57,7 @@ async def test_two_payments_of_one_person_at_once_tell_what_the_wallet_really_ho
     async with book.transaction() as tx:
         await store.lock_holdings([person], tx)
         task = asyncio.create_task(report(book, second))
-        await wait_for_its_turn(task, book)
+        await waits_for_a_lock(task, book)
         await confirm_receipts([first], tx)
     await task
     assert (await told_wallet(first, book), await told_wallet(second, book)) == (11 * 150, 111 * 150)
@@ -123,7 +110,7 @@ async def test_of_two_partners_rewarded_at_once_for_one_receipt_one_loses_with_a
     async with book.transaction() as tx:
         await payments_books_rewards([first], tx)
         task = asyncio.create_task(book_them(second, neighbour))
-        await wait_for_its_turn(task, book)
+        await waits_for_a_lock(task, book)
     await task
     assert [await earned(event.about, book) for event in (first, second, neighbour)] == [1490, 0, 1490]
     assert [await contradicted(event, book) for event in (first, second, neighbour)] == [0, 1, 0]
