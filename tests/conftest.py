@@ -17,5 +17,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What a property's search came to, also from another process."""
     for report in terminalreporter.getreports("passed"):
-        for _, sentence in report.user_properties:
-            terminalreporter.write_line(str(sentence))
+        for name, value in report.user_properties:
+            if name == "said":
+                terminalreporter.write_line(str(value))
