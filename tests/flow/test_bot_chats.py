@@ -669,7 +669,7 @@ async def test_others_may_ask_where_a_person_is_written_to(shop: Shop) -> None:
 
 
 async def test_it_starts_the_same_way_when_database_and_telegram_are_down_at_boot(
-    fresh_database: MakeDatabase, nats_url: str, tmp_path: Path
+    fresh_database: MakeDatabase, nats_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W-06: one start path; what is away at boot is waited for, and then everything runs."""
     place, port = await fresh_database("bot"), free_port()
@@ -687,7 +687,7 @@ async def test_it_starts_the_same_way_when_database_and_telegram_are_down_at_boo
                 refused.set()
                 raise
 
-        service.database.open = attempted  # type: ignore[method-assign]  # Its attempts are watched, and still made.
+        monkeypatch.setattr(service.database, "open", attempted)  # Its attempts are watched, and still made.
         life = asyncio.create_task(service.run())
         async with asyncio.timeout(15):
             await refused.wait()

@@ -30,12 +30,6 @@ from tests.load.twin import Act, Batch, Json, Twin, across, derived, told
 
 # A partner's row is the lock on his count. Who was heard before is not among the answers.
 COUNT = """
-with heard as (
-  insert into inbox (handler, fact_id, digest, hour)
-  select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
-  on conflict do nothing
-  returning fact_id
-)
 select n.fact_id, r.person as partner, r.paying
 from unnest($2::uuid[], $5::uuid[]) as n (fact_id, payer)
 join heard using (fact_id)
@@ -77,7 +71,7 @@ insert into untold (seq) select seq from told
 
 async def reward(connection: Any, batch: Batch) -> None:
     payers = [pgproto.UUID(fact["about"]) for fact in batch.facts.values()]
-    fresh = await connection.fetch(COUNT, batch.handler, *batch.columns, payers)
+    fresh = await batch.hear(connection, COUNT, payers)
     if fresh:
         levels, now = await connection.fetch(SCALE), datetime.now(UTC)
         paying = {row["partner"]: row["paying"] for row in fresh}
@@ -112,13 +106,7 @@ def _decided(fact: Json, partner: UUID, count: int, levels: Sequence[Any], now: 
 
 # vpn-provisioner
 
-GRANT = """
-with heard as (
-  insert into inbox (handler, fact_id, digest, hour)
-  select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
-  on conflict do nothing
-  returning fact_id
-), bought as (
+GRANT = """, bought as (
   select *
   from unnest(
     $2::uuid[], $5::uuid[], $6::uuid[], $7::timestamptz[], $8::text[], $9::int[], $10::int[], $11::bigint[],
@@ -142,30 +130,22 @@ select person, plan, devices, traffic_bytes, node_group,
 from bought
 """
 
-TERMS = ("plan", "months", "devices", "traffic_bytes", "node_group", "list_month_minor")
-
 
 async def grant(connection: Any, batch: Batch) -> None:
     bought = [_bought(fact) for fact in batch.facts.values()]
-    await connection.execute(GRANT, batch.handler, *batch.columns, *across(bought))
+    await batch.hear(connection, GRANT, *across(bought))
 
 
 def _bought(fact: Json) -> tuple[object, ...]:
     order, person = pgproto.UUID(fact["bought"]["order"]), pgproto.UUID(fact["about"])
-    terms = (fact["bought"]["terms"][name] for name in TERMS)
+    terms = (fact["bought"]["terms"][name] for name in floor_book.TERMS)
     return order, person, datetime.fromisoformat(fact["booked_at"]), *terms, fact["trace"]
 
 
 # notifier
 
 # The upsert of a recipient is the lock on the chat. Telegram: no more than one message a second in one chat.
-TELL = """
-with heard as (
-  insert into inbox (handler, fact_id, digest, hour)
-  select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
-  on conflict do nothing
-  returning fact_id
-), said as (
+TELL = """, said as (
   select *
   from unnest(
     $2::uuid[], $5::uuid[], $6::uuid[], $7::text[], $8::uuid[], $9::text[], $10::text[], $11::timestamptz[]
@@ -190,7 +170,7 @@ async def tell_of_payments(connection: Any, batch: Batch) -> None:
     for fact in batch.facts.values():
         order, details = fact["bought"]["order"], {"price_minor": fact["bought"]["price_minor"]}
         said.append(_said(fact, order, "paid_issuing", pgproto.UUID(order), details))
-    await connection.execute(TELL, batch.handler, *batch.columns, *across(said), "paid_issuing", 1, 3.0)
+    await batch.hear(connection, TELL, *across(said), "paid_issuing", 1, 3.0)
 
 
 async def tell_of_rewards(connection: Any, batch: Batch) -> None:
@@ -199,7 +179,7 @@ async def tell_of_rewards(connection: Any, batch: Batch) -> None:
         _said(fact, fact["receipt"], "reward_earned", None, {name: fact[name] for name in names})
         for fact in batch.facts.values()
     ]
-    await connection.execute(TELL, batch.handler, *batch.columns, *across(said), "reward_earned", 0, 0.0)
+    await batch.hear(connection, TELL, *across(said), "reward_earned", 0, 0.0)
 
 
 def _said(fact: Json, cause: str, kind: str, story: UUID | None, details: Json) -> tuple[object, ...]:

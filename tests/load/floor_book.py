@@ -13,13 +13,7 @@ from asyncpg.pgproto import pgproto
 from tests.load.twin import Batch, Json, across, derived, digest_of, told
 
 # Who was heard before, or was paid before, is not among the answers. The order's row is locked.
-CLAIM = """
-with heard as (
-  insert into inbox (handler, fact_id, digest, hour)
-  select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
-  on conflict do nothing
-  returning fact_id
-), claimed as (
+CLAIM = """, claimed as (
   insert into receipts (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
   select id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at
   from unnest(
@@ -103,13 +97,7 @@ cross join lateral (
 ) as e
 """
 
-REWARD = """
-with heard as (
-  insert into inbox (handler, fact_id, digest, hour)
-  select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
-  on conflict do nothing
-  returning fact_id
-), told as (
+REWARD = """, told as (
   select *
   from unnest(
     $2::uuid[], $5::uuid[], $6::text[], $7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::bigint[]
@@ -161,7 +149,7 @@ REVENUE, REWARDS = account("revenue"), account("rewards")
 async def confirm(connection: Any, batch: Batch) -> None:
     receipts = [_receipt(fact) for fact in batch.facts.values()]
     orders = [pgproto.UUID(fact["payload"].split(".")[0]) for fact in batch.facts.values()]
-    fresh = await connection.fetch(CLAIM, batch.handler, *batch.columns, *across(receipts), orders)
+    fresh = await batch.hear(connection, CLAIM, *across(receipts), orders)
     if fresh:
         sold = [_sold(batch.facts[row["fact_id"]], row) for row in fresh]
         await connection.execute(BOOK, *across(sold), *SHOPS, REVENUE)
@@ -205,7 +193,7 @@ def _sold(fact: Json, row: Any) -> tuple[object, ...]:
 
 async def book_rewards(connection: Any, batch: Batch) -> None:
     rewards = [_reward(fact) for fact in batch.facts.values()]
-    await connection.execute(REWARD, batch.handler, *batch.columns, *across(rewards), REWARDS)
+    await batch.hear(connection, REWARD, *across(rewards), REWARDS)
 
 
 def _reward(fact: Json) -> tuple[object, ...]:

@@ -23,6 +23,15 @@ from shared.streams import LISTENING, Listening
 MOST_PER_BATCH = 500
 ASKED_AHEAD = 1_000
 
+# How every handler's statement begins; who was heard before is not in `heard`.
+HEARD = """
+with heard as (
+  insert into inbox (handler, fact_id, digest, hour)
+  select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
+  on conflict do nothing
+  returning fact_id
+)"""
+
 Json = dict[str, Any]
 
 _root = NAMESPACE.bytes
@@ -35,6 +44,11 @@ class Batch:
     handler: str
     facts: dict[UUID, Json]
     columns: list[list[object]]
+
+    async def hear(self, connection: Any, then: str, *others: object) -> list[Any]:
+        """The inbox, and what follows for those that are new, as one statement: `then` goes on after `heard`."""
+        rows: list[Any] = await connection.fetch(HEARD + then, self.handler, *self.columns, *others)
+        return rows
 
 
 Act = Callable[[Any, Batch], Awaitable[None]]

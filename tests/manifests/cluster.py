@@ -167,5 +167,7 @@ def _means(peer: dict[str, Any], pod: Pod) -> bool:
 
 def size(quantity: str) -> float:
     """A Kubernetes quantity as a number: 500m, 64Mi, 1Gi."""
-    number, unit = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", str(quantity)).groups()  # type: ignore[union-attr]  # What is none fails here.
+    whole = re.fullmatch(r"(\d+(?:\.\d+)?)([a-zA-Z]*)", str(quantity))
+    assert whole, f"{quantity} is no quantity"
+    number, unit = whole.groups()
     return float(number) * {"": 1, "m": 0.001, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "MB": 1e6, "GB": 1e9}[unit]

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import get_args
+from typing import cast, get_args
 
 from aiohttp import web
 
@@ -168,7 +168,7 @@ class Control:
             if answer not in get_args(Answer):
                 raise Unable(f"`answer` is one of {', '.join(get_args(Answer))}.", code=400)
             method = _string(body, "method", "").lower() or None
-            stumble = Stumble(answer, method, _integer(body, "retry_after_s", 1))  # type: ignore[arg-type]  # Checked two lines above.
+            stumble = Stumble(cast(Answer, answer), method, _integer(body, "retry_after_s", 1))
             self._stumbles.plan(stumble, _integer(body, "calls", 1))
         if "down_s" in body:
             self._stumbles.go_down(min(float(_integer(body, "down_s")), _DOWN_MOST_S))

@@ -234,8 +234,10 @@ class State:
         self._db.execute("delete from updates where update_id < ? and (again = 0 or handed_out = 1)", [below])
 
     def confirm_all_but_newest(self, count: int) -> None:
-        newest = "select update_id from updates order by update_id desc limit ?"
-        self._db.execute(f"delete from updates where update_id not in ({newest})", [count])  # noqa: S608 - constants.
+        delete = (
+            "delete from updates where update_id not in (select update_id from updates order by update_id desc limit ?)"
+        )
+        self._db.execute(delete, [count])
 
     def remove_update(self, update_id: int) -> None:
         self._db.execute("delete from updates where update_id = ?", [update_id])
@@ -263,8 +265,11 @@ class State:
     def add_toast(self, person_id: int, kind: str, text: str, *, alert: bool, now: float) -> None:
         insert = "insert into toasts (person_id, made_at, kind, text, alert) values (?, ?, ?, ?, ?)"
         self._db.execute(insert, [person_id, now, kind, text, alert])
-        old = "select id from toasts where person_id = ? order by id desc limit -1 offset ?"
-        self._db.execute(f"delete from toasts where id in ({old})", [person_id, TOASTS_KEPT])  # noqa: S608 - constants.
+        delete = (
+            "delete from toasts "
+            "where id in (select id from toasts where person_id = ? order by id desc limit -1 offset ?)"
+        )
+        self._db.execute(delete, [person_id, TOASTS_KEPT])
 
     def toasts(self, person_id: int) -> list[Json]:
         rows = self._db.execute("select * from toasts where person_id = ? order by id", [person_id])

@@ -40,15 +40,15 @@ class MoneyLane:
         most = MOST_PER_BATCH
         while not stopping.is_set():
             try:
-                taken, asked = await self.report_some(most), most
+                taken = await self.report_some(most)
             except Exception as error:  # The loop lives on: the rows are kept.
                 log.error("payments could not be reported", error=said(error), most=most)
                 UPDATES.labels("money", "put_off").inc()
                 most = await self._give_way(error, most)
                 continue
-            most = min(most * 2, MOST_PER_BATCH)
-            if taken < asked:  # There were no more; whoever takes one in meanwhile rings.
+            if taken < most:  # There were no more; whoever takes one in meanwhile rings.
                 await self.bells.wait("money")
+            most = min(most * 2, MOST_PER_BATCH)
 
     async def report_some(self, most: int) -> int:
         """One transaction over the oldest reports; answers how many there were. Of one charge the first is told."""
