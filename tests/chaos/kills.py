@@ -19,7 +19,7 @@ from tests.chaos.trial import HANGS_AFTER_S, Trial, first_few
 KILL_EVERY_S = 3.0
 CUT_EVERY_S = 0.5
 SLICE = 5
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.1  # A look goes through every charge.
 STEADY = 0.3  # Of the rate at which a backlog is drained.
 STEADY_TENFOLD = 0.2  # The copies are most of the work.
 LEAST_PER_S = 10.0

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 import asyncpg
 
 from shared.bus import Bus, UnansweredError
+from shared.db import database_is_to_blame
 from shared.owners import OWNERS
 from tests.chaos.crowd import Crowd
 from turnpike_cli.audit import Found, audit
@@ -24,7 +25,6 @@ RESTART_AFTER_S = 0.05
 LOOK_EVERY_S = 0.1
 ANSWERS_WITHIN_S = 60.0
 AUDIT_EVERY_S = 0.5
-DATABASE_IS_AWAY = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 LOOKED_AGAIN_WITHIN_S = 90.0  # A node is looked at every 60 s.
 SEEN_BY_LOOKING = "each node held exactly whom it should when it was last looked at"
 
@@ -114,7 +114,9 @@ class Shop(Stack):
                     if self._eye is None or self._eye.is_closed():
                         self._eye = await asyncpg.connect(self.postgres.dsn(), timeout=5)
                     return list(await self._eye.fetch(sql, *given, timeout=ANSWERS_WITHIN_S))
-                except (OSError, asyncpg.InterfaceError, *DATABASE_IS_AWAY) as error:
+                except Exception as error:
+                    if not database_is_to_blame(error) or isinstance(error, asyncpg.SyntaxOrAccessError):
+                        raise
                     if time.monotonic() > give_up_at:
                         raise TimeoutError(f"the database does not answer: {error!r}") from error
                     await asyncio.sleep(LOOK_EVERY_S)

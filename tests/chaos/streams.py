@@ -191,7 +191,7 @@ class Repeater:
             while True:
                 await asyncio.sleep(AFTER_WINDOW_S)
                 answer = await published(self.shop, subject, data, own | {"Chaos-Copy": str(copy)})
-                if "seq" in answer and not answer.get("duplicate"):
+                if is_kept(answer):
                     break
                 self.refused = f"copy {copy} of {own.get('Nats-Msg-Id')} in {subject}: {answer}"
 
@@ -220,7 +220,10 @@ async def call(shop: Shop, name: str, request: Any = None) -> dict[str, Any]:
 
 async def publish(shop: Shop, subject: str, data: bytes, headers: dict[str, str]) -> bool:
     """True when the stream keeps it, not when it knew it."""
-    answer = await published(shop, subject, data, headers)
+    return is_kept(await published(shop, subject, data, headers))
+
+
+def is_kept(answer: dict[str, Any]) -> bool:
     return "seq" in answer and not answer.get("duplicate")
 
 
@@ -250,13 +253,16 @@ async def messages(shop: Shop) -> int:
 
 async def messages_of(shop: Shop) -> dict[str, int]:
     """How many messages the stream of each owner has: as many as ids, within the time that it knows them."""
-    infos = {owner: await call(shop, f"STREAM.INFO.{stream_of(owner)}") for owner in OWNERS}
-    return {owner: int(info["state"]["messages"]) for owner, info in infos.items()}
+    return {owner: int(state["messages"]) for owner, state in (await states(shop)).items()}
 
 
 async def last_sequences(shop: Shop) -> dict[str, int]:
-    infos = {owner: await call(shop, f"STREAM.INFO.{stream_of(owner)}") for owner in OWNERS}
-    return {owner: int(info["state"]["last_seq"]) for owner, info in infos.items()}
+    return {owner: int(state["last_seq"]) for owner, state in (await states(shop)).items()}
+
+
+async def states(shop: Shop) -> dict[str, dict[str, Any]]:
+    """What JetStream says of the stream of each owner."""
+    return {owner: (await call(shop, f"STREAM.INFO.{stream_of(owner)}"))["state"] for owner in OWNERS}
 
 
 async def incarnations(shop: Shop) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The count of the chaos matrix, on a small real shop: whole as it was played, and off by whatever is hurt in it."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
@@ -15,6 +16,7 @@ import pytest
 from tests.chaos.count import LIVE, Count, counted
 from tests.chaos.load import AT_ONCE_PER_S, Kind, Paid, Town
 from tests.chaos.shop import Shop
+from tests.kit.sessions import end_session_unseen
 from vpn_provisioner.panels.protocol import Wanted
 from vpn_provisioner.panels.xray import XrayPanel
 
@@ -239,3 +241,13 @@ async def test_who_is_not_on_the_node_is_lost_and_a_stranger_there_is_doubled(pl
     assert (count.lost, count.doubled) == (1, 1)
     assert says(count, f"{guest.person_id} has a key: True, and the node lets it in: False")
     assert says(count, f"{stranger.person_id} has a key: False, and the node lets it in: True")
+
+
+async def test_who_counts_looks_again_when_its_session_ends(played: Played) -> None:
+    """M-17, of the proof itself: whichever half of the farewell has arrived when it asks."""
+    shop = played.shop
+    for turns_of_the_loop in range(5):
+        end_session_unseen(shop.postgres.dsn(), await shop.asked_one("select pg_backend_pid()"))
+        for _ in range(turns_of_the_loop):
+            await asyncio.sleep(0)
+        assert await shop.asked_one("select 1") == 1

@@ -13,8 +13,8 @@ from shared import telemetry
 from shared.db import Database
 from shared.facts import RewardEarned
 from shared.questions import AskBalance
-from tests.kit.locks import waits_for_a_lock
 from tests.kit.payments import NOW, paid, placed, report, reward, wallet
+from tests.kit.sessions import waits_for_a_lock
 
 pytestmark = pytest.mark.usefixtures("book_holds")
 

@@ -13,9 +13,9 @@ from shared.db import Database
 from shared.inbox import Handler
 from shared.questions import AskAudit
 from shared.streams import LISTENING
-from tests.kit.locks import waits_for_a_lock
 from tests.kit.referrals import broken, confirmed, hear, letter, started
 from tests.kit.servers import FreshDatabase, MakeDatabase
+from tests.kit.sessions import waits_for_a_lock
 
 # How each truth could be broken by a hand that goes past every constraint.
 BREAK = {

@@ -13,9 +13,9 @@ from shared.contract import derived_id
 from shared.db import Database, Row
 from shared.facts import Bought, PaymentConfirmed, RewardEarned, Terms
 from shared.questions import AskInvitations, Invitations
-from tests.kit.locks import waits_for_a_lock
 from tests.kit.referrals import LONG_AGO, broken, confirmed, hear, started
 from tests.kit.servers import FreshDatabase, MakeDatabase
+from tests.kit.sessions import waits_for_a_lock
 
 REWARD_OF = "select * from rewards where receipt = $1"
 FACT = "select body::text as body, trace from facts where id = $1"

@@ -5,7 +5,6 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +35,7 @@ from shared.outbox import ensure_stream, hour_of
 from shared.service import Service
 from shared.streams import ACK_WAIT_S, LISTENING
 from tests.kit.servers import FreshDatabase, MakeDatabase
+from tests.kit.sessions import end_session, end_session_unseen
 from turnpike_local.broker import Broker
 from turnpike_local.ports import LOOPBACK, free_port
 from turnpike_local.postgres import Postgres
@@ -543,12 +543,10 @@ async def test_as_many_purchases_at_once_as_there_are_connections_need_no_other(
 
 # Ended in the middle
 
-END_THE_SESSION = "select pg_terminate_backend($1)"
-
 
 async def test_a_cancel_is_a_cancel_also_where_the_connection_is_lost(place: FreshDatabase, store: Database) -> None:
     """R-15, W-24: what fails while the transaction is taken back must not hide why it is, or the loop goes on."""
-    begun, superuser = asyncio.Event(), await asyncpg.connect(place.postgres.dsn("postgres"))
+    begun = asyncio.Event()
     sessions: list[int] = []
 
     async def hangs(_: Sequence[PaymentReported], tx: Tx) -> None:
@@ -558,32 +556,21 @@ async def test_a_cancel_is_a_cancel_also_where_the_connection_is_lost(place: Fre
 
     absorbing = asyncio.create_task(Handler(REPORTED, hangs, store).absorb([letter(reported())]))
     await asyncio.wait_for(begun.wait(), HANG_S)
-    await superuser.execute(END_THE_SESSION, sessions[0])
-    await until(lambda: gone(superuser, sessions[0]))
+    await end_session(place.postgres.dsn("postgres"), sessions[0])
     absorbing.cancel()
     done, _ = await asyncio.wait([absorbing], timeout=5)
     assert done, "it went on with another connection"
     assert absorbing.cancelled()
-    await superuser.close()
 
 
 async def test_a_session_that_ends_between_two_statements_is_the_databases_fault(
     place: FreshDatabase, store: Database
 ) -> None:
     """M-17: whichever half of the farewell has arrived, the error or the end of the connection."""
-    dsn = place.postgres.dsn("postgres")
-
-    async def end(session: int) -> None:
-        superuser = await asyncpg.connect(dsn)
-        await superuser.execute(END_THE_SESSION, session)
-        while not await gone(superuser, session):
-            await asyncio.sleep(0.01)
-        await superuser.close()
 
     async def ask(turns_of_the_loop: int) -> None:
         async with store.transaction() as tx:
-            with ThreadPoolExecutor() as elsewhere:  # This loop stands still meanwhile.
-                elsewhere.submit(asyncio.run, end(tx.connection.get_server_pid())).result()
+            end_session_unseen(place.postgres.dsn("postgres"), tx.connection.get_server_pid())
             for _ in range(turns_of_the_loop):
                 await asyncio.sleep(0)
             await tx.fetchval("select 1")
@@ -592,10 +579,6 @@ async def test_a_session_that_ends_between_two_statements_is_the_databases_fault
         [ended] = await asyncio.gather(ask(turns), return_exceptions=True)
         assert isinstance(ended, Exception)
         assert db.database_is_to_blame(ended), f"after {turns} turns: {ended!r}"
-
-
-async def gone(superuser: Any, session: int) -> bool:
-    return not await superuser.fetchval("select exists (select from pg_stat_activity where pid = $1)", session)
 
 
 # A handler that buries everything
