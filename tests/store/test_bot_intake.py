@@ -12,6 +12,7 @@ import pytest
 from aiogram import Bot
 from structlog.testing import capture_logs
 
+from bot_gateway import polling
 from bot_gateway.lanes import Bells
 from bot_gateway.pace import Pace
 from bot_gateway.polling import Poller
@@ -99,7 +100,7 @@ async def test_a_crash_between_commit_and_offset_takes_nothing_in_twice(
             await take_in(bot.id, await fetch_updates(bot, None), Bells(), tx)
         # Here the process dies; another one begins.
         await person.say("hello")
-        async with polling(database, bot):
+        async with polls(database, bot):
             await until(lambda: _kept_are(database, 2))
             await until(lambda: _confirmed(people))
 
@@ -111,7 +112,7 @@ async def test_pending_updates_survive_the_change_from_webhook_to_polling(
     await point_webhook(bot, "http://127.0.0.1:9/telegram", "secret-of-some-length")
     async with SandboxClient(sandbox.url) as people:
         await (await people.new_person("Ann")).say("/start")
-        async with polling(database, bot):
+        async with polls(database, bot):
             await until(lambda: _kept_are(database, 1))
 
 
@@ -141,7 +142,7 @@ async def test_polling_outlives_the_loss_of_its_connection_and_of_telegram(
     place: FreshDatabase, database: Database, sandbox: Sandbox, bot: Bot
 ) -> None:
     """W-06: what was confirmed to Telegram is in the database, whatever was cut."""
-    async with SandboxClient(sandbox.url) as people, polling(database, bot):
+    async with SandboxClient(sandbox.url) as people, polls(database, bot):
         person = await people.new_person("Ann")
         await person.say("/start")
         await until(lambda: _kept_are(database, 1))
@@ -150,6 +151,19 @@ async def test_polling_outlives_the_loss_of_its_connection_and_of_telegram(
         await people.stumble("500", calls=2, method="getUpdates")
         await person.say("hello")
         await until(lambda: _kept_are(database, 2))
+
+
+async def test_what_comes_soon_after_an_answer_is_taken_in_together(
+    database: Database, sandbox: Sandbox, bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "TOGETHER_S", 2.0)
+    async with SandboxClient(sandbox.url) as people, polls(database, bot):
+        person = await people.new_person("Ann")
+        for _ in range(8):
+            await person.say("/start")
+            await asyncio.sleep(0.1)
+        await until(lambda: _kept_are(database, 8))
+    assert await database.fetchval("select count(distinct received_at) from updates") < 8
 
 
 async def test_what_ended_long_ago_is_dropped_and_what_failed_is_kept(place: FreshDatabase, database: Database) -> None:
@@ -165,13 +179,15 @@ async def test_what_ended_long_ago_is_dropped_and_what_failed_is_kept(place: Fre
 
 
 @asynccontextmanager
-async def polling(database: Database, bot: Bot) -> AsyncIterator[None]:
+async def polls(database: Database, bot: Bot) -> AsyncIterator[None]:
     """A poller runs while the block does."""
     stopping = asyncio.Event()
     task = asyncio.create_task(Poller(database, bot, Bells()).run(stopping))
-    yield
-    stopping.set()
-    await asyncio.wait_for(task, 5)
+    try:
+        yield
+    finally:
+        stopping.set()
+        await asyncio.wait_for(task, 5)
 
 
 async def _kept_are(database: Database, wanted: int) -> bool:

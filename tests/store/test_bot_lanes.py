@@ -15,7 +15,7 @@ from aiogram.exceptions import TelegramRetryAfter
 from aiogram.methods import GetMe
 
 from bot_gateway.audit import answer_audit
-from bot_gateway.lanes import Bells
+from bot_gateway.lanes import Bells, money
 from bot_gateway.lanes.chat import ChatLane
 from bot_gateway.lanes.checkout import CheckoutLane
 from bot_gateway.lanes.money import MoneyLane
@@ -252,6 +252,26 @@ async def test_money_does_not_wait_for_a_stuck_chat(database: Database) -> None:
         await until(lambda: told(database, "charge-behind-a-chat", 1), timeout_s=2)
         assert await states(database) == [("waiting", 0), ("done", 0)]
         stuck.set()
+
+
+async def test_who_pays_alone_waits_for_nobody_and_who_pays_soon_after_travels_in_company(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long lasts what others have to wait: the first is told at once, and the next three in one transaction."""
+    bells = Bells()
+    async with at_work(MoneyLane(database, bells)):
+        monkeypatch.setattr(money, "TOGETHER_S", 3600.0)
+        await arrive(database, paid_update(1, "alone"), bells=bells)
+        await until(lambda: told(database, "alone", 1))
+        monkeypatch.setattr(money, "TOGETHER_S", 1.0)
+        company = [f"in-company-{place}" for place in range(3)]
+        for place, charge in enumerate(company, start=2):
+            await arrive(database, paid_update(place, charge), bells=bells)
+            await asyncio.sleep(0.1)
+        for charge in company:
+            await until(lambda charge=charge: told(database, charge, 1))
+    moments = await database.fetch("select distinct told_at from facts where body->>'charge' = any($1)", company)
+    assert len(moments) == 1
 
 
 async def told(database: Database, charge: str, wanted: int) -> bool:

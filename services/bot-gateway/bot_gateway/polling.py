@@ -21,6 +21,7 @@ log = structlog.get_logger()
 WAIT_FOR_THE_LOCK_S = 1.0
 PAUSE_AFTER_CONFLICT_S = 3.0
 PAUSE_AFTER_FAILURE_S = 1.0
+TOGETHER_S = 0.05  # So far apart do we ask, at least: what comes meanwhile is one answer and one transaction.
 
 
 class Poller:
@@ -47,7 +48,9 @@ class Poller:
         await stop_webhook(self.bot)
         log.info("polling", bot=self.bot.id)
         offset: int | None = None
+        loop = asyncio.get_running_loop()
         while not stopping.is_set():
+            asked_at = loop.time()
             updates = await unless(stopping, fetch_updates(self.bot, offset))
             if not updates:
                 if stopping.is_set():
@@ -63,6 +66,7 @@ class Poller:
             tx.committed()
             crash.passing("update_committed", "polling")
             offset = updates[-1]["update_id"] + 1
+            await asyncio.sleep(asked_at + TOGETHER_S - loop.time())
 
 
 def _patience_with(error: Exception) -> float:

@@ -23,6 +23,9 @@ log = structlog.get_logger()
 
 MOST_PER_BATCH = 500
 PAUSE_AFTER_FAILURE_S = 0.5
+TOGETHER_S = 0.075
+"""Whoever pays so soon after another waits for this long at most, and travels with all who come meanwhile: at each of
+the eight steps that follow five payments cost little more than one."""
 SPAN = "report payment"
 
 
@@ -37,8 +40,9 @@ class MoneyLane:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Report until `stopping`. A batch that fails is tried one by one; one that fails alone is passed, not lost."""
-        most = MOST_PER_BATCH
+        most, loop = MOST_PER_BATCH, asyncio.get_running_loop()
         while not stopping.is_set():
+            began = loop.time()
             try:
                 taken = await self.report_some(most)
             except Exception as error:  # The loop lives on: the rows are kept.
@@ -48,6 +52,8 @@ class MoneyLane:
                 continue
             if taken < most:  # There were no more; whoever takes one in meanwhile rings.
                 await self.bells.wait("money")
+                if taken:
+                    await asyncio.sleep(began + TOGETHER_S - loop.time())
             most = min(most * 2, MOST_PER_BATCH)
 
     async def report_some(self, most: int) -> int:
