@@ -21,7 +21,7 @@ log = structlog.get_logger()
 WAIT_FOR_THE_LOCK_S = 1.0
 PAUSE_AFTER_CONFLICT_S = 3.0
 PAUSE_AFTER_FAILURE_S = 1.0
-TOGETHER_S = 0.05  # So far apart do we ask, at least: what comes meanwhile is one answer and one transaction.
+TOGETHER_S = 0.1  # So far apart do we ask, at least: what comes meanwhile is one answer and one transaction.
 
 
 class Poller:
