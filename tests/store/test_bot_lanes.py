@@ -254,24 +254,34 @@ async def test_money_does_not_wait_for_a_stuck_chat(database: Database) -> None:
         stuck.set()
 
 
-async def test_who_pays_alone_waits_for_nobody_and_who_pays_soon_after_travels_in_company(
+async def test_who_pays_alone_waits_for_nobody(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long they wait who come in company."""
+    monkeypatch.setattr(money, "TOGETHER_S", 3600.0)
+    bells = Bells()
+    lane = asyncio.create_task(MoneyLane(database, bells).run(asyncio.Event()))
+    await arrive(database, paid_update(1, "alone"), bells=bells)
+    await until(lambda: told(database, "alone", 1))
+    lane.cancel()
+    await asyncio.gather(lane, return_exceptions=True)
+
+
+async def test_who_pays_soon_after_another_travels_in_company(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long lasts what others have to wait: the first is told at once, and the next three in one transaction."""
-    bells = Bells()
+    """One transaction tells all who came meanwhile."""
+    monkeypatch.setattr(money, "TOGETHER_S", 3.0)
+    bells, company = Bells(), ["second", "third", "fourth"]
     async with at_work(MoneyLane(database, bells)):
-        monkeypatch.setattr(money, "TOGETHER_S", 3600.0)
-        await arrive(database, paid_update(1, "alone"), bells=bells)
-        await until(lambda: told(database, "alone", 1))
-        monkeypatch.setattr(money, "TOGETHER_S", 1.0)
-        company = [f"in-company-{place}" for place in range(3)]
+        await arrive(database, paid_update(1, "first"), bells=bells)
+        await until(lambda: told(database, "first", 1))
         for place, charge in enumerate(company, start=2):
             await arrive(database, paid_update(place, charge), bells=bells)
             await asyncio.sleep(0.1)
-        for charge in company:
-            await until(lambda charge=charge: told(database, charge, 1))
-    moments = await database.fetch("select distinct told_at from facts where body->>'charge' = any($1)", company)
-    assert len(moments) == 1
+        await until(nothing_waits(database))
+    told_in = await database.fetch(
+        "select count(*) from facts where body->>'charge' = any($1) group by told_at", company
+    )
+    assert [row["count"] for row in told_in] == [len(company)]
 
 
 async def told(database: Database, charge: str, wanted: int) -> bool:
