@@ -166,6 +166,20 @@ async def test_what_comes_soon_after_an_answer_is_taken_in_together(
     assert await database.fetchval("select count(distinct received_at) from updates") < 8
 
 
+async def test_after_a_full_answer_telegram_is_asked_at_once(
+    database: Database, sandbox: Sandbox, bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are more, perhaps a whole night's."""
+    monkeypatch.setattr(polling, "TOGETHER_S", 3600.0)
+    monkeypatch.setattr(polling, "FULL_ANSWER", 1)
+    async with SandboxClient(sandbox.url) as people, polls(database, bot):
+        person = await people.new_person("Ann")
+        await person.say("/start")
+        await until(lambda: _kept_are(database, 1))
+        await person.say("/start")
+        await until(lambda: _kept_are(database, 2))
+
+
 async def test_what_ended_long_ago_is_dropped_and_what_failed_is_kept(place: FreshDatabase, database: Database) -> None:
     async with database.transaction() as tx:
         await take_in(BOT, [message_update(chat) for chat in (1, 2, 3, 4)], Bells(), tx)

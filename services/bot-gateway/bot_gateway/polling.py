@@ -22,6 +22,7 @@ WAIT_FOR_THE_LOCK_S = 1.0
 PAUSE_AFTER_CONFLICT_S = 3.0
 PAUSE_AFTER_FAILURE_S = 1.0
 TOGETHER_S = 0.1  # So far apart do we ask, at least: what comes meanwhile is one answer and one transaction.
+FULL_ANSWER = 100  # As many does Telegram hand over at once; then there are more.
 
 
 class Poller:
@@ -66,7 +67,8 @@ class Poller:
             tx.committed()
             crash.passing("update_committed", "polling")
             offset = updates[-1]["update_id"] + 1
-            await asyncio.sleep(asked_at + TOGETHER_S - loop.time())
+            if len(updates) < FULL_ANSWER:
+                await asyncio.sleep(asked_at + TOGETHER_S - loop.time())
 
 
 def _patience_with(error: Exception) -> float:
