@@ -115,7 +115,7 @@ class Shop(Stack):
                         self._eye = await asyncpg.connect(self.postgres.dsn(), timeout=5)
                     return list(await self._eye.fetch(sql, *given, timeout=ANSWERS_WITHIN_S))
                 except Exception as error:
-                    if not database_is_to_blame(error) or isinstance(error, asyncpg.SyntaxOrAccessError):
+                    if not database_is_to_blame(error):
                         raise
                     if time.monotonic() > give_up_at:
                         raise TimeoutError(f"the database does not answer: {error!r}") from error

@@ -269,7 +269,7 @@ async def test_who_pays_soon_after_another_travels_in_company(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One transaction tells all who came meanwhile."""
-    monkeypatch.setattr(money, "TOGETHER_S", 3.0)
+    monkeypatch.setattr(money, "TOGETHER_S", 2.0)
     bells, company = Bells(), ["second", "third", "fourth"]
     async with at_work(MoneyLane(database, bells)):
         await arrive(database, paid_update(1, "first"), bells=bells)

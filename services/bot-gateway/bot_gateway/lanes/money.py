@@ -51,9 +51,9 @@ class MoneyLane:
                 most = await self._give_way(error, most)
                 continue
             if taken < most:  # There were no more; whoever takes one in meanwhile rings.
-                await self.bells.wait("money")
                 if taken:
                     await asyncio.sleep(began + TOGETHER_S - loop.time())
+                await self.bells.wait("money")
             most = min(most * 2, MOST_PER_BATCH)
 
     async def report_some(self, most: int) -> int:
