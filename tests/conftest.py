@@ -1,22 +1,55 @@
-"""Fixtures that every folder of tests may ask for, and how properties are searched."""
+"""Fixtures for all folders of tests, and the profiles of the property tests."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.kit.servers", "tests.kit.payments", "tests.kit.notifier"]
+pytest_plugins = [
+    "tests.kit.servers",
+    "tests.kit.messaging",
+    "tests.kit.payments",
+    "tests.kit.notifier",
+    "tests.kit.access",
+    "tests.kit.anti_entropy",
+]
 
-# The same examples in every run; `HYPOTHESIS_PROFILE=free` searches anew, by hand. No wall clock decides.
+# Every run has the same examples, and no wall clock decides. `HYPOTHESIS_PROFILE=free` searches for
+# new examples, by hand.
 settings.register_profile("fixed", derandomize=True, deadline=None)
-settings.register_profile("long", derandomize=True, deadline=None)  # More examples, where a test has such.
-settings.register_profile("free", deadline=None)  # As many as the long one.
+# More examples, in tests that have a longer form.
+settings.register_profile("long", derandomize=True, deadline=None)
+settings.register_profile("free", deadline=None)  # As many examples as the long one.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+MEMORY_DISK = Path("/dev/shm")
+NEEDED_BYTES = 8 * 1024**3
+
+
+def pytest_configure() -> None:
+    """Keep the servers' files in memory: a test waits for the disk longer than for anything else.
+
+    Each module makes and drops whole databases. Containers often have a small memory disk, or one
+    that runs no programs: they use the ordinary folder.
+    """
+    if "TMPDIR" not in os.environ and _takes_servers(MEMORY_DISK):
+        os.environ["TMPDIR"] = str(MEMORY_DISK)
+
+
+def _takes_servers(folder: Path) -> bool:
+    return (
+        os.access(folder, os.W_OK)
+        and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+        and shutil.disk_usage(folder).free >= NEEDED_BYTES
+    )
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """What a property's search came to, also from another process."""
+    """Print the statistics of property tests, also of those in another process."""
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
-            if name == "said":
+            if name == "note":
                 terminalreporter.write_line(str(value))

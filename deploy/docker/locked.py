@@ -1,7 +1,8 @@
-"""Tells the part of requirements.lock that some packages need, with its hashes: locked.py requirements.lock NAME...
+"""Prints the entries of requirements.lock that some packages need: locked.py LOCK NAME...
 
-The lock notes under each package which others need it (`# via`), so the part is found without asking an index. Whoever
-installs it runs `pip check`, which would miss what this misses.
+The lock notes under each package which other packages need it (`# via`), so the entries are found
+without a package index. They are printed with their hashes. A dependency that is missing here is
+found by `pip check`, which the caller runs after the installation.
 """
 
 import re
@@ -10,27 +11,34 @@ from pathlib import Path
 
 
 def needed(lock: str, names: list[str]) -> str:
-    """The entries of `lock` for `names`, where they have one, and for all that they need."""
-    entries = {named(entry): entry for entry in re.split(r"\n(?=\w)", lock.strip())}
+    """Return the entries of `lock` for `names` and for all their dependencies.
+
+    A name without an entry, such as a package of this repository, counts through its dependencies.
+    Raises ValueError if nothing is found, or if a package is locked more than once.
+    """
+    entries = {entry_name(entry): entry for entry in re.split(r"\n(?=\w)", lock.strip())}
     if len(entries) != len(re.findall(r"(?m)^\w", lock)):
-        raise ValueError("a package is locked twice, for different machines: one has to be chosen here")
-    needed_by = {name: set(re.findall(r"(?m)^    #(?: via|  ) ([\w.-]+)", entry)) for name, entry in entries.items()}
+        raise ValueError("a package is locked more than once, for different platforms")
+    needed_by = {
+        name: set(re.findall(r"(?m)^    #(?: via|  ) ([\w.-]+)", entry))
+        for name, entry in entries.items()
+    }
     found: set[str] = set()
-    more = {normal(name) for name in names}
-    while more:
-        found |= more
-        more = {name for name, others in needed_by.items() if others & found} - found
+    added = {normalized(name) for name in names}
+    while added:
+        found |= added
+        added = {name for name, others in needed_by.items() if others & found} - found
     wanted = [entries[name] for name in sorted(found & entries.keys())]
     if not wanted:
         raise ValueError(f"the lock has nothing for {', '.join(names)}")
     return "\n".join(wanted)
 
 
-def named(entry: str) -> str:
-    return normal(entry.split("==")[0])
+def entry_name(entry: str) -> str:
+    return normalized(entry.split("==")[0])
 
 
-def normal(name: str) -> str:
+def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 

@@ -1,4 +1,4 @@
-"""Runs Xray with the configuration at a path: python node.py PATH."""
+"""Runs Xray with a configuration file: python node.py PATH."""
 
 import sys
 from pathlib import Path
@@ -7,5 +7,6 @@ import xray
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
-    print(f"starting with {path}", flush=True)  # noqa: T201 - Xray ends without naming the file that it cannot use.
+    # Xray does not name the file when it ends with an error.
+    print(f"starting with {path}", flush=True)  # noqa: T201 - a program's own output.
     xray.startFromJSON(path.read_text())

@@ -1,4 +1,4 @@
-"""Is the loop turning (`/livez`), and can work be done here (`/readyz`)?"""
+"""Health endpoints: does the event loop run (`/livez`), and can this process work (`/readyz`)?"""
 
 import asyncio
 import time
@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 from faststream.asgi import AsgiResponse, get
 
-from shared.db import Database
-from shared.migrate import missing
-from shared.waiting import happens
+from shared.platform.db import Database, ReadOnlyError
+from shared.platform.loops import set_within
+from shared.platform.migrate import missing
 
 if TYPE_CHECKING:
-    from shared.bus import Bus
+    from shared.messaging.rpc import Bus
 
 BEAT_S = 0.5
 LATE_S = 10.0
 PROBE_TIMEOUT_S = 2.0
 
-ALIVE = "select 1"
-
 
 class Health:
-    """Liveness looks at the loop only; readiness asks the bus, and the database through the pool."""
+    """Liveness checks the loop only; readiness checks the bus and the database pool."""
 
-    def __init__(self, package: str, database: Database, bus: "Bus", stopping: asyncio.Event) -> None:
+    def __init__(
+        self, package: str, database: Database, bus: "Bus", stopping: asyncio.Event
+    ) -> None:
         self.package = package
         self.database = database
         self.bus = bus
@@ -37,36 +37,43 @@ class Health:
     async def beat(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             self._beat_at = time.monotonic()
-            await happens(stopping, BEAT_S)
+            await set_within(stopping, BEAT_S)
 
     async def _livez(self, _: Any) -> AsgiResponse:
-        late = self.opened and not self.stopping.is_set() and time.monotonic() - self._beat_at > LATE_S
-        return AsgiResponse(b"the loop stands still\n" if late else b"ok\n", 503 if late else 200)
+        late = (
+            self.opened and not self.stopping.is_set() and time.monotonic() - self._beat_at > LATE_S
+        )
+        return AsgiResponse(
+            b"the event loop is blocked\n" if late else b"ok\n", 503 if late else 200
+        )
 
     async def _readyz(self, _: Any) -> AsgiResponse:
         wrong = await self.why_not_ready()
         return AsgiResponse(f"{wrong or 'ok'}\n".encode(), 503 if wrong else 200)
 
     async def why_not_ready(self) -> str | None:
-        """One sentence, or None when work can be done here."""
+        """The reason in one sentence, or None when this process can work."""
         if self.stopping.is_set():
             return "the service is stopping"
         if not self.opened:
             return "the service is starting"
         if not self.bus.connected:
-            return "the bus is not connected"
+            refusal = self.bus.refusal
+            return f"the bus is not connected{': ' if refusal else ''}{refusal}"
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 return await self._what_the_database_lacks()
-        except Exception as error:  # Whatever the reason, no work can be done here now.
+        except ReadOnlyError as error:
+            return str(error)
+        except Exception as error:  # Any reason means that no work can be done now.
             if not self.database.free:
                 return f"no connection is free: all {self.database.size} are taken"
             return f"the database does not answer: {type(error).__name__}"
 
     async def _what_the_database_lacks(self) -> str | None:
-        """Asked until the schema once had everything: migrations are only ever added."""
+        """Checked until the schema was complete once: migrations are only ever added."""
+        await self.database.check_writable()
         if self._schema_fits:
-            await self.database.fetchval(ALIVE)
             return None
         lacking = await missing(self.database, self.package)
         self._schema_fits = not lacking

@@ -1,8 +1,8 @@
-"""Start-up, supervision and drain: the same for every service, on the only path there is.
+"""Start-up, supervision and drain of a service: the same for all five.
 
-    health listens ─▶ database opens (as long as it takes) ─▶ bus opens ─▶ loops run ─▶ SIGTERM ─▶ drain ─▶ end
+    health endpoints ─▶ database (as long as it takes) ─▶ bus ─▶ loops ─▶ SIGTERM ─▶ drain ─▶ end
 
-A loop that dies takes the process down with a reason; what restarts processes restarts this one.
+A loop that dies ends the process with a reason. Whatever restarts processes restarts it.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ import gc
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -21,21 +22,42 @@ import uvicorn
 from faststream.asgi import AsgiFastStream
 from prometheus_client import make_asgi_app
 
-from shared import inbox, outbox, records, tally, telemetry
-from shared.audit import Kind, answer_keys, answer_lacking
-from shared.bus import Bus
-from shared.commands import ReplayDead, Replayed, TellAgain
-from shared.contract import Command, Question, Refused, Value
-from shared.db import Database, Tx, database_is_to_blame
+from shared.contracts.acts import ActsQuery
+from shared.contracts.message import Command, Query, Refused, Value
+from shared.contracts.operations import (
+    Audit,
+    AuditQuery,
+    DeadLetterQuery,
+    DeadLettersQuery,
+    EventsQuery,
+    Finding,
+    HourlyChecksumsQuery,
+    KeysQuery,
+    LastAudit,
+    MissingKeysQuery,
+    PublishedIdsQuery,
+    ReplayDeadLetter,
+    Republish,
+    StatusQuery,
+)
+from shared.contracts.owners import OWNERS, SERVICE_NAMES
+from shared.contracts.streams import SUBSCRIPTIONS
+from shared.contracts.vpn import Replayed
 from shared.health import Health
-from shared.inbox import Handle, Handler
-from shared.inspection import AskDeadLetter, AskDeadLetters, AskFacts, AskKeys, AskLacking
-from shared.obey import Act, obey
-from shared.owners import OWNERS
-from shared.questions import AskAudit, AskTold, AskToldIds, Audit
-from shared.settings import ServiceSettings, refuse
-from shared.streams import LISTENING
-from shared.waiting import happens
+from shared.messaging import conflicts, idempotency, inbox, outbox, retries
+from shared.messaging.consumer import consume
+from shared.messaging.idempotency import Action, execute
+from shared.messaging.inbox import Handle, Handler
+from shared.messaging.relay import Relay
+from shared.messaging.rpc import Bus
+from shared.operations import acts, anti_entropy, inspection
+from shared.operations.audit import Kind, answer_keys, answer_missing_keys, merged
+from shared.operations.status import status, summary_of
+from shared.platform import telemetry
+from shared.platform.db import NOW, Database, Tx, database_is_to_blame
+from shared.platform.loops import forever, set_within, unless
+from shared.platform.settings import ServiceSettings, refuse
+from shared.platform.waits import PullBack, Wait
 
 log = structlog.get_logger()
 
@@ -43,20 +65,24 @@ DRAIN_S = 20.0
 CANCEL_S = 3.0
 OPEN_RETRY_S = 0.3
 GAUGES_EVERY_S = 5.0
+PULL_BACK_EVERY_S = 10.0
 HOUSEKEEPING_EVERY_S = 3600.0
-FIRST_AUDIT_AFTER_S = 300.0  # What a restart left has settled by then.
+FIRST_AUDIT_AFTER_S = 300.0  # What a restart left open has settled by then.
 AUDIT_EVERY_S = 3600.0
 AUDITS_A_DAY = 24
 HOURS_AUDITED = 25.0
+# A transaction that began before an audit may have committed after it.
+AUDITS_OVERLAP_H = 1.0
 LOOK_FOR_DUE_EVERY_S = 10.0
 
 Loop = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
 
-ROWS_PER_DROP = 10_000
+ROWS_PER_DROP = 5_000
+MAX_DROPS = 1_000
 
 
 class _Server(uvicorn.Server):
-    """Signals are the service's to handle, and while nobody asks nothing wakes."""
+    """Without uvicorn's signal handlers, and without a wake-up while no request comes."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -67,7 +93,10 @@ class _Server(uvicorn.Server):
         yield
 
     async def main_loop(self) -> None:
-        """Uvicorn's own looks ten times a second whether to go on, and what the date is."""
+        """Wait for the end.
+
+        uvicorn's own loop wakes ten times a second, to check for the end and to format the date.
+        """
         await self._over.wait()
 
     def end(self) -> None:
@@ -75,17 +104,29 @@ class _Server(uvicorn.Server):
 
 
 class Service:
-    """One service in this process: what it hears, answers, obeys and does by time."""
+    """One service in this process: its subscriptions, answers, commands and loops."""
 
     def __init__(self, owner: str, settings: ServiceSettings) -> None:
         self.owner = owner
         self.settings = settings
         self.stopping = asyncio.Event()
-        self.database = Database(settings.dsn.get_secret_value(), name=f"turnpike-{owner}")
-        self.bus = Bus(settings.nats_url.get_secret_value(), name=f"turnpike-{owner}")
+        self.name = SERVICE_NAMES[owner]
+        self.database = Database(settings.dsn.get_secret_value(), name=self.name)
+        self.bus = Bus(settings.nats_url.get_secret_value(), name=self.name)
         self.health = Health(OWNERS[owner], self.database, self.bus, self.stopping)
         self.handlers: dict[str, Handler] = {}
+        self.last_audit: LastAudit | None = None
+        self._waits: list[Wait] = [*anti_entropy.WAITS, *retries.WAITS]
         self._loops: list[tuple[str, Loop]] = []
+        self._prunes = [
+            outbox.DROP_OLD,
+            inbox.DROP_OLD,
+            inbox.DROP_REPLAYED,
+            idempotency.DROP_OLD,
+            conflicts.DROP_OLD,
+            anti_entropy.DROP_DIFFERENCES,
+            anti_entropy.DROP_UNKNOWN_EVENTS,
+        ]
         self._on_open: list[Callable[[], Awaitable[None]]] = []
         self._on_close: list[Callable[[], Awaitable[None]]] = []
         self.routes: list[tuple[str, Any]] = [
@@ -94,51 +135,80 @@ class Service:
             ("/metrics", make_asgi_app()),
         ]
         self._serve_operators()
-        self._serve_listeners()
+        self._serve_subscribers()
 
-    # What a service's app.py lists: its table of contents.
+    # What the app.py of a service lists: its table of contents.
 
-    def hears(self, name: str, handle: Handle) -> None:
-        """Absorb batches of one kind of fact; `name` stands in the committed list of `shared.streams`."""
-        listening = next(entry for entry in LISTENING if entry.handler == name)
-        assert listening.service == self.owner, f"{name} belongs to {listening.service}"
-        self.handlers[name] = Handler(listening, handle, self.database)
+    def subscribes(self, name: str, handle: Handle) -> None:
+        """Handle batches of one type of event; `name` is in the committed list of streams.py."""
+        subscription = next(entry for entry in SUBSCRIPTIONS if entry.handler == name)
+        assert subscription.service == self.owner, f"{name} belongs to {subscription.service}"
+        self.handlers[name] = Handler(subscription, handle, self.database)
 
-    def answers(self, question: type[Question[Any]], respond: Callable[[Any, Database], Awaitable[Value]]) -> None:
-        async def answer(asked: Any) -> Value:
-            return await respond(asked, self.database)
+    def answers(
+        self, query: type[Query[Any]], respond: Callable[[Any, Database], Awaitable[Value]]
+    ) -> None:
+        async def answer(received: Any) -> Value:
+            return await respond(received, self.database)
 
-        self.bus.answers(question, answer)
+        self.bus.answers(query, answer)
 
-    def audits(self, respond: Callable[[AskAudit, Database], Awaitable[Audit]], kinds: Mapping[str, Kind]) -> None:
-        """Answer for the owner's invariants and for what another owner must agree with; look by itself every hour."""
-        self.answers(AskAudit.of(self.owner), respond)
-        self.answers(AskKeys.of(self.owner), lambda asked, database: answer_keys(asked, kinds, database))
-        self.answers(AskLacking.of(self.owner), lambda asked, database: answer_lacking(asked, kinds, database))
-        self.loops("audit", partial(self._audit_by_time, respond))
-
-    def obeys(self, command: type[Command[Any]], act: Act) -> None:
-        async def answer(wanted: Any) -> Value:
-            return await obey(self.database, wanted, act)
+    def executes(self, command: type[Command[Any]], action: Action) -> None:
+        async def answer(received: Any) -> Value:
+            return await execute(self.database, received, action)
 
         self.bus.answers(command, answer)
 
+    def audits(
+        self,
+        respond: Callable[[AuditQuery, Database], Awaitable[Audit]],
+        kinds: Mapping[str, Kind],
+    ) -> None:
+        """Answer audits, and queries for the keys that another owner must also have.
+
+        The service also audits itself every hour.
+        """
+
+        async def keys(query: KeysQuery, database: Database) -> Value:
+            return await answer_keys(query, kinds, database)
+
+        async def missing_keys(query: MissingKeysQuery, database: Database) -> Value:
+            return await answer_missing_keys(query, kinds, database)
+
+        self.answers(AuditQuery.of(self.owner), respond)
+        self.answers(KeysQuery.of(self.owner), keys)
+        self.answers(MissingKeysQuery.of(self.owner), missing_keys)
+        self.loops("audit", partial(self._audit_by_time, respond))
+
+    def prunes(self, *statements: str) -> None:
+        """Run these each hour. Each deletes at most $1 old rows, in a bounded time."""
+        self._prunes += statements
+
     def ticks(self, name: str, every_s: float, tick: Callable[[], Awaitable[object]]) -> None:
-        """Do something by time. A round that fails is recorded and the next one comes."""
+        """Call `tick` periodically.
+
+        A failed call is counted and logged; the next one runs as scheduled.
+        """
+
+        def failed(error: Exception) -> float:
+            log.warning("tick failed", tick=name, error=repr(error))
+            return every_s
 
         async def loop(stopping: asyncio.Event) -> None:
-            while not stopping.is_set():
-                try:
-                    await tick()
-                except Exception as error:  # The clock goes on.
-                    telemetry.TICK_FAILURES.labels(name).inc()
-                    log.warning("tick failed", tick=name, error=repr(error))
-                await happens(stopping, every_s)
+            async def turn() -> None:
+                await tick()
+                await set_within(stopping, every_s)
+
+            await forever(name, turn, stopping, failed=failed)
 
         self.loops(name, loop)
 
+    def bounds(self, waits: Sequence[Wait]) -> None:
+        """End these waits when they are longer than the code writes them: a clock stepped back."""
+        self._waits += waits
+
     def loops(self, name: str, loop: Loop) -> None:
-        """Run until `stopping`; when it ends before that, the process ends."""
+        """Run until `stopping`. A loop that ends before that ends the process."""
         self._loops.append((name, loop))
 
     def opens(self, call: Callable[[], Awaitable[None]]) -> None:
@@ -147,19 +217,19 @@ class Service:
     def closes(self, call: Callable[[], Awaitable[None]]) -> None:
         self._on_close.append(call)
 
-    # Life
+    # Life cycle
 
     async def run(self) -> int:
-        """Serve until a signal or a loop's death. Answers the process's exit status."""
+        """Serve until a signal or the death of a loop. Returns the exit status of the process."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         server = self._http()
-        http = asyncio.create_task(server.serve([self._listening()]))
-        living = asyncio.create_task(self._live())
+        http = asyncio.create_task(server.serve([self._listening_socket()]))
+        living = asyncio.create_task(self._serve())
         await asyncio.wait([http, living], return_when=asyncio.FIRST_COMPLETED)
         if http.done() and not self.stopping.is_set():
-            log.critical("health door closed", reason=repr(http.exception()))
+            log.critical("health endpoints closed", reason=repr(http.exception()))
             living.cancel()
         status = 1
         with suppress(asyncio.CancelledError):
@@ -169,21 +239,19 @@ class Service:
             await asyncio.wait_for(http, 3)
         return status
 
-    def _listening(self) -> socket.socket:
-        """The health door's socket; where it cannot be opened the process ends with a sentence."""
+    def _listening_socket(self) -> socket.socket:
+        """The socket of the health endpoints. Where it cannot open, the process ends at once."""
         host, port = self.settings.http_host, self.settings.http_port
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            door = socket.socket(family, kind, protocol)
-            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            door.bind(address)
-            door.listen()
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            family, kind, protocol, _, address = found
+            listening = socket.socket(family, kind, protocol)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen()
         except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                why = "taken by another program" if error.errno == errno.EADDRINUSE else "not ours to take"
-                refuse(f"TURNPIKE_HTTP_PORT is not usable: port {port} of {host} is {why}.")
-            refuse(f"TURNPIKE_HTTP_HOST is not usable: {host} is no address of this machine ({error.strerror}).")
-        return door
+            refuse(_why_not_listening(error, host, port))
+        return listening
 
     def _http(self) -> _Server:
         app = AsgiFastStream(asgi_routes=self.routes, logger=None)
@@ -197,11 +265,11 @@ class Service:
         )
         return _Server(config)
 
-    async def _live(self) -> int:
+    async def _serve(self) -> int:
         status = 0
         try:
-            await self._until_stopping(self._open_database)
-            await self._until_stopping(self._open_bus)
+            await unless(self.stopping, self._open_database())
+            await unless(self.stopping, self._open_bus())
             if not self.stopping.is_set():
                 status = await self._run_loops()
         finally:
@@ -209,46 +277,47 @@ class Service:
             await self._close()
         return status
 
-    async def _until_stopping(self, step: Callable[[], Awaitable[None]]) -> None:
-        task = asyncio.ensure_future(step())
-        stop = asyncio.ensure_future(self.stopping.wait())
-        await asyncio.wait([task, stop], return_when=asyncio.FIRST_COMPLETED)
-        stop.cancel()
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        elif task.exception() is not None:
-            raise task.exception() or AssertionError
-
     async def _open_database(self) -> None:
-        """Then what the service opens by itself: it may ask for tables that no migration has made yet."""
-        await _until_done("database does not open", self.database.open, passes=lambda _: True)
+        """Open the database, then run the service's own openers.
+
+        These may need tables that are not migrated yet.
+        """
+        await _until_done(
+            "cannot open the database, retrying", self.database.open, is_transient=lambda _: True
+        )
         for call in self._on_open:
-            await _until_done("service does not open", call, passes=database_is_to_blame)
+            await _until_done(
+                "cannot open the service, retrying", call, is_transient=database_is_to_blame
+            )
 
     async def _open_bus(self) -> None:
         await self.bus.open()
         self._add_own_loops()
 
     def _add_own_loops(self) -> None:
-        relay = outbox.Relay(self.database, self.bus.client, self.owner, replicas=self.settings.nats_replicas)
+        replicas = self.settings.nats_replicas
+        relay = Relay(self.database, self.bus.client, self.owner, replicas=replicas)
         self.bus.on_disconnect(relay.disconnected)
         self.bus.on_reconnect(relay.reconnected)
         self.loops("relay", relay.run)
         self.loops("beat", self.health.beat)
+        self.loops("bus", self.bus.watch)
         self.ticks("gauges", GAUGES_EVERY_S, self._set_gauges)
         self.ticks("compare_hours", LOOK_FOR_DUE_EVERY_S, self._compare_hours)
+        self.ticks("waits", PULL_BACK_EVERY_S, PullBack(self._waits, self.database).turn)
         self.ticks("housekeeping", HOUSEKEEPING_EVERY_S, self._drop_old_rows)
         for name, handler in self.handlers.items():
-            self.loops(name, partial(self.bus.listen, handler, replicas=self.settings.nats_replicas))
+            self.loops(name, partial(consume, self.bus, handler, replicas=replicas))
+            self.loops(f"retry_{name}", partial(retries.retry, handler))
 
     async def _run_loops(self) -> int:
         tasks = {asyncio.create_task(loop(self.stopping), name=name) for name, loop in self._loops}
         stop = asyncio.create_task(self.stopping.wait(), name="stopping")
-        gc.freeze()  # What was imported is never garbage: without this each full collection walks all of it.
+        # Imported objects are never garbage: without this each full collection walks all of them.
+        gc.freeze()
         self.health.opened = True
-        log.info("service up", owner=self.owner, loops=sorted(task.get_name() for task in tasks))
+        names = sorted(task.get_name() for task in tasks)
+        log.info("service up", loops=names)
         done, _ = await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
         status = 0
         for task in done - {stop}:
@@ -271,102 +340,179 @@ class Service:
         with suppress(Exception, asyncio.TimeoutError):
             await asyncio.wait_for(self.bus.close(), 5)
         await self.database.close()
-        log.info("service down", owner=self.owner)
+        log.info("service down")
 
-    # What every service does by time, and what operators and listeners may ask of every service
+    # Loops, answers and commands of every service
 
     async def _set_gauges(self) -> None:
-        row = await self.database.fetchrow(outbox.STATE_OF_UNTOLD)
+        row = await self.database.fetchrow(outbox.STATE)
         assert row is not None
-        telemetry.FACTS_UNTOLD.labels(self.owner).set(row["untold"])
-        telemetry.FACTS_UNTOLD_AGE.labels(self.owner).set(row["oldest_s"])
-        for row in await self.database.fetch(tally.STATE):
+        telemetry.OUTBOX_PENDING.labels(self.owner).set(row["pending"])
+        telemetry.OUTBOX_AGE.labels(self.owner).set(row["oldest_s"])
+        rows = await self.database.fetch(retries.STATE, list(self.handlers))
+        for row in rows:
+            telemetry.MESSAGES_WAITING.labels(row["handler"]).set(row["messages"])
+        for row in await self.database.fetch(anti_entropy.STATE):
             telemetry.COMPARED_AGE.labels(row["handler"]).set(row["age_s"])
             telemetry.HOURS_GIVEN_UP.labels(row["handler"]).set(row["given_up"])
-            telemetry.STRANGERS.labels(row["handler"]).set(row["strangers"])
+            telemetry.UNKNOWN_EVENTS.labels(row["handler"]).set(row["unknown_events"])
 
     async def _compare_hours(self) -> None:
-        listenings = [handler.listening for handler in self.handlers.values()]
-        await self._until_stopping(partial(tally.compare_due, listenings, self.database, self.bus))
+        subscriptions = [handler.subscription for handler in self.handlers.values()]
+        comparing = anti_entropy.compare_due(subscriptions, self.database, self.bus)
+        await unless(self.stopping, comparing)
 
     async def _audit_by_time(
-        self, respond: Callable[[AskAudit, Database], Awaitable[Audit]], stopping: asyncio.Event
+        self,
+        respond: Callable[[AuditQuery, Database], Awaitable[Audit]],
+        stopping: asyncio.Event,
     ) -> None:
-        """A while after the start and once a day all there is, each hour between what is a day old."""
-        wait_s, rounds = FIRST_AUDIT_AFTER_S, 0
-        while not await happens(stopping, wait_s):
-            wait_s = AUDIT_EVERY_S
-            try:
-                hours = None if rounds % AUDITS_A_DAY == 0 else HOURS_AUDITED
-                _speak_of_audit(self.owner, await respond(AskAudit.of(self.owner)(hours=hours), self.database))
+        """Everything five minutes after the start and then daily.
+
+        In between, hourly, what came since the last audit without a finding: at most 25 hours.
+        """
+        wait_s, rounds, clean_at = FIRST_AUDIT_AFTER_S, 0, float("-inf")
+
+        async def turn() -> None:
+            nonlocal wait_s, rounds, clean_at
+            if await set_within(stopping, wait_s):
+                return
+            wait_s, began_at = AUDIT_EVERY_S, time.monotonic()
+            since_h = (began_at - clean_at) / 3600 + AUDITS_OVERLAP_H
+            hours = None if rounds % AUDITS_A_DAY == 0 else min(since_h, HOURS_AUDITED)
+            findings = await self._audit(respond, hours, stopping)
+            if not stopping.is_set():
+                self.last_audit = summary_of(findings, await self.database.fetchval(NOW))
+                clean_at = clean_at if _report_audit(self.owner, findings) else began_at
                 rounds += 1
-            except Exception as error:  # The clock goes on; this round is tried again with the next.
-                telemetry.TICK_FAILURES.labels("audit").inc()
-                log.warning("tick failed", tick="audit", error=repr(error))
+
+        def failed(error: Exception) -> float:
+            log.warning("tick failed", tick="audit", error=repr(error))
+            return 0.0
+
+        await forever("audit", turn, stopping, failed=failed)
+
+    async def _audit(
+        self,
+        respond: Callable[[AuditQuery, Database], Awaitable[Audit]],
+        hours: float | None,
+        stopping: asyncio.Event,
+    ) -> tuple[Finding, ...]:
+        """All parts of an audit, until `stopping`."""
+        findings: tuple[Finding, ...] = ()
+        after: str | None = ""
+        while after is not None and not stopping.is_set():
+            query = AuditQuery.of(self.owner)(hours=hours, after=after)
+            part = await respond(query, self.database)
+            findings, after = merged((*findings, *part.findings)), part.after
+        return findings
 
     async def _drop_old_rows(self) -> None:
-        """In pages: a statement may take 10 s, and what is left over is met again."""
-        for statement in (outbox.DROP_OLD, inbox.DROP_OLD):
-            dropped = f"DELETE {ROWS_PER_DROP}"
-            while dropped == f"DELETE {ROWS_PER_DROP}":
-                dropped = await self.database.execute(statement, ROWS_PER_DROP)
+        """In pages, because a statement times out after 10 s. The next round drops the rest."""
+        await self.database.execute(anti_entropy.ENLIST, sorted(self.handlers))
+        failed: Exception | None = None
+        for statement in self._prunes:
+            try:
+                await self._prune(statement)
+            except Exception as error:  # The rows of other tables are dropped all the same.
+                failed = error
+        if failed is not None:
+            raise failed
 
-    def _serve_listeners(self) -> None:
-        self.answers(AskTold.of(self.owner), tally.answer_told)
-        self.answers(AskToldIds.of(self.owner), tally.answer_told_ids)
-        self.obeys(TellAgain.of(self.owner), tally.tell_again)
+    async def _prune(self, statement: str) -> None:
+        for _ in range(MAX_DROPS):
+            dropped = await self.database.execute(statement, ROWS_PER_DROP)
+            if dropped != f"DELETE {ROWS_PER_DROP}" or self.stopping.is_set():
+                return
+
+    def _serve_subscribers(self) -> None:
+        owner = self.owner
+        self.answers(HourlyChecksumsQuery.of(owner), anti_entropy.answer_hourly_checksums)
+        self.answers(PublishedIdsQuery.of(owner), anti_entropy.answer_published_ids)
+        self.executes(Republish.of(owner), anti_entropy.republish)
 
     def _serve_operators(self) -> None:
-        self.answers(AskDeadLetters.of(self.owner), records.answer_dead_letters)
-        self.answers(AskDeadLetter.of(self.owner), records.answer_dead_letter)
-        self.answers(AskFacts.of(self.owner), self._facts)
-        self.obeys(ReplayDead.of(self.owner), self._replay)
+        self.answers(DeadLettersQuery.of(self.owner), inspection.answer_dead_letters)
+        self.answers(DeadLetterQuery.of(self.owner), inspection.answer_dead_letter)
+        self.answers(EventsQuery.of(self.owner), self._answer_events)
+        self.answers(ActsQuery.of(self.owner), acts.answer_acts)
+        self.executes(ReplayDeadLetter.of(self.owner), self._replay)
+        self.bus.answers(StatusQuery.of(self.owner), self._answer_status, by_every_replica=True)
 
-    async def _facts(self, question: AskFacts, database: Database) -> Value:
-        return await records.answer_facts(question, self.handlers, database)
+    async def _answer_status(self, _: StatusQuery) -> Value:
+        return await status(
+            self.name,
+            self.health.why_not_ready(),
+            self.handlers,
+            self.database,
+            self.last_audit,
+        )
 
-    async def _replay(self, command: ReplayDead, tx: Tx) -> Value:
+    async def _answer_events(self, query: EventsQuery, database: Database) -> Value:
+        return await inspection.answer_events(query, self.handlers, database)
+
+    async def _replay(self, command: ReplayDeadLetter, tx: Tx) -> Value:
         for handler in self.handlers.values():
             try:
                 async with tx.connection.transaction():
-                    if await handler.replay(command.letter, tx):
+                    if await handler.replay(command.dead_letter, tx):
                         return Replayed(replayed=1)
-            except Exception as error:  # A letter that still fails stays where it was, and the operator is told why.
-                return Refused(reason="still_failing", detail=f"{type(error).__name__}: {error}"[:500])
-        return Refused(reason="letter_unknown")
+            except Exception as error:  # The dead letter stays, and the operator sees the reason.
+                detail = f"{type(error).__name__}: {error}"[:500]
+                return Refused(reason="still_failing", detail=detail)
+        return Refused(reason="dead_letter_unknown")
+
+
+def _why_not_listening(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        why = "taken by another program"
+    elif error.errno == errno.EACCES:
+        why = "not permitted"
+    else:
+        return (
+            f"TURNPIKE_HTTP_HOST is not usable: {host} is no address of this machine "
+            f"({error.strerror})."
+        )
+    return f"TURNPIKE_HTTP_PORT is not usable: port {port} of {host} is {why}."
 
 
 async def _until_done(
-    otherwise: str, call: Callable[[], Awaitable[None]], *, passes: Callable[[Exception], bool]
+    message: str,
+    call: Callable[[], Awaitable[None]],
+    *,
+    is_transient: Callable[[Exception], bool],
 ) -> None:
-    """As often as it takes; what does not pass by itself is raised."""
+    """Repeat until it succeeds. An error that is not transient is raised."""
     while True:
         try:
             return await call()
         except Exception as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
-            log.warning(otherwise, error=repr(error))
+            log.warning(message, error=repr(error))
             await asyncio.sleep(OPEN_RETRY_S)
 
 
-def _speak_of_audit(owner: str, audit: Audit) -> None:
+def _report_audit(owner: str, findings: Sequence[Finding]) -> int:
+    """Set the gauges; returns the number of violations."""
     counts: dict[str, int] = {}
-    for finding in audit.findings:
+    for finding in findings:
         counts[finding.invariant] = counts.get(finding.invariant, 0) + finding.violations
         if finding.violations:
-            log.error("audit found", owner=owner, **finding.model_dump())
-    for invariant, violations in counts.items():
-        telemetry.AUDIT_FINDINGS.labels(owner, invariant).set(violations)
-    log.info("audited", owner=owner, findings=sum(counts.values()))
+            log.error("audit finding", **finding.model_dump())
+    for invariant, count in counts.items():
+        telemetry.AUDIT_FINDINGS.labels(owner, invariant).set(count)
+    violations = sum(counts.values())
+    log.info("audited", findings=violations)
+    return violations
 
 
 def run(build: Callable[[], Service]) -> None:
-    """The whole of a service's `__main__`: build it, serve, and end with its status."""
+    """The `__main__` of a service: build it, serve, and end with its status."""
 
     async def main() -> int:
         service = build()
-        telemetry.start(f"turnpike-{service.owner}", kept=service.settings.traces_kept)
+        telemetry.start(service.name, kept=service.settings.traces_kept)
         try:
             return await service.run()
         finally:

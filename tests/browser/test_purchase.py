@@ -1,17 +1,18 @@
-"""A purchase by hand, in the page that `make up` prints."""
+"""A purchase in the page whose link `make up` prints."""
 
 import re
 
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.conftest import seen
+from tests.browser.conftest import keep, seen
+from tests.browser.picture import VIEWPORT, Picture
 from turnpike_local.stack import Stack
 from turnpike_local.xray import fetch_through
 
 
 class Hand:
-    """Presses what a person would press in the chat."""
+    """Uses the chat like a person."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -27,52 +28,73 @@ class Hand:
         await self.chat.get_by_role("button", name="Start", exact=True).click()
 
     async def press(self, *names: str) -> None:
-        """The newest button with each name, one after the other."""
+        """Press the newest button with each name, one after the other."""
         for name in names:
             await self.messages.get_by_role("button", name=re.compile(name)).last.click()
 
-    async def pay(self) -> None:
+    async def ready(self, name: str) -> None:
+        """Wait until there is a button with the name."""
+        await expect(
+            self.messages.get_by_role("button", name=re.compile(name)).last
+        ).to_be_visible()
+
+    async def pay(self, picture: Picture) -> None:
         await self.press("Pay|Оплатить")
         sheet = self.page.get_by_role("dialog").filter(has=self.page.locator("#pay-confirm"))
         await expect(sheet).to_be_visible()
         await seen(self.page, "pay-sheet")
+        await picture.take(self.page)
         await sheet.locator("#pay-confirm").click()
 
     def key(self) -> Locator:
         return self.messages.locator("code", has_text="vless://")
 
 
-async def test_two_people_an_invitation_and_a_purchase_that_carries_traffic(page: Page, shop: Stack) -> None:
-    hand = Hand(page)
+async def test_an_invited_person_buys_a_working_key(page: Page, shop: Stack) -> None:
+    """Two people, an invitation, a purchase whose key carries traffic, and the inviter's reward."""
+    await page.set_viewport_size(VIEWPORT)
+    hand, picture = Hand(page), Picture()
     await hand.add_person("Алиса", "ru")
     await seen(page, "welcome-ru")
     await hand.press("Принять", "Пригласить")
     await seen(page, "invite")
     await hand.press("Поделиться")
     follow = page.get_by_role("dialog", name="Who follows this link?")
-    await follow.get_by_label("Somebody new").fill("Bob")
+    await follow.get_by_label("A new person").fill("Bob")
     await follow.get_by_label("Language").select_option("en")
     await follow.get_by_role("button", name="Create and follow").click()
-    await hand.press("Accept", "Buy", "Basic", "^1 month", "Stars")
+    for name in ("Accept", "Buy", "Basic", "^1 month", "Stars"):
+        await hand.ready(name)
+        await picture.take(page)
+        await hand.press(name)
+    await hand.ready("Pay|Оплатить")
     await seen(page, "invoice")
-    await hand.pay()
+    await picture.take(page)
+    await hand.pay(picture)
     await expect(hand.key()).to_have_count(1)
-    await expect(page.get_by_role("region", name="The story as it happens")).to_contain_text("payments")
-    await page.wait_for_timeout(
-        1500
-    )  # Spans arrive up to half a second after they ended; this is for the picture only.
+    trace = page.get_by_role("region", name="Payment trace")
+    await expect(trace).to_contain_text("payments")
+    # Spans arrive up to half a second after they ended. The wait is for the picture only.
+    await page.wait_for_timeout(1500)
     await seen(page, "bought")
+    await picture.take(page)
 
     key = (await hand.key().inner_text()).strip()
     assert shop.sandbox is not None
     assert "Traffic reached" in await fetch_through(key, f"{shop.sandbox.url}/page")
 
+    await hand.messages.get_by_role("button", name="Try this key").click()
+    await expect(hand.messages).to_contain_text("It works: a page came through this key.")
+    await seen(page, "key-works")
+
     await page.get_by_role("tab", name=re.compile("Алиса")).click()
     await expect(hand.messages).to_contain_text("14,90")
     await seen(page, "reward-ru")
+    await picture.take(page)
+    keep(picture)
 
 
-async def test_every_screen_of_the_menu_opens_and_leads_back(page: Page) -> None:
+async def test_every_screen_of_the_menu_leads_back(page: Page) -> None:
     hand = Hand(page)
     await hand.add_person("Carol <b>&", "en")
     await hand.press("Accept")
@@ -110,12 +132,13 @@ async def test_the_menu_of_commands_closes_with_escape(page: Page) -> None:
     await expect(menu).to_be_focused()
 
 
-async def test_the_chosen_person_s_tab_is_in_view_among_many(page: Page) -> None:
+async def test_the_chosen_person_is_visible_among_many(page: Page) -> None:
     for number in range(14):
         await page.evaluate(
-            "name => fetch('/sandbox/people', {method: 'POST', headers: {'Content-Type': 'application/json'},"
+            "name => fetch('/sandbox/people', {method: 'POST',"
+            " headers: {'Content-Type': 'application/json'},"
             " body: JSON.stringify({first_name: name, language_code: 'en'})})",
-            f"Somebody {number}",
+            f"Person {number}",
         )
     await Hand(page).add_person("The last of many", "en")
     chosen = page.get_by_role("tab", selected=True)
@@ -126,14 +149,13 @@ async def test_the_chosen_person_s_tab_is_in_view_among_many(page: Page) -> None
     await expect(chosen).to_be_in_viewport(ratio=0.95)
 
 
-async def test_one_service_is_not_called_services(page: Page) -> None:
+async def test_one_service_is_counted_in_the_singular(page: Page) -> None:
     one = """async () => {
-        const { StoryView } = await import("./story.js");
-        const view = new StoryView();
-        const span = {span_id: "a", parent_id: null, service: "turnpike-bot", name: "one", kind: "server",
-                      start_ns: 0, end_ns: 1e6, status: "ok", attributes: {}};
-        view.spans = [span];
-        view.draw();
-        return document.getElementById("story-summary").textContent;
+        const { Waterfall } = await import("./waterfall.js");
+        const view = new Waterfall();
+        const span = {span_id: "a", parent_id: null, service: "bot-gateway", name: "one",
+                      kind: "server", start_ns: 0, end_ns: 1e6, status: "ok", attributes: {}};
+        view.show([span], { isNew: true });
+        return document.getElementById("trace-summary").textContent;
     }"""
     assert str(await page.evaluate(one)).startswith("1 step in 1 service, ")

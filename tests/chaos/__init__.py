@@ -1,1 +1,1 @@
-"""The chaos matrix: money on its way while something dies, then the count. `python -m tests.chaos --help`."""
+"""The chaos matrix: break the shop under load, then count. See `python -m tests.chaos --help`."""

@@ -1,4 +1,4 @@
-"""The crowd's side of the door in `tests.chaos.telegram`."""
+"""The client of the control API in `tests.chaos.telegram`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ REQUEST_S = 60.0
 
 @dataclass(frozen=True)
 class Charge:
-    """Stars that a person is about to be charged with, for what a payload names."""
+    """Stars to charge a person with, for the invoice that the payload names."""
 
     person: int
     payload: str
@@ -19,13 +19,16 @@ class Charge:
 
 
 class Crowd:
-    """Many people at once; every call is one request and one transaction there."""
+    """Many simulated people; every call is one request and one transaction there.
+
+    `first_messages` holds the first message of each person by Telegram id. `blocked` holds each
+    person that has blocked the bot at some time, `blocking` those that block it now.
+    """
 
     def __init__(self, url: str) -> None:
-        self.arrived: dict[int, str] = {}
-        """Everybody by his Telegram id, and what he said first."""
+        self.first_messages: dict[int, str] = {}
         self.blocked: set[int] = set()
-        """Who has blocked the bot at some time."""
+        self.blocking: set[int] = set()
         self._url = url
         self._session: aiohttp.ClientSession | None = None
 
@@ -33,48 +36,67 @@ class Crowd:
         if self._session is not None:
             await self._session.close()
 
-    async def arrive(self, says: Sequence[str]) -> list[int]:
-        """New people, each with a first message; answers their Telegram ids."""
-        ids: list[int] = await self._ask("POST", "/crowd/people", {"says": list(says)})
-        self.arrived |= dict(zip(ids, says, strict=True))
+    async def register(self, texts: Sequence[str]) -> list[int]:
+        """New people, each with a first message; returns their Telegram ids."""
+        ids: list[int] = await self._request("POST", "/crowd/people", {"texts": list(texts)})
+        self.first_messages |= dict(zip(ids, texts, strict=True))
         return ids
 
     async def pay(self, charges: Sequence[Charge]) -> list[str]:
-        """Once this returns, Telegram has the money and has the updates that say so."""
-        taken: list[str] = await self._ask("POST", "/crowd/charges", {"charges": [vars(charge) for charge in charges]})
-        return taken
+        """When this returns, Telegram has the money and the updates that report it."""
+        ids: list[str] = await self._request(
+            "POST", "/crowd/charges", {"charges": [vars(charge) for charge in charges]}
+        )
+        return ids
 
     async def check_out(self, charge: Charge) -> str | None:
-        """Pay through the pay sheet: the bot is asked first. None when it did not agree, and nothing was taken."""
-        slug = await self._ask("POST", "/crowd/invoices", vars(charge))
-        taken: str | None = (await self._ask("POST", f"/sandbox/people/{charge.person}/pay", {"invoice": slug}))[
-            "charge"
-        ]
-        return taken
+        """Pay through the pay sheet: the bot has to approve first.
+
+        None when it did not approve; then nothing was charged.
+        """
+        slug = await self._request("POST", "/crowd/invoices", vars(charge))
+        path = f"/sandbox/people/{charge.person}/pay"
+        paid: str | None = (await self._request("POST", path, {"invoice": slug}))["charge"]
+        return paid
 
     async def report_again(self, charges: Sequence[str], *, same_update: bool) -> None:
-        await self._ask("POST", "/crowd/repeats", {"charges": list(charges), "same": same_update})
+        body = {"charges": list(charges), "same": same_update}
+        await self._request("POST", "/crowd/repeats", body)
 
     async def block(self, person: int, *, blocked: bool) -> None:
-        self.blocked |= {person} if blocked else set()
-        await self._ask("POST", f"/sandbox/people/{person}/{'block' if blocked else 'unblock'}", {})
+        if blocked:
+            self.blocked.add(person)
+            self.blocking.add(person)
+        else:
+            self.blocking.discard(person)
+        path = f"/sandbox/people/{person}/{'block' if blocked else 'unblock'}"
+        await self._request("POST", path, {})
 
-    async def waiting(self) -> int:
-        """Updates that the bot has not confirmed."""
-        return int(await self._ask("GET", "/crowd/waiting"))
+    async def unconfirmed_updates(self) -> int:
+        """How many updates the bot has not confirmed."""
+        return int(await self._request("GET", "/crowd/updates"))
 
-    async def taken(self) -> dict[str, tuple[int, int]]:
-        """Every charge that ever was: whose money it was, and how many Stars."""
-        return {charge: (person, stars) for charge, person, stars in await self._ask("GET", "/crowd/charges")}
+    async def charges(self) -> dict[str, tuple[int, int]]:
+        """Every charge that Telegram ever took: the payer and the Stars, by its id."""
+        return {
+            charge: (person, stars)
+            for charge, person, stars in await self._request("GET", "/crowd/charges")
+        }
 
-    async def said(self) -> dict[int, dict[int, str]]:
+    async def bot_texts(self) -> dict[int, dict[int, str]]:
         """The texts of the bot's messages by their ids, in each chat."""
-        said = await self._ask("GET", "/crowd/said")
-        return {int(chat): {int(number): text for number, text in texts.items()} for chat, texts in said.items()}
+        chats = await self._request("GET", "/crowd/texts")
+        return {
+            int(chat): {int(number): text for number, text in texts.items()}
+            for chat, texts in chats.items()
+        }
 
-    async def _ask(self, verb: str, path: str, body: Any = None) -> Any:
+    async def _request(self, method: str, path: str, body: Any = None) -> Any:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_S))
-        async with self._session.request(verb, self._url + path, json=body) as answer:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=REQUEST_S),
+                connector=aiohttp.TCPConnector(limit=0),  # Each open pay sheet keeps one.
+            )
+        async with self._session.request(method, self._url + path, json=body) as answer:
             answer.raise_for_status()
             return await answer.json()

@@ -1,8 +1,9 @@
-"""People, their orders, and their money: by a seed, through the doors that people use.
+"""The load: people, their orders, and their payments, chosen by a seed.
 
-People press /start in the sandbox, orders are placed by the command over NATS, and money arrives as updates. Mixed in:
-late money (its order is closed by a newer one, or its invoice is over), too little and too much, and repeats of both
-kinds, the same update and another one about the same charge.
+People press /start in the sandbox, orders are placed by the command over NATS, and payments arrive
+as updates. Mixed in are late payments (a newer order has closed theirs, or their invoice has
+expired), payments of too much and too little, and two kinds of repeats: the same update again, and
+another update about the same charge.
 """
 
 import asyncio
@@ -12,33 +13,43 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from shared.bus import UnansweredError
-from shared.commands import Invoice, PlaceOrder
-from shared.contract import Refused
+from shared.contracts.message import Answer, Command, Refused, derived_id
+from shared.contracts.payments import OpenedInvoice, OpenInvoice, PlaceOrder
+from shared.messaging.rpc import UnansweredError
 from tests.chaos.crowd import Charge
 from tests.chaos.shop import Shop
 
-Kind = Literal["right", "overdue", "too much", "too little", "late"]
-"""What a person's money is; "overdue" is right money for an invoice that is over, "late" that for a closed order."""
+Kind = Literal["right", "overdue", "too much", "too little", "late", "top-up"]
+"""How a payment fits its order.
+
+"overdue" is the right amount for an expired invoice, "late" the right one for a closed order, and
+"top-up" the right one for an order of money in the wallet.
+"""
 
 BUYS: frozenset[Kind] = frozenset({"right", "overdue", "too much"})
 
-LATE_OF_100, OVERDUE_OF_100, TOO_MUCH_OF_100, TOO_LITTLE_OF_100 = 8, 5, 5, 5
+LATE_OF_100, OVERDUE_OF_100, TOO_MUCH_OF_100, TOO_LITTLE_OF_100, TOP_UPS_OF_100 = 8, 5, 5, 5, 8
+TOPUP_MINOR = 250_00
 REPEATED_OF_100 = 10
 FRIENDS_OF_ONE = 3
 TICK_S = 0.05
-ARRIVE_AT_ONCE = 100
-PLACE_AT_ONCE = 24
-LIFE_EVERY_S = 0.4
+REGISTERED_AT_ONCE = 100
+PLACED_AT_ONCE = 24
+ACTIVITY_EVERY_S = 0.4
 AT_ONCE_PER_S = 1e6
-ARRIVE_WITHIN_S = 900.0
+REGISTERED_WITHIN_S = 900.0
 PLACED_WITHIN_S = 180.0
 
-MET = "select person, telegram_id, code from bot.people where telegram_id = any($1::bigint[]) order by telegram_id"
-OVER = """
+KNOWN = """
+select person, telegram_id, code
+from bot.people
+where telegram_id = any($1::bigint[])
+order by telegram_id
+"""
+EXPIRE = """
 update payments.invoices
 set opened_at = opened_at - interval '2 hours', expires_at = expires_at - interval '2 hours'
 where id = any($1::uuid[])
@@ -46,8 +57,11 @@ where id = any($1::uuid[])
 
 
 @dataclass(frozen=True)
-class Member:
-    """Somebody who started: the shop's id of him, Telegram's, the code by which he invites, and who invited him."""
+class Buyer:
+    """A person who started the bot.
+
+    `person` is the shop's id and `chat` is Telegram's. `code` is for inviting others.
+    """
 
     person: UUID
     chat: int
@@ -56,90 +70,102 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An open order, and the money that is going to come for it."""
+class Purchase:
+    """An open order, and the payment that will be made for it."""
 
-    member: Member
-    invoice: Invoice
+    buyer: Buyer
+    invoice: OpenedInvoice
     kind: Kind
 
     @property
     def charge(self) -> Charge:
         asked = self.invoice.asked_minor
         stars = {"too much": asked + 7, "too little": asked // 2}.get(self.kind, asked)
-        return Charge(self.member.chat, self.invoice.payload, stars)
+        return Charge(self.buyer.chat, self.invoice.payload, stars)
 
     @property
     def worth_minor(self) -> int:
-        """In kopecks, by the ratio of the invoice; a part of a kopeck is nobody's."""
+        """In kopecks, by the ratio of the invoice, rounded down."""
         return self.charge.stars * self.invoice.price_minor // self.invoice.asked_minor
 
 
 @dataclass(frozen=True)
-class Paid:
-    """Money that Telegram took and reported."""
+class PaidPurchase:
+    """A purchase whose payment Telegram took and reported."""
 
     charge: str
-    wanted: Wanted
+    purchase: Purchase
 
 
-class Town:
-    """Everybody who lives around the shop. A third of them invited the others."""
+class Load:
+    """The people around one shop. A quarter of the buyers invited the others."""
 
     def __init__(self, shop: Shop, random: Random) -> None:
         self.shop = shop
         self.random = random
-        self.members: list[Member] = []
-        self.restless: list[Member] = []
+        self.buyers: list[Buyer] = []
+        self.blockers: list[Buyer] = []
         self._by_code: dict[str, UUID] = {}
         self._turn = 0
 
-    async def grow(self, people: int) -> None:
-        """So many people who pay, and a few who only block the bot and let it in again."""
-        roots = await self.arrive(["/start"] * max(1, people // (FRIENDS_OF_ONE + 1)))
-        friends = people - len(roots)
-        said = [f"/start r_{roots[place % len(roots)].code}" for place in range(friends)]
-        self.members += roots + await self.arrive(said)
-        self.restless += await self.arrive(["/start"] * 4)
+    async def add_people(self, count: int) -> None:
+        """So many buyers, and a few people who only block and unblock the bot."""
+        partners = await self.register(["/start"] * max(1, count // (FRIENDS_OF_ONE + 1)))
+        friends = count - len(partners)
+        texts = [f"/start r_{partners[nth % len(partners)].code}" for nth in range(friends)]
+        self.buyers += partners + await self.register(texts)
+        self.blockers += await self.register(["/start"] * 4)
 
-    async def arrive(self, says: Sequence[str]) -> list[Member]:
-        """They press /start, and the shop has met them."""
+    async def register(self, texts: Sequence[str]) -> list[Buyer]:
+        """New people send these first messages. Returns when the shop knows them."""
         chats: list[int] = []
-        for begin in range(0, len(says), ARRIVE_AT_ONCE):
-            chats += await self.shop.crowd.arrive(says[begin : begin + ARRIVE_AT_ONCE])
-        give_up_at = time.monotonic() + ARRIVE_WITHIN_S
-        while len(met := await self.shop.asked(MET, chats)) < len(chats):
-            assert time.monotonic() < give_up_at, f"only {len(met)} of {len(chats)} people were met"
+        for begin in range(0, len(texts), REGISTERED_AT_ONCE):
+            chats += await self.shop.crowd.register(texts[begin : begin + REGISTERED_AT_ONCE])
+        give_up_at = time.monotonic() + REGISTERED_WITHIN_S
+        while len(known := await self.shop.fetch(KNOWN, chats)) < len(chats):
+            found = f"only {len(known)} of {len(chats)} people are known"
+            assert time.monotonic() < give_up_at, found
             await asyncio.sleep(0.1)
-        self._by_code |= {row["code"]: row["person"] for row in met}
-        said = dict(zip(chats, says, strict=True))
-        inviters = [self._by_code.get(said[row["telegram_id"]].removeprefix("/start r_")) for row in met]
+        self._by_code |= {row["code"]: row["person"] for row in known}
+        text_of = dict(zip(chats, texts, strict=True))
+        inviters = [
+            self._by_code.get(text_of[row["telegram_id"]].removeprefix("/start r_"))
+            for row in known
+        ]
         return [
-            Member(row["person"], row["telegram_id"], row["code"], inviter)
-            for row, inviter in zip(met, inviters, strict=True)
+            Buyer(row["person"], row["telegram_id"], row["code"], inviter)
+            for row, inviter in zip(known, inviters, strict=True)
         ]
 
-    def next_members(self, count: int) -> list[Member]:
-        """Whose turn it is to pay: everybody once before anybody comes again."""
-        chosen = [self.members[(self._turn + step) % len(self.members)] for step in range(count)]
-        self._turn = (self._turn + count) % len(self.members)
+    def next_buyers(self, count: int) -> list[Buyer]:
+        """Buyers take turns: each pays once before any pays again."""
+        chosen = [self.buyers[(self._turn + step) % len(self.buyers)] for step in range(count)]
+        self._turn = (self._turn + count) % len(self.buyers)
         return chosen
 
-    async def orders(self, payments: int, *, late: bool = True) -> list[Wanted]:
-        """Open orders for so many payments, in the order in which they are going to be paid."""
-        assert payments <= len(self.members), "a person pays once in a row, else an own newer order may close his older"
+    async def place_orders(self, payments: int, *, late: bool = True) -> list[Purchase]:
+        """Open orders for so many payments, in the order of payment."""
+        assert payments <= len(self.buyers), (
+            "a person pays once in a row: their own newer order may close their older one"
+        )
         kinds = [self._kind(late=late) for _ in range(payments)]
-        members = self.next_members(payments - kinds.count("late"))
-        lags = members[: kinds.count("late")]
+        buyers = self.next_buyers(payments - kinds.count("late"))
+        late_buyers = buyers[: kinds.count("late")]
         kinds = [kind for kind in kinds if kind != "late"]
-        older = await self._place(lags)
-        newer = await self._place(members)
-        wanted = [Wanted(*placed, kind) for placed, kind in zip(zip(members, newer, strict=True), kinds, strict=True)]
-        overdue = [one.invoice.invoice for one in wanted if one.kind == "overdue"]
-        await self.shop.asked(OVER, overdue)
-        lagging = [Wanted(member, invoice, "late") for member, invoice in zip(lags, older, strict=True)]
-        self.random.shuffle(wanted)
-        return _mixed(wanted, lagging)
+        older = await self._place_each([(buyer, "late") for buyer in late_buyers])
+        newer = await self._place_each(list(zip(buyers, kinds, strict=True)))
+        purchases = [
+            Purchase(buyer, invoice, kind)
+            for buyer, invoice, kind in zip(buyers, newer, kinds, strict=True)
+        ]
+        overdue = [one.invoice.invoice for one in purchases if one.kind == "overdue"]
+        await self.shop.fetch(EXPIRE, overdue)
+        lagging = [
+            Purchase(buyer, invoice, "late")
+            for buyer, invoice in zip(late_buyers, older, strict=True)
+        ]
+        self.random.shuffle(purchases)
+        return _mixed(purchases, lagging)
 
     def _kind(self, *, late: bool) -> Kind:
         drawn = self.random.randrange(0 if late else LATE_OF_100, 100)
@@ -148,6 +174,7 @@ class Town:
             ("overdue", OVERDUE_OF_100),
             ("too much", TOO_MUCH_OF_100),
             ("too little", TOO_LITTLE_OF_100),
+            ("top-up", TOP_UPS_OF_100),
         )
         for kind, share in shares:
             if drawn < share:
@@ -155,50 +182,60 @@ class Town:
             drawn -= share
         return "right"
 
-    async def _place(self, members: Sequence[Member]) -> list[Invoice]:
-        room = asyncio.Semaphore(PLACE_AT_ONCE)
+    async def _place_each(self, wanted: Sequence[tuple[Buyer, Kind]]) -> list[OpenedInvoice]:
+        slots = asyncio.Semaphore(PLACED_AT_ONCE)
 
-        async def place(member: Member, order: UUID, plan: str) -> Invoice:
-            async with room:
-                return await self.place_order(member, order, plan)
+        async def place(buyer: Buyer, order: UUID, plan: str | None) -> OpenedInvoice:
+            async with slots:
+                return await self.place_order(buyer, order, plan)
 
-        drawn = [(member, self._order_of(member), self.random.choice(("basic", "plus"))) for member in members]
+        drawn = [(buyer, self._order_of(buyer), self._plan_for(kind)) for buyer, kind in wanted]
         return list(await asyncio.gather(*(place(*one) for one in drawn)))
 
-    def _order_of(self, member: Member) -> UUID:
-        """An order's id: another one for each person, for two towns may be of one seed."""
-        return UUID(int=self.random.getrandbits(128) ^ member.chat, version=4)
+    def _plan_for(self, kind: Kind) -> str | None:
+        return None if kind == "top-up" else self.random.choice(("basic", "plus"))
 
-    async def place_order(self, member: Member, order: UUID | None = None, plan: str = "basic") -> Invoice:
-        """As the pay screen does it, as often as it takes; raises TimeoutError after `PLACED_WITHIN_S`."""
-        command = PlaceOrder(
-            id=order or self._order_of(member),
-            actor=f"person:{member.person}",
-            deadline_at=datetime.now(UTC) + timedelta(hours=1),
-            person=member.person,
-            plan=plan,
-            months=1,
-            way="stars",
+    def _order_of(self, buyer: Buyer) -> UUID:
+        """The id of an order. The chat makes it unique when two loads have the same seed."""
+        return UUID(int=self.random.getrandbits(128) ^ buyer.chat, version=4)
+
+    async def place_order(
+        self, buyer: Buyer, order: UUID | None = None, plan: str | None = "basic"
+    ) -> OpenedInvoice:
+        """As the pay screen does it: an order, then its invoice. Without a plan it is a top-up.
+
+        Raises TimeoutError after `PLACED_WITHIN_S`.
+        """
+        wanted = place_command(buyer, order or self._order_of(buyer), plan)
+        asked = OpenInvoice(
+            **_by(buyer), id=derived_id("invoice of", wanted.id), order=wanted.id, way="stars"
         )
         async with asyncio.timeout(PLACED_WITHIN_S):
-            while True:
-                with suppress(UnansweredError):
-                    answer = await self.shop.bus.do(command)
-                    assert not isinstance(answer, Refused), answer
-                    return answer
+            await self.executed(wanted)
+            return await self.executed(asked)
 
-    # Money
+    async def executed(self, command: Command[Answer]) -> Answer:
+        """Repeated until it is answered."""
+        while True:
+            with suppress(UnansweredError):
+                answer = await self.shop.bus.execute(command)
+                assert not isinstance(answer, Refused), answer
+                return answer
 
-    async def pay(self, wanted: Sequence[Wanted], per_s: float) -> list[Paid]:
-        """Telegram takes this money, so many payments a second, and reports some of it again. Returns what it took."""
-        paid: list[Paid] = []
+    # Payments
+
+    async def pay(self, purchases: Sequence[Purchase], per_s: float) -> list[PaidPurchase]:
+        """Telegram takes these payments, so many a second, and reports some of them again."""
+        paid: list[PaidPurchase] = []
         began = time.monotonic()
-        while len(paid) < len(wanted):
-            due = min(len(wanted), int((time.monotonic() - began) * per_s) + 1)
-            some = wanted[len(paid) : due]
+        while len(paid) < len(purchases):
+            due = min(len(purchases), int((time.monotonic() - began) * per_s) + 1)
+            some = purchases[len(paid) : due]
             if some:
                 charges = await self.shop.crowd.pay([one.charge for one in some])
-                paid += [Paid(charge, one) for charge, one in zip(charges, some, strict=True)]
+                paid += [
+                    PaidPurchase(charge, one) for charge, one in zip(charges, some, strict=True)
+                ]
                 await self._report_some_again(charges)
             await asyncio.sleep(TICK_S)
         return paid
@@ -212,36 +249,48 @@ class Town:
                 await self.shop.crowd.report_again(repeats, same_update=same_update)
 
     @asynccontextmanager
-    async def life(self) -> AsyncIterator[None]:
-        """Meanwhile friends come by invitation, and people block the bot and let it in again."""
-        living = asyncio.create_task(self._live())
+    async def background_activity(self) -> AsyncIterator[None]:
+        """During the block friends come by invitation, and people block and unblock the bot."""
+        activity = asyncio.create_task(self._invite_and_block())
         try:
             yield
         finally:
-            living.cancel()
+            activity.cancel()
             with suppress(asyncio.CancelledError):
-                await living
-            for member in self.restless:
-                await self.shop.crowd.block(member.chat, blocked=False)
+                await activity
+            for buyer in self.blockers:
+                await self.shop.crowd.block(buyer.chat, blocked=False)
 
-    async def _live(self) -> None:
+    async def _invite_and_block(self) -> None:
         blocked = False
         while True:
             blocked = not blocked
-            await self.shop.crowd.arrive([f"/start r_{self.random.choice(self.members).code}"])
-            for member in self.restless:
-                await self.shop.crowd.block(member.chat, blocked=blocked)
-            await asyncio.sleep(LIFE_EVERY_S)
+            await self.shop.crowd.register([f"/start r_{self.random.choice(self.buyers).code}"])
+            for buyer in self.blockers:
+                await self.shop.crowd.block(buyer.chat, blocked=blocked)
+            await asyncio.sleep(ACTIVITY_EVERY_S)
 
 
-def _mixed(wanted: Sequence[Wanted], lagging: Sequence[Wanted]) -> list[Wanted]:
-    """Each late payment some way behind the right one of the same person."""
-    after = {one.member.person: one for one in lagging}
-    mixed: list[Wanted] = []
-    waiting: list[tuple[int, Wanted]] = []
-    for place, one in enumerate(wanted):
+def _mixed(purchases: Sequence[Purchase], lagging: Sequence[Purchase]) -> list[Purchase]:
+    """Each late payment follows the right one of the same person at some distance."""
+    after = {one.buyer.person: one for one in lagging}
+    mixed: list[Purchase] = []
+    waiting: list[tuple[int, Purchase]] = []
+    for place, one in enumerate(purchases):
         mixed.append(one)
-        if one.member.person in after:
-            waiting.append((place + 5, after[one.member.person]))
+        if one.buyer.person in after:
+            waiting.append((place + 5, after[one.buyer.person]))
         mixed += [late for due, late in waiting if due == place]
-    return mixed + [late for due, late in waiting if due >= len(wanted)]
+    return mixed + [late for due, late in waiting if due >= len(purchases)]
+
+
+def place_command(buyer: Buyer, order: UUID, plan: str | None) -> PlaceOrder:
+    wanted = {"plan": plan, "months": 1} if plan else {"topup_minor": TOPUP_MINOR}
+    return PlaceOrder(**_by(buyer), id=order, **wanted)
+
+
+def _by(buyer: Buyer) -> dict[str, Any]:
+    """The fields that the commands of a person have."""
+    deadline = datetime.now(UTC) + timedelta(hours=1)
+    actor = f"person:{buyer.person}"
+    return {"actor": actor, "deadline_at": deadline, "person": buyer.person}

@@ -1,4 +1,4 @@
-"""Rows about the pipe: its disk is lost or old, a durable is gone, everything comes ten times."""
+"""Rows about the broker: its disk is lost or old, durables are deleted, messages come ten times."""
 
 import asyncio
 import json
@@ -14,245 +14,282 @@ from typing import Any
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from shared.outbox import ROUND_TIMEOUT_S
-from shared.owners import OWNERS
-from shared.streams import DUPLICATE_WINDOW, KEPT_FOR, LISTENING, stream_of
-from tests.chaos.shop import Shop, signal_to
+from shared.contracts.owners import OWNERS
+from shared.contracts.streams import DUPLICATE_WINDOW, KEPT_FOR, SUBSCRIPTIONS, stream_of
+from shared.messaging import jetstream
+from tests.chaos.load import Purchase
+from tests.chaos.shop import Shop, send_signal
 from tests.chaos.trial import Trial
+from tests.kit.messaging import set_duplicate_window
 
 TIMES = 10
+REQUEST_S = 5.0
 SHORTEST_WINDOW_S = 0.1
 AFTER_WINDOW_S = 0.15
-STORED_AFTER_S = 1.0  # A message of an atomic batch is heard before the batch is committed.
+STORED_AFTER_S = 1.0  # A message of an atomic batch is received before the batch is committed.
 
-INCARNATIONS = " union all ".join(f"select name, incarnation from {owner}.streams" for owner in OWNERS)
-RETOLD = "stream is another one, facts are told again"
-FACTS = "select " + " + ".join(f"(select count(*) from {owner}.facts)" for owner in OWNERS)
-KEPT_FACTS = " union all ".join(
-    f"select '{owner}' as owner, count(*) as facts from {owner}.facts where told_at > now() - $1::interval"
+INCARNATIONS = " union all ".join(
+    f"select name, incarnation from {owner}.streams" for owner in OWNERS
+)
+STREAM_CHANGED = "stream changed, events are republished"
+EVENTS = "select " + " + ".join(f"(select count(*) from {owner}.events)" for owner in OWNERS)
+KEPT_EVENTS = " union all ".join(
+    f"""
+select '{owner}' as owner, count(*) as events
+from {owner}.events
+where recorded_at > now() - $1::interval
+"""
     for owner in OWNERS
 )
 REPEATED_WITHIN_S = 120.0
+REPUBLISHED_PER_S = 10_000
+"""The events of three days come before new ones; how many there are depends on earlier rows."""
 
 
 async def disk_wiped(trial: Trial) -> None:
-    """10 (W-31): under load, and between "received" and the worker: made and told again by the relays, nothing lost."""
+    """10 (W-31): under load, and between "received" and the worker.
+
+    The relays create the streams again and republish; nothing is lost.
+    """
     shop = trial.shop
 
     async def die() -> None:
-        trial.faults.append(f"{signal_to(shop.broker.child, signal.SIGKILL)} and its disk wiped under load")
+        killed = send_signal(shop.broker.child, signal.SIGKILL)
+        trial.faults.append(f"{killed} and its disk wiped under load")
 
-    wanted = await trial.town.orders(trial.size(800, 240))
-    half = len(wanted) // 2
+    purchases = await trial.load.place_orders(trial.size(800, 240))
+    half = len(purchases) // 2
     known = await incarnations(shop)
-    async with shop.kept():
-        trial.took("resumed", await trial.broken_under_load(wanted[:half], die, shop.broker.wipe), 5.0)
+    kept = sum(row["events"] for row in await shop.fetch(KEPT_EVENTS, KEPT_FOR))
+    async with shop.supervised():
+        took_s = await trial.break_under_load(purchases[:half], die, shop.broker.wipe)
+        trial.expect_within("resumed", took_s, 5.0 + kept / REPUBLISHED_PER_S)
     trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
-    await _all_is_told_again(trial, known, "after the disk was wiped under load")
+    await _expect_republished(trial, known, "after the disk was wiped under load")
 
     known = await incarnations(shop)
     await shop.stop("payments")
-    await trial.pay(wanted[half:])
-    await until_told(shop, "bot")
-    killed = signal_to(shop.broker.child, signal.SIGKILL)
-    trial.faults.append(f"{killed} and its disk wiped with {half} payments received and heard by nobody")
+    await trial.pay(purchases[half:])
+    await until_published(shop, "bot")
+    killed = send_signal(shop.broker.child, signal.SIGKILL)
+    trial.faults.append(f"{killed} and its disk wiped with {half} payments received, none handled")
     await shop.broker.wipe()
     await shop.start("payments")
-    await _all_is_told_again(trial, known, "after it was wiped before payments heard")
+    await _expect_republished(trial, known, "after it was wiped before payments handled")
 
 
-async def _all_is_told_again(trial: Trial, known: dict[str, str], when: str) -> None:
-    """Every stream was made anew, with all of its three days, and all is heard.
+async def _expect_republished(trial: Trial, known: dict[str, str], when: str) -> None:
+    """Every stream was created again with all of its three days, and all events are handled.
 
-    After each fault: it may not mend what the one before broke.
+    Checked after each fault: one fault may not repair the damage of the one before.
     """
-    await trial.rests(f"the shop {when}")
-    again = await incarnations(trial.shop)
-    unchanged = {name for name in known if again.get(name) == known[name]}
+    await trial.expect_quiescent(f"the shop {when}")
+    now = await incarnations(trial.shop)
+    unchanged = {name for name in known if now.get(name) == known[name]}
     trial.expect(f"every stream is another one {when}: {unchanged} are not", not unchanged)
-    told = {row["owner"]: row["facts"] for row in await trial.shop.asked(KEPT_FACTS, KEPT_FOR)}
-    kept = await messages_of(trial.shop)
-    lacking = {owner: f"{kept[owner]} of {facts}" for owner, facts in told.items() if kept[owner] < facts}
+    kept = await trial.shop.fetch(KEPT_EVENTS, KEPT_FOR)
+    events = {row["owner"]: row["events"] for row in kept}
+    messages = await messages_of(trial.shop)
+    lacking = {
+        owner: f"{messages[owner]} of {count}"
+        for owner, count in events.items()
+        if messages[owner] < count
+    }
     trial.expect(f"each stream has its three days {when}: {lacking}", not lacking)
-    trial.figures.append(f"{sum(told.values())} facts told again")
-    await trial.counts(when)
+    trial.figures.append(f"{sum(events.values())} events republished")
+    await trial.expect_no_loss(when)
 
 
-async def disk_of_before(trial: Trial) -> None:
-    """11 (W-31): a copy from before in the place of the disk, and every durable deleted: noticed, and told again.
+async def old_disk(trial: Trial) -> None:
+    """11 (W-31): the disk is replaced by an old copy, and every durable is deleted.
 
-    Noticed here by the sequence. That a relay meets another incarnation is row 10; the hourly count, which finds what
-    neither tells, cannot be awaited here: `store/test_tally.py` and `flow/test_second_net.py` have it.
+    The relays notice by the sequence, and republish. That a relay meets another incarnation is
+    row 10. The hourly checksums, which find what neither shows, take too long for a row:
+    `tests/store/test_anti_entropy.py` and `tests/flow/test_anti_entropy.py` cover them.
     """
     shop = trial.shop
-    wanted = await trial.town.orders(trial.size(600, 200))
-    third = len(wanted) // 3
+    purchases = await trial.load.place_orders(trial.size(600, 200))
+    third = len(purchases) // 3
     await shop.broker.stop()
-    kept = shop.state_dir / "nats-before"
-    shutil.copytree(shop.broker.store, kept)
+    copy = shop.state_dir / "nats-before"
+    shutil.copytree(shop.broker.store, copy)
     await shop.broker.restart()
 
     async def die() -> None:
-        trial.faults.append(f"{signal_to(shop.broker.child, signal.SIGKILL)} and its disk of {third} payments before")
+        killed = send_signal(shop.broker.child, signal.SIGKILL)
+        trial.faults.append(f"{killed} and its disk of {third} payments before")
         await shop.broker.child.wait()
         shutil.rmtree(shop.broker.store)
-        kept.rename(shop.broker.store)
+        copy.rename(shop.broker.store)
 
-    async with shop.kept():
-        await trial.pay(wanted[:third])
-        await trial.rests("what the copy lacks")
-        noticed = told_again(shop)
-        resumed_s = await trial.broken_under_load(wanted[third : 2 * third], die, shop.broker.restart)
-        trial.took("resumed", resumed_s, 5.0)
-        await trial.rests("the shop after its disk was of before")
-        again = {stream for stream, times in told_again(shop).items() if times > noticed[stream]}
-        tellers = {stream_of(owner) for owner in OWNERS if owner != "notifier"}
-        trial.expect(f"all but notifier, which told nothing, notice the old stream: {again}", again >= tellers)
-        await trial.counts("after the disk was of before")
-        await _durable_deleted(trial, wanted[2 * third :])
+    async with shop.supervised():
+        await trial.pay(purchases[:third])
+        await trial.expect_quiescent("the shop with events that the copy lacks")
+        changed_before = changed_streams(shop)
+        resumed_s = await trial.break_under_load(
+            purchases[third : 2 * third], die, shop.broker.restart
+        )
+        trial.expect_within("resumed", resumed_s, 5.0)
+        await trial.expect_quiescent("the shop with its old disk")
+        changed = {
+            stream
+            for stream, times in changed_streams(shop).items()
+            if times > changed_before[stream]
+        }
+        publishers = {stream_of(owner) for owner in OWNERS if owner != "notifier"}
+        trial.expect(
+            f"all but notifier, which published nothing, notice the old stream: {changed}",
+            changed >= publishers,
+        )
+        await trial.expect_no_loss("after the disk was replaced by an old copy")
+        await _durables_deleted(trial, purchases[2 * third :])
     trial.expect(f"no service dies of it: {shop.deaths}", not shop.deaths)
 
 
-async def _durable_deleted(trial: Trial, wanted: list[Any]) -> None:
+async def _durables_deleted(trial: Trial, purchases: list[Purchase]) -> None:
     shop = trial.shop
-    paying = asyncio.create_task(trial.pay(wanted))
-    await asyncio.sleep(len(wanted) / trial.per_s / 2)
-    for listening in LISTENING:
-        answer = await call(shop, f"CONSUMER.DELETE.{listening.stream}.{listening.handler}")
-        trial.expect(f"{listening.handler} was deleted", answer.get("success") is True)
-    trial.faults.append(f"all {len(LISTENING)} durables deleted under load")
+    paying = asyncio.create_task(trial.pay(purchases))
+    await asyncio.sleep(len(purchases) / trial.per_s / 2)
+    deleted: set[str] = set()
+    for owner in OWNERS:
+        deleted |= set(await jetstream.drop_consumers(shop.bus.client, owner))
+    handlers = {subscription.handler for subscription in SUBSCRIPTIONS}
+    trial.expect(f"every durable was deleted: {handlers - deleted} were not", deleted == handlers)
+    trial.faults.append(f"all {len(SUBSCRIPTIONS)} durables deleted under load")
     await paying
-    await trial.rests("the shop without its durables")
+    await trial.expect_quiescent("the shop without its durables")
 
 
 async def all_ten_times(trial: Trial) -> None:
-    """17 (M-02, M-35): every message delivered ten times: no effect twice."""
-    wanted = await trial.town.orders(trial.size(300, 100))
-    async with told_ten_times(trial):
-        async with trial.town.life():
-            await trial.pay(wanted, trial.per_s / 2)
-        await trial.rests("what is told ten times", 120)
+    """17 (M-02, M-35): every message is delivered ten times: no effect twice."""
+    purchases = await trial.load.place_orders(trial.size(300, 100))
+    async with published_ten_times(trial):
+        async with trial.load.background_activity():
+            await trial.pay(purchases, trial.per_s / 2)
+        await trial.expect_quiescent("the shop with tenfold messages", 120)
 
 
 @asynccontextmanager
-async def told_ten_times(trial: Trial) -> AsyncIterator[None]:
-    """Publish each message ten times more under the same id, each once the stream has forgotten the one before.
+async def published_ten_times(trial: Trial) -> AsyncIterator[None]:
+    """Publish each message ten times more under its id, each time after the duplicate window.
 
-    Ten, not nine: a message is heard before its batch is committed, and a copy that comes first is kept in its place.
+    Ten, not nine: a message is received before its batch is committed, and a copy that is stored
+    first takes its place.
     """
     shop = trial.shop
-    await windows(shop, SHORTEST_WINDOW_S)
-    before, told_before = await messages(shop), await shop.asked_one(FACTS)
+    await set_duplicate_windows(shop, SHORTEST_WINDOW_S)
+    messages_before = await count_messages(shop)
+    events_before = await shop.fetch_value(EVENTS)
     repeater = Repeater(shop)
-    subscription = await shop.bus.client.subscribe("evt.>", cb=repeater.hear)
+    subscription = await shop.bus.client.subscribe("evt.>", cb=repeater.repeat)
     try:
         yield
         with suppress(TimeoutError):
             async with asyncio.timeout(REPEATED_WITHIN_S):
                 await repeater.finish()
+        left = f"{repeater.left} events are not: {repeater.refused}"
         trial.expect(
-            f"all is told again within {REPEATED_WITHIN_S:g} s, {repeater.left} facts are not: {repeater.refused}",
-            not repeater.left,
+            f"all is republished within {REPEATED_WITHIN_S:g} s, {left}", not repeater.left
         )
     finally:
         repeater.give_up()
         await subscription.unsubscribe()
-        await windows(shop, DUPLICATE_WINDOW.total_seconds())
-    stored, told = await messages(shop) - before, await shop.asked_one(FACTS) - told_before
-    trial.faults.append(f"{told} facts in {stored} messages")
-    trial.expect(f"each of {told} facts is repeated: {len(repeater.heard)}", len(repeater.heard) >= told > 0)
-    trial.expect(f"every fact is there at least {TIMES} times", stored >= TIMES * told)
+        await set_duplicate_windows(shop, DUPLICATE_WINDOW.total_seconds())
+    messages = await count_messages(shop) - messages_before
+    events = await shop.fetch_value(EVENTS) - events_before
+    trial.faults.append(f"{events} events in {messages} messages")
+    repeated = len(repeater.received)
+    trial.expect(f"each of {events} events is repeated: {repeated}", repeated >= events > 0)
+    trial.expect(f"every event is there at least {TIMES} times", messages >= TIMES * events)
 
 
 class Repeater:
-    """Tells everything again that it hears for the first time."""
+    """Republishes every event that it receives for the first time.
+
+    `refused` is the stream's last answer about a copy that it did not store.
+    """
 
     def __init__(self, shop: Shop) -> None:
         self.shop = shop
-        self.heard: set[str] = set()
+        self.received: set[str] = set()
         self.refused = ""
-        """What the stream said last of a copy that it did not keep."""
-        self._telling: set[asyncio.Task[None]] = set()
+        self._repeating: set[asyncio.Task[None]] = set()
 
-    async def hear(self, message: Msg) -> None:
+    async def repeat(self, message: Msg) -> None:
         headers = message.headers or {}
-        fact = headers.get("Nats-Msg-Id", "")
-        if "Chaos-Copy" in headers or fact in self.heard:  # A relay may have to publish once more.
+        event = headers.get("Nats-Msg-Id", "")
+        # A relay may have to publish an event once more.
+        if "Chaos-Copy" in headers or event in self.received:
             return
-        self.heard.add(fact)
-        task = asyncio.create_task(self._tell_again(message.subject, message.data, headers))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self.received.add(event)
+        task = asyncio.create_task(self._republish(message.subject, message.data, headers))
+        self._repeating.add(task)
+        task.add_done_callback(self._repeating.discard)
 
-    async def _tell_again(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
+    async def _republish(self, subject: str, data: bytes, headers: dict[str, str]) -> None:
         own = {name: value for name, value in headers.items() if not name.startswith("Nats-Batch")}
         await asyncio.sleep(STORED_AFTER_S)
         for copy in range(TIMES):
             while True:
                 await asyncio.sleep(AFTER_WINDOW_S)
-                answer = await published(self.shop, subject, data, own | {"Chaos-Copy": str(copy)})
-                if is_kept(answer):
+                answer = await answer_to(self.shop, subject, data, own | {"Chaos-Copy": str(copy)})
+                if is_stored(answer):
                     break
                 self.refused = f"copy {copy} of {own.get('Nats-Msg-Id')} in {subject}: {answer}"
 
     @property
     def left(self) -> int:
-        return len(self._telling)
+        return len(self._repeating)
 
     async def finish(self) -> None:
-        while self._telling:
-            await asyncio.wait(self._telling)
+        while self._repeating:
+            await asyncio.wait(self._repeating)
 
     def give_up(self) -> None:
-        for task in self._telling:
+        for task in self._repeating:
             task.cancel()
 
 
-# JetStream, asked directly
+# JetStream
 
 
 async def call(shop: Shop, name: str, request: Any = None) -> dict[str, Any]:
-    body = b"" if request is None else json.dumps(request).encode()
-    answer = await shop.bus.client.request(f"$JS.API.{name}", body, ROUND_TIMEOUT_S)
-    decoded: dict[str, Any] = json.loads(answer.data)
-    return decoded
+    return await jetstream.api(shop.bus.client, name, request, timeout_s=REQUEST_S)
 
 
 async def publish(shop: Shop, subject: str, data: bytes, headers: dict[str, str]) -> bool:
-    """True when the stream keeps it, not when it knew it."""
-    return is_kept(await published(shop, subject, data, headers))
+    """Whether the stream stores the message; it does not store a duplicate."""
+    return is_stored(await answer_to(shop, subject, data, headers))
 
 
-def is_kept(answer: dict[str, Any]) -> bool:
+def is_stored(answer: dict[str, Any]) -> bool:
     return "seq" in answer and not answer.get("duplicate")
 
 
-async def published(shop: Shop, subject: str, data: bytes, headers: dict[str, str]) -> dict[str, Any]:
-    """What JetStream says of it."""
+async def answer_to(
+    shop: Shop, subject: str, data: bytes, headers: dict[str, str]
+) -> dict[str, Any]:
+    """JetStream's answer to a message, or the error of the request."""
     try:
-        message = await shop.bus.client.request(subject, data, ROUND_TIMEOUT_S, headers=headers)
+        message = await shop.bus.client.request(subject, data, REQUEST_S, headers=headers)
     except NatsError as error:
         return {"error": repr(error)}
     answer: dict[str, Any] = json.loads(message.data)
     return answer
 
 
-async def windows(shop: Shop, seconds: float) -> None:
-    """How long every stream knows an id: the first of the three nets."""
+async def set_duplicate_windows(shop: Shop, seconds: float) -> None:
+    """How long every stream knows an id: the first of three defences against repeats."""
     for owner in OWNERS:
-        config = (await call(shop, f"STREAM.INFO.{stream_of(owner)}"))["config"]
-        answer = await call(
-            shop, f"STREAM.UPDATE.{stream_of(owner)}", config | {"duplicate_window": int(seconds * 1e9)}
-        )
-        assert "error" not in answer, answer
+        await set_duplicate_window(shop.bus.client, stream_of(owner), seconds)
 
 
-async def messages(shop: Shop) -> int:
+async def count_messages(shop: Shop) -> int:
     return sum((await last_sequences(shop)).values())
 
 
 async def messages_of(shop: Shop) -> dict[str, int]:
-    """How many messages the stream of each owner has: as many as ids, within the time that it knows them."""
+    """How many messages each stream has: as many as ids, within the duplicate window."""
     return {owner: int(state["messages"]) for owner, state in (await states(shop)).items()}
 
 
@@ -261,19 +298,25 @@ async def last_sequences(shop: Shop) -> dict[str, int]:
 
 
 async def states(shop: Shop) -> dict[str, dict[str, Any]]:
-    """What JetStream says of the stream of each owner."""
-    return {owner: (await call(shop, f"STREAM.INFO.{stream_of(owner)}"))["state"] for owner in OWNERS}
+    """The state of each owner's stream."""
+    return {
+        owner: (await call(shop, f"STREAM.INFO.{stream_of(owner)}"))["state"] for owner in OWNERS
+    }
 
 
 async def incarnations(shop: Shop) -> dict[str, str]:
-    return {row["name"]: row["incarnation"] for row in await shop.asked(INCARNATIONS)}
+    return {row["name"]: row["incarnation"] for row in await shop.fetch(INCARNATIONS)}
 
 
 @asynccontextmanager
-async def held_back(shop: Shop, *handlers: str) -> AsyncIterator[None]:
-    """These handlers hear nothing until the end of the block; what comes for them waits in its stream."""
+async def paused(shop: Shop, *handlers: str) -> AsyncIterator[None]:
+    """Deliver nothing to these handlers during the block; their messages wait in the stream."""
     until = datetime.now(UTC) + timedelta(hours=1)
-    paths = [f"{listening.stream}.{listening.handler}" for listening in LISTENING if listening.handler in handlers]
+    paths = [
+        f"{subscription.stream}.{subscription.handler}"
+        for subscription in SUBSCRIPTIONS
+        if subscription.handler in handlers
+    ]
     for path in paths:
         answer = await call(shop, f"CONSUMER.PAUSE.{path}", {"pause_until": until.isoformat()})
         assert answer.get("paused") is True, answer
@@ -281,23 +324,28 @@ async def held_back(shop: Shop, *handlers: str) -> AsyncIterator[None]:
         yield
     finally:
         for path in paths:
-            await call(shop, f"CONSUMER.PAUSE.{path}", {})
+            await call(shop, f"CONSUMER.PAUSE.{path}")
 
 
-async def until_told(shop: Shop, *owners: str, within_s: float = 120.0) -> None:
-    """Until these owners have nothing to tell and nothing to hear any more, though others do not listen."""
-    still = {"untold"} | ({"updates", "telegram's updates"} if "bot" in owners else set())
-    still |= {"jobs"} if "vpn" in owners else set()
-    still |= {listening.handler for listening in LISTENING if listening.service in owners}
+async def until_published(shop: Shop, *owners: str, within_s: float = 120.0) -> None:
+    """Wait until these owners have done and published everything; others may lag behind."""
+    kinds = {"outbox"} | ({"updates", "telegram's updates"} if "bot" in owners else set())
+    kinds |= {"jobs"} if "vpn" in owners else set()
+    kinds |= {"messages"} if "notifier" in owners else set()
+    kinds |= {
+        subscription.handler for subscription in SUBSCRIPTIONS if subscription.service in owners
+    }
     give_up_at = time.monotonic() + within_s
-    while still & (moving := await shop.on_its_way()).keys():
+    while kinds & (left := await shop.in_flight()).keys():
         if time.monotonic() > give_up_at:
-            raise TimeoutError(f"{owners} do not come to rest: {moving}")
+            raise TimeoutError(f"{owners} have not published everything: {left}")
         await asyncio.sleep(0.1)
 
 
-def told_again(shop: Shop) -> Counter[str]:
-    """How often the services' logs say of each stream that it is another one."""
+def changed_streams(shop: Shop) -> Counter[str]:
+    """How often the services' logs report that each stream changed."""
     logs = [log.read_text(errors="replace") for log in (shop.state_dir / "logs").glob("*.log")]
-    lines = [json.loads(line) for log in logs for line in log.splitlines() if RETOLD in line]
+    lines = [
+        json.loads(line) for log in logs for line in log.splitlines() if STREAM_CHANGED in line
+    ]
     return Counter(line["stream"] for line in lines)

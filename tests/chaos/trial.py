@@ -1,4 +1,4 @@
-"""One row of the matrix under way: what it broke, what it measured, and the line that it ends with."""
+"""The run of one row of the matrix: its faults, its measurements, and its line of output."""
 
 import asyncio
 import sys
@@ -9,35 +9,38 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tests.chaos.count import Count, counted
-from tests.chaos.load import Paid, Town, Wanted
+from tests.chaos.count import Count, count_effects
+from tests.chaos.load import Load, PaidPurchase, Purchase
 from tests.chaos.shop import Shop
 
-RESTS_WITHIN_S = 60.0
+QUIESCENT_WITHIN_S = 60.0
 HANGS_AFTER_S = RESUMES_WITHIN_S = 60.0
 AWAY_S = 1.0
 EXAMPLES = 3
-FEW = 4
+SHOWN = 4
 CLAIMED = "select count(*) from notifier.deliveries where state = 'claimed'"
 
 
 @dataclass
 class Trial:
-    """A row's run. `short` keeps the strict figures for the long form: there a slow machine decides nothing."""
+    """The run of a row. Only the long form checks the strict figures: CI may run on slow machines.
+
+    `expected_violations` belong to this row and those before, by (owner, truth): a message that
+    must be dead-lettered is one. `killed` holds the processes that the row killed, each as
+    "name pid".
+    """
 
     shop: Shop
-    town: Town
+    load: Load
     random: Random
     short: bool
     faults: list[str] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
-    off: list[str] = field(default_factory=list)
-    paid: list[Paid] = field(default_factory=list)
-    expected: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Violations that belong to this row and those before, by (owner, truth): a letter that must be buried is one."""
+    failures: list[str] = field(default_factory=list)
+    paid: list[PaidPurchase] = field(default_factory=list)
+    expected_violations: Counter[tuple[str, str]] = field(default_factory=Counter)
     killed: list[str] = field(default_factory=list)
-    """Whom we killed, each as "name pid"."""
-    may_be_said_again: int = 0
+    may_be_sent_again: int = 0
     _claimed: list[asyncio.Future[Any]] = field(default_factory=list)
     verbose: bool = False
     began_at: float = field(default_factory=time.monotonic)
@@ -49,151 +52,174 @@ class Trial:
     def size(self, long: int, short: int) -> int:
         return short if self.short else long
 
-    async def pay(self, wanted: list[Wanted], per_s: float | None = None) -> list[Paid]:
-        paid = await self.town.pay(wanted, per_s or self.per_s)
+    async def pay(
+        self, purchases: list[Purchase], per_s: float | None = None
+    ) -> list[PaidPurchase]:
+        paid = await self.load.pay(purchases, per_s or self.per_s)
         self.paid += paid
         return paid
 
-    async def broken_under_load(
+    async def break_under_load(
         self,
-        wanted: list[Wanted],
+        purchases: list[Purchase],
         break_it: Callable[[], Awaitable[None]],
         mend: Callable[[], Coroutine[Any, Any, None]],
     ) -> float:
-        """Half of the money comes while something breaks, the other half while it is mended.
+        """Half of the payments arrive during `break_it`, the other half during `mend`.
 
-        Answers the seconds from the beginning of `break_it` until every service is at its work again.
+        Returns the seconds from the beginning of `break_it` until every service works again.
         """
-        half = len(wanted) // 2
-        paying = asyncio.create_task(self.pay(wanted[:half]))
+        half = len(purchases) // 2
+        paying = asyncio.create_task(self.pay(purchases[:half]))
         await asyncio.sleep(half / self.per_s / 2)
         broken_at = time.monotonic()
         await break_it()
         await asyncio.sleep(AWAY_S)
-        more = asyncio.create_task(self.pay(wanted[half:]))
+        more = asyncio.create_task(self.pay(purchases[half:]))
         took_s = await self.shop.resumed_all_s(broken_at, mend, RESUMES_WITHIN_S)
         await asyncio.gather(paying, more)
         return took_s
 
-    async def rests(self, what: str, within_s: float = RESTS_WITHIN_S) -> None:
-        """Wait until all is at rest; what still moves after `within_s` is a fault of the row."""
-        moving = await self.shop.rests(within_s)
-        self.expect(f"{what} is at rest within {within_s:g} s: {moving}", not moving)
+    async def expect_quiescent(self, subject: str, within_s: float = QUIESCENT_WITHIN_S) -> None:
+        """Wait until nothing is in flight; anything left after `within_s` fails the row."""
+        left = await self.shop.until_quiescent(within_s)
+        self.expect(f"{subject} is quiescent within {within_s:g} s: {left}", not left)
 
-    async def counts(self, when: str) -> None:
-        """Count within the row, at rest: what one fault lost is not for the next one to bring back."""
-        count = await counted(self.shop, self.paid, 0)
+    async def expect_no_loss(self, when: str) -> None:
+        """Count within the row, when quiescent: a later fault must not repair an earlier loss."""
+        count = await count_effects(self.shop, self.paid, 0)
         seen = "; ".join((count.examples + count.chats)[:EXAMPLES])
         self.expect(f"nothing is lost or doubled {when}: {seen}", not count.lost + count.doubled)
 
     def expect(self, sentence: str, holds: bool) -> None:
         if not holds:
-            self.off.append(f"not true: {sentence}")
+            self.failures.append(f"not true: {sentence}")
 
-    def took(self, what: str, seconds: float, most_s: float) -> None:
-        """A time, held strictly in the long form; in the short one only a hang is a fault."""
-        self.figures.append(f"{what} in {seconds:.1f} s (at most {most_s:g})")
-        if seconds > (HANGS_AFTER_S if self.short else most_s):
-            self.off.append(f"{what} took {seconds:.1f} s")
+    def expect_within(self, subject: str, seconds: float, most_s: float) -> None:
+        """A time. The long form holds it to `most_s`; the short form fails only on a hang."""
+        limit_s = HANGS_AFTER_S if self.short else most_s
+        self.figures.append(f"{subject} in {seconds:.1f} s (at most {limit_s:.3g})")
+        if seconds > limit_s:
+            self.failures.append(f"{subject} took {seconds:.1f} s")
 
-    def reached(self, what: str, share: float, least: float, least_short: float = 0.1) -> None:
+    def expect_share(
+        self, subject: str, share: float, least: float, least_short: float = 0.1
+    ) -> None:
         """A ratio within this run."""
-        self.figures.append(f"{what} {share:.0%} (at least {least:.0%})")
-        if share < (least_short if self.short else least):
-            self.off.append(f"{what} was {share:.0%}")
+        limit = least_short if self.short else least
+        self.figures.append(f"{subject} {share:.0%} (at least {limit:.0%})")
+        if share < limit:
+            self.failures.append(f"{subject} was {share:.0%}")
 
-    def tell(self, sentence: str) -> None:
-        """For whoever waits: on the way to the line."""
+    def report(self, sentence: str) -> None:
+        """Print progress, with `--verbose`."""
         if self.verbose:
-            print(f"        {time.monotonic() - self.began_at:6.1f} s {sentence}", file=sys.stderr, flush=True)
+            print(
+                f"        {time.monotonic() - self.began_at:6.1f} s {sentence}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def notifier_interrupted(self) -> None:
-        """It died, or cannot write down what it says: what it has claimed may have been said.
+        """Notifier died, or cannot record that it sent: a claimed message may be sent again.
 
-        Claims outlive that for some seconds: long enough to be counted, also by a database that has yet to come back.
+        Claims outlive that for some seconds. That is long enough to count them, also in a
+        database that has yet to come back.
         """
-        self._claimed.append(asyncio.ensure_future(self.shop.asked_one(CLAIMED)))
+        self._claimed.append(asyncio.ensure_future(self.shop.fetch_value(CLAIMED)))
 
-    async def claims_counted(self) -> None:
-        self.may_be_said_again += sum(await asyncio.gather(*self._claimed))
+    async def add_claims(self) -> None:
+        self.may_be_sent_again += sum(await asyncio.gather(*self._claimed))
 
 
 def first_few(each: Sequence[str]) -> str:
-    """As many as a line bears, and how many there are: "7: bot 311, vpn 312, payments 315, bot 320, and 3 more"."""
-    more = f", and {len(each) - FEW} more" if len(each) > FEW else ""
-    return f"{len(each)}: {', '.join(each[:FEW])}{more}"
+    """The count and the first few: "7: bot 311, vpn 312, payments 315, bot 320, and 3 more"."""
+    more = f", and {len(each) - SHOWN} more" if len(each) > SHOWN else ""
+    return f"{len(each)}: {', '.join(each[:SHOWN])}{more}"
 
 
 @dataclass(frozen=True)
 class Row:
-    """`run` breaks something under load; `short` and `long` are the forms that it belongs to."""
+    """`run` breaks something under load. `short` and `long` are the forms that include the row.
+
+    The long form allows `quiescent_within_s` from the end of the load: leases and
+    acknowledgement waits take 5 s to run out, and pauses up to 10.
+    """
 
     number: str
     title: str
     run: Callable[[Trial], Awaitable[None]]
     short: bool
     long: bool = True
-    rest_within_s: float = 20.0
-    """From the end of the load, in the long form: leases and acknowledgements take 5 s to run out, pauses up to 10."""
+    quiescent_within_s: float = 20.0
 
 
 @dataclass
-class Ended:
-    """What a row came to."""
+class RowResult:
+    """The result of a row."""
 
     row: Row
     trial: Trial
     count: Count
-    broken: list[str]
-    rest_s: float
+    violations: list[str]
+    quiescent_s: float
     took_s: float
 
     @property
-    def off(self) -> list[str]:
-        """Why the row is off; nothing when it is not."""
-        count, off = self.count, list(self.trial.off)
+    def failures(self) -> list[str]:
+        """The reasons why the row failed; empty when it passed."""
+        count, failures = self.count, list(self.trial.failures)
         if count.lost or count.doubled:
             seen = (count.examples + count.chats)[:EXAMPLES]
-            off.append(f"{count.lost} lost, {count.doubled} doubled: {'; '.join(seen)}")
-        if count.said_again > self.trial.may_be_said_again:
-            off.append(f"{count.said_again} messages were said again: {'; '.join(count.chats[:EXAMPLES])}")
-        return off + self.broken
+            failures.append(f"{count.lost} lost, {count.doubled} doubled: {'; '.join(seen)}")
+        if count.sent_again > self.trial.may_be_sent_again:
+            seen = count.chats[:EXAMPLES]
+            failures.append(f"{count.sent_again} messages were sent again: {'; '.join(seen)}")
+        return failures + self.violations
 
     @property
     def line(self) -> str:
         count, trial = self.count, self.trial
+        verdict = "FAIL" if self.failures else "ok"
         parts = [
-            f"row {self.row.number:<4}{'ok ' if not self.off else 'OFF'} {self.row.title}: {'; '.join(trial.faults)}",
+            f"row {self.row.number:<4}{verdict:<4} {self.row.title}: {'; '.join(trial.faults)}",
             f"{count.payments} payments, {count.lost} lost, {count.doubled} doubled",
-            f"{len(self.broken)} invariants broken",
-            f"at rest after {self.rest_s:.1f} s",
+            f"{len(self.violations)} invariants broken",
+            f"quiescent after {self.quiescent_s:.1f} s",
             *trial.figures,
         ]
-        if count.said_again:
-            parts.append(f"{count.said_again} messages said again (at most {trial.may_be_said_again})")
+        if count.sent_again:
+            most = trial.may_be_sent_again
+            parts.append(f"{count.sent_again} messages sent again (at most {most})")
         return " | ".join(parts)
 
 
-async def play(row: Row, trial: Trial, paid_before: Sequence[Paid], said_before: int) -> Ended:
-    """Break, drain, count, also what earlier rows paid. Whatever the row throws is an end of it, too."""
+async def play(
+    row: Row, trial: Trial, paid_before: Sequence[PaidPurchase], sent_again_before: int
+) -> RowResult:
+    """Break, drain, and count, including the payments of earlier rows.
+
+    An exception of the row is one of its failures.
+    """
     began = time.monotonic()
     try:
         await row.run(trial)
-    except Exception as error:  # The other rows are still worth their lines.
-        trial.off.append(f"the row ended with {type(error).__name__}: {error}")
-        await trial.shop.all_live()
-    over_at = time.monotonic()
-    trial.tell("the load is over")
-    moving = await trial.shop.rests(3 * HANGS_AFTER_S)
-    rest_s = time.monotonic() - over_at
-    if moving:
-        trial.off.append(f"not at rest: {moving}")
-    elif rest_s > row.rest_within_s and not trial.short:
-        trial.off.append(f"at rest after {rest_s:.1f} s, not within {row.rest_within_s:g}")
-    trial.tell("at rest")
-    await trial.claims_counted()
-    count = await counted(trial.shop, [*paid_before, *trial.paid], said_before)
+    except Exception as error:  # The other rows still have to run.
+        trial.failures.append(f"the row ended with {type(error).__name__}: {error}")
+        await trial.shop.start_missing()
+    load_over_at = time.monotonic()
+    trial.report("the load is over")
+    left = await trial.shop.until_quiescent(3 * HANGS_AFTER_S)
+    quiescent_s = time.monotonic() - load_over_at
+    if left:
+        trial.failures.append(f"not quiescent: {left}")
+    elif quiescent_s > row.quiescent_within_s and not trial.short:
+        most_s = row.quiescent_within_s
+        trial.failures.append(f"quiescent after {quiescent_s:.1f} s, not within {most_s:g}")
+    trial.report("quiescent")
+    await trial.add_claims()
+    count = await count_effects(trial.shop, [*paid_before, *trial.paid], sent_again_before)
     count.payments = len(trial.paid)
-    trial.tell("counted")
-    broken = await trial.shop.broken(trial.expected)
-    return Ended(row, trial, count, broken, rest_s, time.monotonic() - began)
+    trial.report("counted")
+    violations = await trial.shop.violations(trial.expected_violations)
+    return RowResult(row, trial, count, violations, quiescent_s, time.monotonic() - began)

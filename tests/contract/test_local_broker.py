@@ -1,4 +1,4 @@
-"""The local NATS keeps its streams over a crash, and loses them all when its disk is wiped."""
+"""The local NATS keeps its streams over a crash, and loses them with its disk."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from shared.bus import Bus
+from shared.messaging.rpc import Bus
 from turnpike_local.broker import Broker
 from turnpike_local.ports import fetch
 from turnpike_local.processes import StartError
@@ -55,7 +55,7 @@ async def test_streams_outlive_a_restart_on_the_same_port(own: Broker, end: str)
     url = own.url
     await own.restart()
     assert own.url == url
-    assert await own.unsettled() == {"KEPT/listener": 1}
+    assert await own.consumer_lag() == {"KEPT/listener": 1}
 
 
 async def test_a_second_start_finds_the_same_streams(own: Broker) -> None:
@@ -70,10 +70,10 @@ async def test_a_wiped_disk_loses_every_stream(own: Broker) -> None:
     await publish_one(own)
     await own.wipe()
     assert await streams(own) == []
-    assert await own.unsettled() == {}
+    assert await own.consumer_lag() == {}
 
 
-async def test_a_stranger_is_refused(own: Broker) -> None:
+async def test_a_wrong_password_is_refused(own: Broker) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", own.port)
     await reader.readline()
     writer.write(b'CONNECT {"user":"turnpike","pass":"guess"}\r\nPING\r\n')
@@ -86,31 +86,31 @@ async def test_every_acknowledged_message_is_on_disk(own: Broker) -> None:
     assert report["jetstream"]["config"]["sync_always"] is True
 
 
-async def test_a_secret_and_what_holds_it_are_readable_by_their_owner_only(own: Broker) -> None:
+async def test_only_the_owner_can_read_the_secret(own: Broker) -> None:
     for name in ("secret", "nats.json"):
         assert (own.state_dir / "nats" / name).stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_broken_secret_is_said(own: Broker) -> None:
+async def test_a_broken_secret_is_reported(own: Broker) -> None:
     (own.state_dir / "nats" / "secret").write_text("short")
     with pytest.raises(StartError, match="secret is broken"):
         await Broker.start(own.state_dir)
 
 
 @pytest.mark.parametrize("garbage", ["store", "store/jetstream"])
-async def test_garbage_in_the_store_is_one_sentence_with_a_way_out(tmp_path: Path, garbage: str) -> None:
+async def test_garbage_in_the_store_is_reported_with_advice(tmp_path: Path, garbage: str) -> None:
     file = tmp_path / "nats" / garbage
     file.parent.mkdir(parents=True)
     file.write_text("garbage")
     with pytest.raises(StartError) as refused:
         await Broker.start(tmp_path)
-    said = str(refused.value)
-    assert said.startswith(f"NATS does not start on {tmp_path}/nats/store: ")
-    assert "delete that folder" in said
-    assert "\n" not in said
+    sentence = str(refused.value)
+    assert sentence.startswith(f"NATS does not start on {tmp_path}/nats/store: ")
+    assert "delete that folder" in sentence
+    assert "\n" not in sentence
 
 
 async def test_a_state_folder_may_have_any_name(servers_dir: Path) -> None:
-    """NATS does not know JSON's escapes: a path in Cyrillic has to stand as it is."""
+    """NATS does not decode JSON's escapes: its configuration must hold a path in Cyrillic as is."""
     server = await Broker.start(servers_dir / "турникет")
     await server.stop()

@@ -1,8 +1,9 @@
-"""A child process starts when it is ready and ends surely, whoever dies first."""
+"""A child process starts when it is ready, and ends at the latest with its parent."""
 
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -11,32 +12,36 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.processes import comes_true, runs
+from tests.kit.processes import runs
+from tests.kit.waiting import until
 from turnpike_local import ports
-from turnpike_local.keeper import keep
-from turnpike_local.ports import free_port, is_free
+from turnpike_local.ports import free_port, is_free, kept_port
 from turnpike_local.processes import LOG_KEPT_BYTES, Child, StartError, run
+from turnpike_local.supervisor import supervise
 
 SLEEP = (sys.executable, "-c", "import time; print('asleep', flush=True); time.sleep(60)")
 STUBBORN = (
     sys.executable,
     "-c",
-    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    " print('ready', flush=True); time.sleep(60)",
 )
 HOLDER = (
     sys.executable,
     "-c",
-    "import time; from turnpike_local.ports import free_port; print(free_port(), flush=True); time.sleep(60)",
+    "import time; from turnpike_local.ports import free_port;"
+    " print(free_port(), flush=True); time.sleep(60)",
 )
 WITH_GRANDCHILD = (
     sys.executable,
     "-c",
-    "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)",
+    "import subprocess, time;"
+    " print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)",
 )
 
 
-async def gone(pid: int) -> bool:
-    return await comes_true(lambda: not runs(pid))
+async def gone(pid: int) -> None:
+    await until(lambda: not runs(pid))
 
 
 async def started(argv: tuple[str, ...], log: Path) -> Child:
@@ -57,19 +62,19 @@ async def test_a_stopped_child_leaves_no_process(tmp_path: Path) -> None:
     assert await child.stop() == -signal.SIGTERM, "a second stop is harmless"
 
 
-async def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+async def test_a_stubborn_child_is_killed_after_its_grace(tmp_path: Path) -> None:
     child = await started(STUBBORN, tmp_path / "log")
     began = time.monotonic()
     assert await child.stop(grace_s=0.2) == -signal.SIGKILL
     assert time.monotonic() - began < 3
 
 
-async def test_the_children_of_a_child_end_with_it(tmp_path: Path) -> None:
+async def test_grandchildren_end_with_the_child(tmp_path: Path) -> None:
     child = await started(WITH_GRANDCHILD, tmp_path / "log")
     grandchild = int(child.last_lines())
     os.kill(child.pid, signal.SIGKILL)
     await child.wait()
-    assert await gone(grandchild)
+    await gone(grandchild)
 
 
 async def test_a_killed_parent_leaves_no_child(tmp_path: Path) -> None:
@@ -83,16 +88,18 @@ async def test_a_killed_parent_leaves_no_child(tmp_path: Path) -> None:
             time.sleep(60)
         asyncio.run(main())
     """)
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", parent, stdout=subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", parent, stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     child = int(await process.stdout.readline())
     assert runs(child)
     process.kill()
     await process.wait()
-    assert await gone(child)
+    await gone(child)
 
 
-async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> None:
+async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     async def never() -> bool:
@@ -100,28 +107,30 @@ async def test_a_start_that_is_cancelled_leaves_no_process(tmp_path: Path) -> No
 
     argv = (sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(60)")
     starting = asyncio.create_task(Child.start("child", argv, log=log, ready=never))
-    assert await comes_true(lambda: log.exists() and log.read_text().endswith("\n"))
+    await until(lambda: log.exists() and log.read_text().endswith("\n"))
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert not runs(int(log.read_text()))
 
 
-async def test_a_child_that_ends_while_starting_says_its_last_lines(tmp_path: Path) -> None:
+async def test_a_failed_start_shows_the_last_lines(tmp_path: Path) -> None:
     async def never() -> bool:
         return False
 
     argv = (sys.executable, "-c", "print('no disk'); raise SystemExit(3)")
-    with pytest.raises(StartError, match=r"^child ended with status 3 while it was starting\.\nno disk$"):
+    with pytest.raises(
+        StartError, match=r"^child ended with status 3 while it was starting\.\nno disk$"
+    ):
         await Child.start("child", argv, log=tmp_path / "log", ready=never)
 
 
-async def test_a_child_that_never_becomes_ready_is_ended(tmp_path: Path) -> None:
-    async def nobody_there() -> bool:
+async def test_a_child_that_is_never_ready_is_ended(tmp_path: Path) -> None:
+    async def refused() -> bool:
         raise ConnectionRefusedError
 
     with pytest.raises(StartError, match=r"did not become ready within 0\.3 s"):
-        await Child.start("child", SLEEP, log=tmp_path / "log", ready=nobody_there, ready_timeout_s=0.3)
+        await Child.start("child", SLEEP, log=tmp_path / "log", ready=refused, ready_timeout_s=0.3)
 
 
 async def test_a_missing_program_is_one_sentence(tmp_path: Path) -> None:
@@ -134,14 +143,14 @@ async def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         await run("sleeper", SLEEP, log=tmp_path / "log", timeout_s=0.2)
 
 
-async def test_what_a_child_reads_may_be_longer_than_a_pipe(tmp_path: Path) -> None:
+async def test_the_input_may_exceed_a_pipe(tmp_path: Path) -> None:
     argv = (sys.executable, "-c", "import sys; print(len(sys.stdin.read()))")
     child = await Child.start("child", argv, log=tmp_path / "log", stdin=b"x" * 200_000)
     assert await child.wait() == 0
     assert child.last_lines() == "200000"
 
 
-async def test_a_grown_log_is_put_aside(tmp_path: Path) -> None:
+async def test_a_large_log_is_renamed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"x" * (LOG_KEPT_BYTES + 1))
     child = await Child.start("child", (sys.executable, "-c", "print('new')"), log=log)
@@ -156,10 +165,10 @@ def test_a_free_port_is_given_once() -> None:
     assert is_free(given[0])
 
 
-async def test_no_other_process_is_given_a_port_until_its_holder_is_gone(
+async def test_a_port_is_reserved_while_its_holder_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-32: two shops that start side by side choose the same port, and one of them cannot listen."""
+    """W-32: two shops that start at once choose the same port, and one of them cannot listen."""
     holder = await started(HOLDER, tmp_path / "log")
     port = int(holder.last_lines())
     monkeypatch.setattr(ports, "server_ports", lambda: [port] * 1_000)
@@ -170,13 +179,40 @@ async def test_no_other_process_is_given_a_port_until_its_holder_is_gone(
     assert free_port() == port
 
 
+def test_a_kept_port_stays_while_it_is_free(tmp_path: Path) -> None:
+    """W-32: links that people have contain it. A port that is taken is replaced."""
+    file = tmp_path / "port"
+    port = kept_port(file)
+    assert kept_port(file) == port == int(file.read_text())
+    assert free_port() != port
+    with socket.create_server(("127.0.0.1", port)):
+        other = kept_port(file)
+    assert other != port
+    assert kept_port(file) == other == int(file.read_text())
+
+
+@pytest.mark.parametrize("written", ["", "web", "0", "65536", "-1", "99999999999999999999"])
+def test_a_malformed_kept_port_is_replaced(tmp_path: Path, written: str) -> None:
+    file = tmp_path / "port"
+    file.write_text(written)
+    assert kept_port(file) == int(file.read_text())
+
+
+def test_a_port_of_another_part_is_not_kept(tmp_path: Path) -> None:
+    """W-32: it was drawn before the file was read."""
+    file = tmp_path / "port"
+    file.write_text(str(free_port()))
+    drawn = int(file.read_text())
+    assert kept_port(file) != drawn
+
+
 @pytest.mark.parametrize(
     ("outgoing", "first", "last"), [("32768 60999", 10_000, 65_535), ("1024 65535", 10_000, 65_535)]
 )
-def test_servers_take_no_port_of_outgoing_connections_where_others_are_left(
+def test_servers_avoid_the_ports_of_outgoing_connections(
     outgoing: str, first: int, last: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W-32: a connection of another program sits on the port before its server listens."""
+    """W-32: a connection of another program takes the port before its server listens."""
     monkeypatch.setattr(ports, "_OUTGOING", tmp_path / "range")
     (tmp_path / "range").write_text(outgoing)
     given = ports.server_ports()
@@ -197,23 +233,25 @@ class Sleeper:
         self.child = await started(SLEEP, self.log)
 
 
-async def test_the_keeper_says_why_a_part_ended_and_starts_it_until_it_is_back(tmp_path: Path) -> None:
-    said: list[str] = []
+async def test_the_supervisor_restarts_a_part_until_it_runs(
+    tmp_path: Path,
+) -> None:
+    reports: list[str] = []
     part = Sleeper(tmp_path / "log")
     await part.restart()
     first = part.child
-    keeper = asyncio.create_task(keep(part, said.append, first_delay_s=0.05))
+    supervisor = asyncio.create_task(supervise(part, reports.append, first_delay_s=0.05))
     await asyncio.sleep(0.05)
     first.kill()
-    assert await comes_true(lambda: "child is back." in said)
-    keeper.cancel()
-    await asyncio.wait([keeper])
+    await until(lambda: "child is running again." in reports)
+    supervisor.cancel()
+    await asyncio.wait([supervisor])
     assert part.child.alive
     await part.child.stop()
-    assert said == [
+    assert reports == [
         "child ended with SIGKILL, its last lines:\nasleep",
-        "child is started again in 0.05 s.",
+        "child restarts in 0.05 s.",
         "the disk is full",
-        "child is started again in 0.1 s.",
-        "child is back.",
+        "child restarts in 0.1 s.",
+        "child is running again.",
     ]

@@ -1,8 +1,8 @@
-"""People of the sandbox: links, buttons, the events of the page, traces, and what an app would not let them do."""
+"""People of the sandbox: links, buttons, refused acts, and the events of the page."""
 
 import asyncio
-import gzip
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -11,26 +11,23 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from tests.kit.sandbox import TOKEN, started
 from turnpike_local.sandbox import Sandbox, SandboxClient
+from turnpike_local.sandbox.app import PAGE
 from turnpike_local.sandbox.client import Json, PersonClient, SandboxError
-from turnpike_local.sandbox.state import BrokenStateError
-from turnpike_local.sandbox.traces import TRACES_KEPT
-
-TOKEN = "4242:AAtest-token"
 
 
 @pytest.fixture
 async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
-    async with Sandbox(tmp_path, TOKEN) as started:
-        yield started
+    async with Sandbox(tmp_path, TOKEN) as running:
+        yield running
 
 
 @pytest.fixture
 async def client(sandbox: Sandbox) -> AsyncIterator[SandboxClient]:
-    async with SandboxClient(sandbox.url) as asking:
-        yield asking
+    async with SandboxClient(sandbox.url) as acting:
+        yield acting
 
 
 @pytest.fixture
@@ -51,14 +48,14 @@ async def with_button(http: aiohttp.ClientSession, person: PersonClient, **actio
     await call(http, "sendMessage", chat_id=person.id, text="Here", reply_markup=keyboard)
 
 
-async def test_the_bot_hears_nothing_before_start(client: SandboxClient) -> None:
+async def test_the_bot_receives_nothing_before_start(client: SandboxClient) -> None:
     alice = await client.new_person("Alice")
     with pytest.raises(SandboxError, match="nothing before /start"):
         await alice.say("hello")
     assert (await client.health())["pending_updates"] == 0
 
 
-async def test_an_invitation_link_starts_the_chat_with_its_code(
+async def test_an_invitation_link_starts_with_its_code(
     client: SandboxClient, http: aiohttp.ClientSession
 ) -> None:
     alice = await client.new_person("Alice", username="alice_a", language="ru")
@@ -72,23 +69,28 @@ async def test_an_invitation_link_starts_the_chat_with_its_code(
 
 
 @pytest.mark.parametrize("payload", ["a%20b", "x" * 65, "привет", "a.b"])
-async def test_a_start_parameter_of_a_wrong_form_is_refused(client: SandboxClient, payload: str) -> None:
+async def test_a_malformed_start_parameter_is_refused(client: SandboxClient, payload: str) -> None:
     alice = await client.new_person("Alice")
     with pytest.raises(SandboxError, match="1 to 64 characters"):
         await alice.open(f"https://t.me/turnpike_bot?start={payload}")
 
 
-async def test_links_to_elsewhere_open_nothing_here(client: SandboxClient) -> None:
+async def test_an_outside_link_does_not_start_the_bot(client: SandboxClient) -> None:
     alice = await client.new_person("Alice")
-    for url in ("https://example.org/x", "https://t.me/another_bot?start=r_x", "https://t.me/share/url?url=x"):
+    for url in (
+        "https://example.org/x",
+        "https://t.me/another_bot?start=r_x",
+        "https://t.me/share/url?url=x",
+    ):
         assert await alice.open(url) == {"opens": "link", "url": url}
     with pytest.raises(SandboxError, match="invoice does not exist"):
         await alice.open("https://t.me/$nothing")
 
 
-async def test_a_double_tap_is_two_callback_queries(client: SandboxClient, http: aiohttp.ClientSession) -> None:
-    alice = await client.new_person("Alice")
-    await alice.say("/start")
+async def test_a_double_tap_is_two_callback_queries(
+    client: SandboxClient, http: aiohttp.ClientSession
+) -> None:
+    alice = await started(client)
     await with_button(http, alice, callback_data="buy:1")
     await alice.press("press", times=2)
     updates = (await call(http, "getUpdates"))["result"]
@@ -98,9 +100,10 @@ async def test_a_double_tap_is_two_callback_queries(client: SandboxClient, http:
     assert queries[0]["message"]["text"] == "Here"
 
 
-async def test_buttons_copy_open_and_follow_links(client: SandboxClient, http: aiohttp.ClientSession) -> None:
-    alice = await client.new_person("Alice")
-    await alice.say("/start")
+async def test_buttons_copy_texts_and_open_links(
+    client: SandboxClient, http: aiohttp.ClientSession
+) -> None:
+    alice = await started(client)
     await with_button(http, alice, copy_text={"text": "vless://key"})
     assert await alice.press("press") == {"opens": "copy", "text": "vless://key"}
     await with_button(http, alice, url="https://example.org")
@@ -122,9 +125,8 @@ async def test_buttons_copy_open_and_follow_links(client: SandboxClient, http: a
     assert opened["invoice"]["total_amount"] == 5
 
 
-async def test_who_blocked_the_bot_can_do_nothing_but_restart(client: SandboxClient) -> None:
-    alice = await client.new_person("Alice")
-    await alice.say("/start")
+async def test_a_person_who_blocked_can_only_restart(client: SandboxClient) -> None:
+    alice = await started(client)
     await alice.block()
     with pytest.raises(SandboxError, match="has blocked the bot"):
         await alice.say("hello")
@@ -145,7 +147,7 @@ async def test_who_blocked_the_bot_can_do_nothing_but_restart(client: SandboxCli
         {"first_name": "Al", "stars": "many"},
     ],
 )
-async def test_an_account_of_a_wrong_form_is_refused(client: SandboxClient, body: Json) -> None:
+async def test_a_malformed_account_is_refused(client: SandboxClient, body: Json) -> None:
     with pytest.raises(SandboxError):
         await client.post("/sandbox/people", body)
 
@@ -153,12 +155,14 @@ async def test_an_account_of_a_wrong_form_is_refused(client: SandboxClient, body
 async def test_html_becomes_text_and_entities_in_utf16_units(
     client: SandboxClient, http: aiohttp.ClientSession
 ) -> None:
-    alice = await client.new_person("Alice")
-    await alice.say("/start")
+    alice = await started(client)
     html = (
-        ' 🚀 <b>a&lt;<i>b</i></b> <a href="https://example.org/?a=1&amp;b=2">c</a> <code>k&amp;y</code> https://t.me/x.'
+        ' 🚀 <b>a&lt;<i>b</i></b> <a href="https://example.org/?a=1&amp;b=2">c</a>'
+        " <code>k&amp;y</code> https://t.me/x."
     )
-    sent = (await call(http, "sendMessage", chat_id=alice.id, text=html, parse_mode="HTML"))["result"]
+    sent = (await call(http, "sendMessage", chat_id=alice.id, text=html, parse_mode="HTML"))[
+        "result"
+    ]
     assert sent["text"] == "🚀 a<b c k&y https://t.me/x."
     assert sent["entities"] == [
         {"type": "bold", "offset": 3, "length": 3},
@@ -167,36 +171,51 @@ async def test_html_becomes_text_and_entities_in_utf16_units(
         {"type": "code", "offset": 9, "length": 3},
         {"type": "url", "offset": 13, "length": 14},
     ]
-    assert (await alice.hears("k&y")).code == ["k&y"]
+    assert (await alice.receives("k&y")).code == ["k&y"]
 
 
-async def test_what_is_no_link_for_telegram_stays_text(client: SandboxClient, http: aiohttp.ClientSession) -> None:
-    alice = await client.new_person("Alice")
-    await alice.say("/start")
+async def test_an_unsupported_link_stays_text(
+    client: SandboxClient, http: aiohttp.ClientSession
+) -> None:
+    alice = await started(client)
     html = '<a href="happ://add/x">a</a> <a href="example.org/x">b</a> <a href="nowhere">c</a>'
-    sent = (await call(http, "sendMessage", chat_id=alice.id, text=html, parse_mode="HTML"))["result"]
-    assert sent["entities"] == [{"type": "text_link", "offset": 2, "length": 1, "url": "http://example.org/x"}]
+    sent = (await call(http, "sendMessage", chat_id=alice.id, text=html, parse_mode="HTML"))[
+        "result"
+    ]
+    assert sent["entities"] == [
+        {"type": "text_link", "offset": 2, "length": 1, "url": "http://example.org/x"}
+    ]
 
 
-async def test_code_with_a_language_is_one_entity(client: SandboxClient, http: aiohttp.ClientSession) -> None:
-    alice = await client.new_person("Alice")
-    await alice.say("/start")
-    html = '<pre><code class="language-python">x = 1</code></pre><blockquote expandable>q</blockquote>'
-    sent = (await call(http, "sendMessage", chat_id=alice.id, text=html, parse_mode="HTML"))["result"]
+async def test_code_with_a_language_is_one_entity(
+    client: SandboxClient, http: aiohttp.ClientSession
+) -> None:
+    alice = await started(client)
+    html = (
+        '<pre><code class="language-python">x = 1</code></pre><blockquote expandable>q</blockquote>'
+    )
+    sent = (await call(http, "sendMessage", chat_id=alice.id, text=html, parse_mode="HTML"))[
+        "result"
+    ]
     assert sent["entities"] == [
         {"type": "pre", "offset": 0, "length": 5, "language": "python"},
         {"type": "expandable_blockquote", "offset": 5, "length": 1},
     ]
 
 
-async def test_waiting_for_what_does_not_come_ends_and_shows_the_chat(client: SandboxClient) -> None:
-    alice = await client.new_person("Alice")
-    await alice.say("/start")
-    with pytest.raises(TimeoutError, match=r"Alice waited 0\.2 s for \[Buy\]; the last message is '/start'"):
+async def test_a_failed_wait_shows_the_chat(
+    client: SandboxClient,
+) -> None:
+    alice = await started(client)
+    with pytest.raises(
+        TimeoutError, match=r"Alice waited 0\.2 s for \[Buy\]; the last message is '/start'"
+    ):
         await alice.press("Buy", timeout_s=0.2)
 
 
-async def test_the_page_hears_of_every_change(client: SandboxClient, http: aiohttp.ClientSession) -> None:
+async def test_the_page_gets_an_event_per_change(
+    client: SandboxClient, http: aiohttp.ClientSession
+) -> None:
     async with http.get("/sandbox/events") as stream:
         alice = await client.new_person("Alice")
         await alice.say("/start")
@@ -216,14 +235,16 @@ async def test_the_page_hears_of_every_change(client: SandboxClient, http: aioht
     ]
 
 
-async def test_another_site_in_the_same_browser_gets_nothing(http: aiohttp.ClientSession) -> None:
+async def test_another_site_in_the_browser_is_refused(http: aiohttp.ClientSession) -> None:
     async with http.get("/sandbox/people", headers={"Origin": "https://evil.example"}) as answer:
         assert answer.status == 403
     async with http.post("/sandbox/people", data={"first_name": "x"}) as answer:
         assert answer.status == 415
 
 
-async def test_the_local_page_counts_its_visits(client: SandboxClient, http: aiohttp.ClientSession) -> None:
+async def test_the_local_page_counts_its_visits(
+    client: SandboxClient, http: aiohttp.ClientSession
+) -> None:
     for visit in (1, 2):
         async with http.get("/page") as answer:
             text = await answer.text()
@@ -232,8 +253,8 @@ async def test_the_local_page_counts_its_visits(client: SandboxClient, http: aio
     assert (await client.health())["page_visits"] == 2
 
 
-async def test_the_page_needs_nothing_from_outside(http: aiohttp.ClientSession) -> None:
-    for path in ("/", "/api.js", "/app.js", "/chat.js", "/story.js", "/style.css"):
+async def test_the_page_loads_nothing_from_outside(http: aiohttp.ClientSession) -> None:
+    for path in ("/", *(f"/{name}" for name in PAGE if name)):
         async with http.get(path) as answer:
             assert answer.status == 200
             text = await answer.text()
@@ -242,81 +263,24 @@ async def test_the_page_needs_nothing_from_outside(http: aiohttp.ClientSession) 
         assert "@import" not in text
 
 
-def export(
-    trace: int, span: int, *, name: str = "work", order: str | None = None, link: tuple[int, int] | None = None
-) -> ExportTraceServiceRequest:
-    request = ExportTraceServiceRequest()
-    resource = request.resource_spans.add()
-    resource.resource.attributes.add(key="service.name").value.string_value = "payments"
-    made = resource.scope_spans.add().spans.add(
-        trace_id=trace.to_bytes(16, "big"), span_id=span.to_bytes(8, "big"), name=name
-    )
-    made.start_time_unix_nano, made.end_time_unix_nano = span * 1000, span * 1000 + 500
-    if order is not None:
-        made.attributes.add(key="turnpike.order").value.string_value = order
-    if link is not None:
-        made.links.add(trace_id=link[0].to_bytes(16, "big"), span_id=link[1].to_bytes(8, "big"))
-    return request
+async def test_ids_of_the_page_are_unique(http: aiohttp.ClientSession) -> None:
+    """W-67: of two elements with one id, a script finds the first only."""
+    async with http.get("/") as answer:
+        ids = re.findall(r'\bid="([^"]+)"', await answer.text())
+    assert sorted(ids) == sorted(set(ids))
 
 
-async def send(http: aiohttp.ClientSession, request: ExportTraceServiceRequest, *, zipped: bool = False) -> None:
-    body = request.SerializeToString()
-    headers = {"Content-Type": "application/x-protobuf", **({"Content-Encoding": "gzip"} if zipped else {})}
-    async with http.post("/v1/traces", data=gzip.compress(body) if zipped else body, headers=headers) as answer:
-        assert answer.status == 200
-
-
-async def test_spans_come_plain_or_zipped_and_an_invoice_names_its_story(
-    client: SandboxClient, http: aiohttp.ClientSession
-) -> None:
-    story = f"{1:032x}"
-    prices = [{"label": "Basic", "amount": 5}]
-    asked = {"title": "Basic", "description": "A month", "currency": "XTR", "prices": prices}
-    await call(http, "createInvoiceLink", payload=f"{story}.{7:032x}.{9:016x}", **asked)
-    await send(http, export(1, 1, order="o-1", name="confirm"), zipped=True)
-    await send(http, export(2, 2, name="tick"))
-    assert await client.newest_story() == story
-    (span,) = await client.spans(story)
-    assert (span["name"], span["service"], span["attributes"]) == ("confirm", "payments", {"turnpike.order": "o-1"})
-    listed = (await client.get("/sandbox/traces"))["traces"]
-    assert [(trace["name"], trace["story"]) for trace in listed] == [("tick", False), ("confirm", True)]
-
-
-async def test_a_trace_shows_the_batch_that_it_is_linked_to(client: SandboxClient, http: aiohttp.ClientSession) -> None:
-    await send(http, export(7, 1, name="batch"))
-    await send(http, export(1, 2, name="event", link=(7, 1)))
-    assert [span["name"] for span in await client.spans(f"{1:032x}")] == ["batch", "event"]
-    assert [span["name"] for span in await client.spans(f"{7:032x}")] == ["batch", "event"]
-
-
-async def test_only_the_newest_traces_are_kept(client: SandboxClient, http: aiohttp.ClientSession) -> None:
-    many = ExportTraceServiceRequest()
-    for number in range(1, TRACES_KEPT + 3):
-        many.MergeFrom(export(number, number))
-    await send(http, many)
-    assert await client.spans(f"{2:032x}") == []
-    assert len(await client.spans(f"{3:032x}")) == 1
-
-
-async def test_an_export_that_cannot_be_read_is_refused(http: aiohttp.ClientSession) -> None:
-    async with http.post("/v1/traces", data=b"\xff\xff no protobuf") as answer:
-        assert answer.status == 400
-
-
-async def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "sandbox.sqlite3").write_bytes(b"this is no database " * 100)
-    with pytest.raises(BrokenStateError, match="is not a state of the sandbox"):
-        await Sandbox(tmp_path, TOKEN).start()
-
-
-async def test_a_taken_port_is_told(tmp_path: Path, sandbox: Sandbox) -> None:
-    with pytest.raises(OSError, match="address already in use"):
-        await Sandbox(tmp_path / "second", TOKEN, port=sandbox.port).start()
-
-
-async def test_the_process_keeps_its_state_when_it_is_killed(tmp_path: Path) -> None:
+async def test_a_killed_sandbox_keeps_its_state(tmp_path: Path) -> None:
     for run in (1, 2):
-        argv = [sys.executable, "-m", "turnpike_local.sandbox", "--state", str(tmp_path), "--token", TOKEN]
+        argv = [
+            sys.executable,
+            "-m",
+            "turnpike_local.sandbox",
+            "--state",
+            str(tmp_path),
+            "--token",
+            TOKEN,
+        ]
         process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
         try:
             assert process.stdout is not None

@@ -1,4 +1,7 @@
-"""The window on Xray when answers and deeds differ: a relay before a real node that loses, hangs or hurries."""
+"""The Xray panel when answers and effects differ.
+
+A proxy in front of a real node loses, delays or hurries writes.
+"""
 
 import asyncio
 import time
@@ -13,9 +16,11 @@ import pytest
 
 from turnpike_local.ports import free_port
 from turnpike_local.xray import XrayNode
-from vpn_provisioner.panels import xray_api_pb2 as wire
-from vpn_provisioner.panels.protocol import PanelUnavailable, PanelUser, Wanted
-from vpn_provisioner.panels.xray import LinkTemplate, XrayPanel, adding, user_with
+from vpn_provisioner.domain.nodes import LinkTemplate
+from vpn_provisioner.domain.panel import PanelUnavailable, PanelUser, Wanted
+from vpn_provisioner.panels.xray import xray_api_pb2 as wire
+from vpn_provisioner.panels.xray.messages import adding, user_with
+from vpn_provisioner.panels.xray.panel import XrayPanel
 
 CALL_TIMEOUT_S = 0.3
 WRITE = "/xray.app.proxyman.command.HandlerService/AlterInbound"
@@ -23,63 +28,69 @@ WRITE = "/xray.app.proxyman.command.HandlerService/AlterInbound"
 Pass = Callable[[bytes], Awaitable[bytes]]
 
 
-class Relay(grpc.GenericRpcHandler):
-    """Hands every call on to the node, but writes in its own way: `write` is given the request and the way on."""
+class FaultyProxy(grpc.GenericRpcHandler):
+    """Passes every call on to the node. A write goes to `write`, which may pass it on."""
 
     def __init__(self, node_api: str) -> None:
         self.write: Callable[[bytes, Pass], Awaitable[bytes]] = faithfully
         self.node = grpc.aio.insecure_channel(node_api)
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         method = handler_call_details.method
         ahead: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self.node.unary_unary(method)
 
-        async def hand_on(request: bytes) -> bytes:
+        async def pass_on(request: bytes) -> bytes:
             return await ahead(request, timeout=5)
 
-        async def answer(request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]") -> bytes:
+        async def answer(
+            request: bytes, context: "grpc.aio.ServicerContext[bytes, bytes]"
+        ) -> bytes:
             try:
-                return await (self.write(request, hand_on) if method == WRITE else hand_on(request))
+                return await (self.write(request, pass_on) if method == WRITE else pass_on(request))
             except grpc.aio.AioRpcError as error:
                 await context.abort(error.code(), error.details() or "")
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
-async def faithfully(request: bytes, hand_on: Pass) -> bytes:
-    return await hand_on(request)
+async def faithfully(request: bytes, pass_on: Pass) -> bytes:
+    return await pass_on(request)
 
 
-async def claiming_only(_request: bytes, _hand_on: Pass) -> bytes:
-    """Success, and nothing done."""
+async def not_at_all(_request: bytes, _pass_on: Pass) -> bytes:
+    """Answer success without a write."""
     return b""
 
 
-async def too_late(request: bytes, hand_on: Pass) -> bytes:
-    """Done, and the answer comes when nobody waits any more."""
-    answer = await hand_on(request)
+async def too_late(request: bytes, pass_on: Pass) -> bytes:
+    """Write, and answer after the time-out of the caller."""
+    answer = await pass_on(request)
     await asyncio.sleep(2 * CALL_TIMEOUT_S)
     return answer
 
 
-async def never(_request: bytes, _hand_on: Pass) -> bytes:
+async def never(_request: bytes, _pass_on: Pass) -> bytes:
     await asyncio.sleep(60)
     return b""
 
 
 @pytest.fixture(scope="module")
-async def relay(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Relay, XrayPanel]]:
+async def faulty(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[tuple[FaultyProxy, XrayPanel]]:
     node = await XrayNode.start(tmp_path_factory.mktemp("xray"), page_port=free_port())
-    server, standing_before = grpc.aio.server(), Relay(node.api)
-    server.add_generic_rpc_handlers([standing_before])
+    server, proxy = grpc.aio.server(), FaultyProxy(node.api)
+    server.add_generic_rpc_handlers([proxy])
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     flow = LinkTemplate(node.link_template).flow
     panel = XrayPanel(f"127.0.0.1:{port}", node.inbound, flow=flow, call_timeout_s=CALL_TIMEOUT_S)
-    yield standing_before, panel
+    yield proxy, panel
     await panel.close()
     await server.stop(grace=0)
-    await standing_before.node.close()
+    await proxy.node.close()
     await node.stop()
 
 
@@ -87,13 +98,13 @@ def somebody() -> Wanted:
     return Wanted(uuid4(), uuid4(), datetime.now(UTC) + timedelta(days=30))
 
 
-async def test_a_success_that_was_only_claimed_is_none(relay: tuple[Relay, XrayPanel]) -> None:
-    """P-05, P-15, P-21: neither access nor its end is believed before it was read back."""
-    standing_before, panel = relay
-    standing_before.write = faithfully
+async def test_a_claimed_success_is_not_believed(faulty: tuple[FaultyProxy, XrayPanel]) -> None:
+    """P-05, P-15, P-21: access and its end are read back before they count."""
+    proxy, panel = faulty
+    proxy.write = faithfully
     alice, bob = somebody(), somebody()
     await panel.ensure([bob])
-    standing_before.write = claiming_only
+    proxy.write = not_at_all
     (ensured,), (removed,) = await panel.ensure([alice]), await panel.remove([bob.person_id])
     assert isinstance(ensured, PanelUnavailable)
     assert isinstance(removed, PanelUnavailable)
@@ -101,39 +112,48 @@ async def test_a_success_that_was_only_claimed_is_none(relay: tuple[Relay, XrayP
     assert isinstance(reissued, PanelUnavailable)
 
 
-async def test_a_user_made_after_the_time_out_is_found_and_made_once(relay: tuple[Relay, XrayPanel]) -> None:
-    """P-04: what was read decides, not which call was answered in time."""
-    standing_before, panel = relay
-    standing_before.write = too_late
+async def test_a_late_write_makes_one_user(
+    faulty: tuple[FaultyProxy, XrayPanel],
+) -> None:
+    """P-04: the user that was read back decides, not the call that was answered in time."""
+    proxy, panel = faulty
+    proxy.write = too_late
     alice = somebody()
     assert list(await panel.ensure([alice])) == [PanelUser(alice.label, alice.key)]
     assert list(await panel.remove([alice.person_id])) == [None]
-    standing_before.write = faithfully
+    proxy.write = faithfully
     assert await panel.read(alice.person_id) is None
 
 
-async def test_a_node_that_hangs_on_writes_is_waited_for_once_a_batch(relay: tuple[Relay, XrayPanel]) -> None:
-    """P-03: a thousand wishes do not wait a thousand time-outs, however many go at once."""
-    standing_before, panel = relay
-    standing_before.write = never
+async def test_a_batch_waits_for_a_hanging_node_once(
+    faulty: tuple[FaultyProxy, XrayPanel],
+) -> None:
+    """P-03: a thousand wishes do not wait for a thousand time-outs."""
+    proxy, panel = faulty
+    proxy.write = never
     started = time.monotonic()
     outcomes = await panel.ensure([somebody() for _ in range(2_000)])
     assert {type(outcome) for outcome in outcomes} == {PanelUnavailable}
-    assert time.monotonic() - started < 8 * CALL_TIMEOUT_S  # One by one, 64 at once, it would be 32 of them.
+    # If each call waited for its time-out, 64 at once, it would be 32 time-outs.
+    assert time.monotonic() - started < 8 * CALL_TIMEOUT_S
 
 
-async def test_losing_a_race_for_a_label_is_worth_another_try(relay: tuple[Relay, XrayPanel]) -> None:
-    """P-06: an older job that got its key in first makes the newer one come again, not die."""
-    standing_before, panel = relay
+async def test_a_lost_race_for_a_label_is_retried(
+    faulty: tuple[FaultyProxy, XrayPanel],
+) -> None:
+    """P-06: an older job wrote its key first; the newer job runs again and does not die."""
+    proxy, panel = faulty
     alice = somebody()
     older = adding(user_with(alice.label, uuid4(), flow=""))
 
-    async def after_another(request: bytes, hand_on: Pass) -> bytes:
-        standing_before.write = faithfully
-        await hand_on(wire.AlterInboundRequest(tag="people", operation=older.operation).SerializeToString())
-        return await hand_on(request)
+    async def after_another(request: bytes, pass_on: Pass) -> bytes:
+        proxy.write = faithfully
+        await pass_on(
+            wire.AlterInboundRequest(tag="people", operation=older.operation).SerializeToString()
+        )
+        return await pass_on(request)
 
-    standing_before.write = after_another
+    proxy.write = after_another
     (outcome,) = await panel.ensure([alice])
     assert isinstance(outcome, PanelUnavailable)
     assert list(await panel.ensure([alice])) == [PanelUser(alice.label, alice.key)]

@@ -1,4 +1,4 @@
-"""The local Xray node: the same after a restart, and a way to one page only."""
+"""The local Xray node: a restart keeps it the same, and its keys reach one page only."""
 
 import json
 import stat
@@ -14,8 +14,9 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from turnpike_local.ports import free_port
 from turnpike_local.processes import StartError
 from turnpike_local.xray import NotFetchedError, XrayNode, fetch_through
-from vpn_provisioner.panels.protocol import Wanted
-from vpn_provisioner.panels.xray import LinkTemplate, XrayPanel
+from vpn_provisioner.domain.nodes import LinkTemplate
+from vpn_provisioner.domain.panel import Wanted
+from vpn_provisioner.panels.xray.panel import XrayPanel
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,10 @@ async def pages() -> AsyncIterator[tuple[BaseTestServer, BaseTestServer]]:
         yield first, second
 
 
-async def test_keys_lead_to_one_page_and_nowhere_else(
+async def test_keys_reach_one_page_only(
     pages: tuple[BaseTestServer, BaseTestServer], tmp_path: Path
 ) -> None:
-    """A node on an operator's machine must not open that machine's other ports to whoever bought a key."""
+    """A key must not open the other ports of the machine on which the node runs."""
     page, other = pages
     node = await XrayNode.start(tmp_path, page_port=page.port or 0)
     links = LinkTemplate(node.link_template)
@@ -48,7 +49,7 @@ async def test_keys_lead_to_one_page_and_nowhere_else(
         await node.stop()
 
 
-async def test_a_node_started_again_has_the_same_links_and_address(tmp_path: Path) -> None:
+async def test_a_restarted_node_keeps_links_and_address(tmp_path: Path) -> None:
     first = await XrayNode.start(tmp_path, page_port=free_port())
     await first.stop()
     second = await XrayNode.start(tmp_path, page_port=free_port())
@@ -57,7 +58,7 @@ async def test_a_node_started_again_has_the_same_links_and_address(tmp_path: Pat
     assert not second.alive
 
 
-async def test_the_node_s_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
+async def test_only_the_owner_reads_the_keys(tmp_path: Path) -> None:
     node = await XrayNode.start(tmp_path, page_port=free_port())
     await node.stop()
     assert stat.S_IMODE((tmp_path / "node.json").stat().st_mode) == 0o600
@@ -66,7 +67,7 @@ async def test_the_node_s_keys_are_readable_by_their_owner_only(tmp_path: Path) 
 async def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
     node = await XrayNode.start(tmp_path, page_port=free_port())
     try:
-        with pytest.raises(StartError, match=r"^Port \d+, .* is taken by another program\.$"):
+        with pytest.raises(StartError, match=r"^Port \d+ of .* is taken by another program\.$"):
             await XrayNode.start(tmp_path, page_port=free_port())
     finally:
         await node.stop()
@@ -74,5 +75,5 @@ async def test_a_taken_port_is_one_sentence(tmp_path: Path) -> None:
 
 async def test_a_broken_identity_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "node.json").write_text(json.dumps({"port": 1}))
-    with pytest.raises(StartError, match=r"node\.json does not hold what an Xray node is started with"):
+    with pytest.raises(StartError, match=r"node\.json does not hold the settings of an Xray node"):
         await XrayNode.start(tmp_path, page_port=free_port())

@@ -1,4 +1,4 @@
-"""The window on Xray against a real node, with keys that carry traffic, and the traps of its API."""
+"""The Xray panel against a real node: keys carry traffic, and the traps of its API are avoided."""
 
 import asyncio
 import json
@@ -27,17 +27,25 @@ from turnpike_local.xray import (
     new_identity,
     node_config,
 )
-from vpn_provisioner.panels import xray_api_pb2 as wire
-from vpn_provisioner.panels.protocol import PanelRefused, PanelUnavailable, PanelUser, Vitals, Wanted
-from vpn_provisioner.panels.xray import LinkTemplate, XrayPanel, adding, user_with
+from vpn_provisioner.domain.nodes import LinkTemplate
+from vpn_provisioner.domain.panel import (
+    PanelRefused,
+    PanelUnavailable,
+    PanelUser,
+    Vitals,
+    Wanted,
+)
+from vpn_provisioner.panels.xray import xray_api_pb2 as wire
+from vpn_provisioner.panels.xray.messages import adding, user_with
+from vpn_provisioner.panels.xray.panel import XrayPanel
 
 PAGE = "Traffic reached this page. " * 400
 BACK_TIMEOUT_S = 10.0
 
 
 @dataclass
-class Town:
-    """A node, the window on it and the page behind it. `node` is replaced when it was started again."""
+class World:
+    """A node, its panel and the page behind it. A restart replaces `node`."""
 
     node: XrayNode
     state_dir: Path
@@ -54,12 +62,12 @@ class Town:
         except NotFetchedError:
             return False
 
-    async def start_again(self) -> None:
+    async def restart_node(self) -> None:
         self.node = await XrayNode.start(self.state_dir, page_port=self.page.port or 0)
 
 
 @pytest.fixture(scope="module")
-async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     async def page_shown(_: web.Request) -> web.Response:
         return web.Response(text=PAGE)
 
@@ -70,15 +78,15 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
         node = await XrayNode.start(state_dir, page_port=page.port or 0)
         links = LinkTemplate(node.link_template)
         panel = XrayPanel(node.api, node.inbound, flow=links.flow)
-        whole = Town(node, state_dir, panel, links, page)
+        whole = World(node, state_dir, panel, links, page)
         yield whole
         await panel.close()
         await whole.node.stop()
 
 
 @pytest.fixture
-def panel(town: Town) -> XrayPanel:
-    return town.panel
+def panel(world: World) -> XrayPanel:
+    return world.panel
 
 
 def somebody() -> Wanted:
@@ -86,7 +94,7 @@ def somebody() -> Wanted:
 
 
 async def add_by_hand(node: XrayNode, user: wire.User) -> None:
-    """A user that is not of our making, as an operator's own script would add it."""
+    """Add a user that is not ours, as an operator's own script would."""
     request = wire.AlterInboundRequest(tag=node.inbound, operation=adding(user).operation)
     async with grpc.aio.insecure_channel(node.api) as channel:
         alter: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
@@ -105,74 +113,81 @@ async def vitals_once_back(panel: XrayPanel) -> Vitals:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_key_carries_traffic_only_between_its_adding_and_its_removal(town: Town) -> None:
-    """P-16: what the panel says about a key is what a client meets."""
+async def test_a_key_carries_traffic_until_its_removal(world: World) -> None:
+    """P-16: the panel's answer about a key is true for a client."""
     alice = somebody()
-    assert not await town.lets_in(alice.key)
+    assert not await world.lets_in(alice.key)
 
-    await town.panel.ensure([alice])
-    assert await town.fetch(alice.key) == PAGE
-    first = (await town.panel.usage())[alice.person_id]
+    await world.panel.ensure([alice])
+    assert await world.fetch(alice.key) == PAGE
+    first = (await world.panel.usage())[alice.person_id]
     assert first.down_bytes > len(PAGE)
-    assert await town.fetch(alice.key) == PAGE
-    second = (await town.panel.usage())[alice.person_id]
+    assert await world.fetch(alice.key) == PAGE
+    second = (await world.panel.usage())[alice.person_id]
     assert second.down_bytes >= first.down_bytes + len(PAGE)
     assert second.up_bytes > first.up_bytes > 0
 
-    await town.panel.remove([alice.person_id])
-    assert not await town.lets_in(alice.key)
+    await world.panel.remove([alice.person_id])
+    assert not await world.lets_in(alice.key)
 
 
-async def test_a_replaced_key_is_shut_out(town: Town) -> None:
+async def test_a_replaced_key_is_shut_out(world: World) -> None:
     alice = somebody()
-    await town.panel.ensure([alice])
+    await world.panel.ensure([alice])
     reissued = replace(alice, key=uuid4())
-    await town.panel.ensure([reissued])
-    assert not await town.lets_in(alice.key)
-    assert await town.lets_in(reissued.key)
+    await world.panel.ensure([reissued])
+    assert not await world.lets_in(alice.key)
+    assert await world.lets_in(reissued.key)
 
 
-async def test_a_user_with_another_flow_is_replaced(town: Town) -> None:
-    """The key is right and yet no app gets in, since links and users must name the same flow."""
+async def test_a_user_with_another_flow_is_replaced(world: World) -> None:
+    """The key is right, but no app gets in: link and user must name the same flow."""
     alice = somebody()
-    await add_by_hand(town.node, user_with(alice.label, alice.key, flow=""))
-    assert await town.panel.read(alice.person_id) == PanelUser(alice.label, alice.key, active=False)
-    assert not await town.lets_in(alice.key)
-    (outcome,) = await town.panel.ensure([alice])
+    await add_by_hand(world.node, user_with(alice.label, alice.key, flow=""))
+    assert await world.panel.read(alice.person_id) == PanelUser(
+        alice.label, alice.key, active=False
+    )
+    assert not await world.lets_in(alice.key)
+    (outcome,) = await world.panel.ensure([alice])
     assert outcome == PanelUser(alice.label, alice.key, active=True)
-    assert await town.lets_in(alice.key)
+    assert await world.lets_in(alice.key)
 
 
-async def test_removing_a_user_does_not_shut_out_another_with_the_same_key(town: Town) -> None:
-    """Xray takes one key under two labels, and removing either ends the key for both while the other stays listed."""
+async def test_a_removal_spares_users_with_its_key(world: World) -> None:
+    """Xray accepts one key under two labels. Removing either ends the key for both.
+
+    The other one stays listed.
+    """
     alice = somebody()
-    await town.panel.ensure([alice])
+    await world.panel.ensure([alice])
     double = uuid4()
-    await add_by_hand(town.node, user_with(str(double), alice.key, town.links.flow))
-    assert await town.panel.remove([double]) == [None]
-    assert await town.panel.read(double) is None
-    assert await town.lets_in(alice.key)
+    await add_by_hand(world.node, user_with(str(double), alice.key, world.links.flow))
+    assert await world.panel.remove([double]) == [None]
+    assert await world.panel.read(double) is None
+    assert await world.lets_in(alice.key)
 
 
-async def test_other_peoples_users_are_listed_and_left_alone(town: Town) -> None:
-    """P-13: only what bears a label of our form is ours."""
-    await add_by_hand(town.node, user_with("operator@home", uuid4(), town.links.flow))
+async def test_foreign_users_are_listed_and_stay(world: World) -> None:
+    """P-13: only users with a label of our form are ours."""
+    await add_by_hand(world.node, user_with("operator@home", uuid4(), world.links.flow))
     alice = somebody()
-    await town.panel.ensure([alice])
-    await town.panel.remove([alice.person_id])
-    assert [user.person_id async for user in town.panel.users() if user.label == "operator@home"] == [None]
+    await world.panel.ensure([alice])
+    await world.panel.remove([alice.person_id])
+    assert [
+        user.person_id async for user in world.panel.users() if user.label == "operator@home"
+    ] == [None]
 
 
-async def test_a_label_in_other_letters_is_replaced(town: Town) -> None:
-    """Xray finds labels without regard to case and would refuse ours beside it."""
+async def test_a_label_in_upper_case_is_replaced(world: World) -> None:
+    """Xray ignores the case of labels and would refuse ours beside it."""
     alice = somebody()
-    await add_by_hand(town.node, user_with(alice.label.upper(), uuid4(), town.links.flow))
-    (outcome,) = await town.panel.ensure([alice])
+    await add_by_hand(world.node, user_with(alice.label.upper(), uuid4(), world.links.flow))
+    (outcome,) = await world.panel.ensure([alice])
     assert outcome == PanelUser(alice.label, alice.key)
 
 
-async def test_an_unknown_inbound_is_refused_by_name(town: Town) -> None:
-    panel = XrayPanel(town.node.api, "peoples", flow="")
+async def test_an_unknown_inbound_is_refused_by_name(world: World) -> None:
+    panel = XrayPanel(world.node.api, "peoples", flow="")
     try:
         (ensured,), (removed,) = await panel.ensure([somebody()]), await panel.remove([uuid4()])
         assert isinstance(ensured, PanelRefused)
@@ -185,14 +200,20 @@ async def test_an_unknown_inbound_is_refused_by_name(town: Town) -> None:
 
 
 @pytest.mark.parametrize("tag", ["trojan", INBOUND])
-async def test_an_inbound_of_another_protocol_is_refused_and_the_node_lives(tmp_path: Path, tag: str) -> None:
-    """A VLESS account added to a Trojan inbound panics the whole node, with everybody on it.
+async def test_another_protocol_is_refused_and_nothing_dies(tmp_path: Path, tag: str) -> None:
+    """A VLESS account in a Trojan inbound makes the whole node panic, with everybody on it.
 
-    Under a tag that was VLESS before the node was started again, the loss of the users is when to look anew.
+    A restart may give a VLESS tag to another protocol, so the inbound is checked again then.
     """
     identity = new_identity()
     node_of_ours = dict(node_config(identity, decoy_port=free_port(), page_port=free_port()))
-    trojan = {"tag": tag, "listen": "127.0.0.1", "port": free_port(), "protocol": "trojan", "settings": {}}
+    trojan = {
+        "tag": tag,
+        "listen": "127.0.0.1",
+        "port": free_port(),
+        "protocol": "trojan",
+        "settings": {},
+    }
     panel = XrayPanel(f"127.0.0.1:{identity.api_port}", tag, flow="")
     try:
         if tag == INBOUND:
@@ -209,49 +230,53 @@ async def test_an_inbound_of_another_protocol_is_refused_and_the_node_lives(tmp_
 
 
 @asynccontextmanager
-async def running(config: Mapping[str, Any], identity: Identity, folder: Path) -> AsyncIterator[Child]:
-    """An Xray of any configuration."""
+async def running(
+    config: Mapping[str, Any], identity: Identity, folder: Path
+) -> AsyncIterator[Child]:
+    """An Xray node with any configuration."""
     given, log = json.dumps(config).encode(), folder / "node.log"
-    node = await Child.start("xray", RUN, stdin=given, log=log, ready=lambda: accepts(identity.api_port))
+    node = await Child.start(
+        "xray", RUN, stdin=given, log=log, ready=lambda: accepts(identity.api_port)
+    )
     try:
         yield node
     finally:
         await node.stop()
 
 
-async def test_a_restart_loses_all_users_and_another_incarnation_tells_so(town: Town) -> None:
-    """P-12: the node forgets everybody; whoever asks for its vitals sees it and puts them back, with the same keys."""
+async def test_a_restart_changes_the_incarnation(world: World) -> None:
+    """P-12: the node loses all users. Its vitals show that, and the same keys are put back."""
     crowd = [somebody() for _ in range(50)]
-    await town.panel.ensure(crowd)
-    before = await town.panel.vitals()
-    await town.node.stop()
-    await town.start_again()
+    await world.panel.ensure(crowd)
+    before = await world.panel.vitals()
+    await world.node.stop()
+    await world.restart_node()
 
-    after = await vitals_once_back(town.panel)
+    after = await vitals_once_back(world.panel)
     assert after.incarnation != before.incarnation
     assert after.users == 0
-    assert not await town.lets_in(crowd[0].key)
-    await town.panel.ensure(crowd)
-    assert (await town.panel.vitals()).incarnation == after.incarnation
-    assert (await town.panel.vitals()).users == len(crowd)
-    assert await town.lets_in(crowd[0].key)
+    assert not await world.lets_in(crowd[0].key)
+    await world.panel.ensure(crowd)
+    assert (await world.panel.vitals()).incarnation == after.incarnation
+    assert (await world.panel.vitals()).users == len(crowd)
+    assert await world.lets_in(crowd[0].key)
 
 
-async def test_a_node_killed_within_a_batch_gets_the_whole_batch_again(town: Town) -> None:
-    """P-10: nobody waits once for each of the thousands that are left, and nobody is taken for held who is not."""
+async def test_a_killed_node_gets_its_batch_again(world: World) -> None:
+    """P-10: the thousands that are left share one time-out, and no absent user counts as held."""
     crowd = [somebody() for _ in range(10_000)]
-    batch = asyncio.ensure_future(town.panel.ensure(crowd))
+    batch = asyncio.ensure_future(world.panel.ensure(crowd))
     async with asyncio.timeout(BACK_TIMEOUT_S):
-        while await count_of(town) < 100:
+        while await count_of(world) < 100:
             pass
-        town.node.kill()
+        world.node.kill()
         assert {type(outcome) for outcome in await batch} == {PanelUnavailable}
 
-    await town.start_again()
-    await vitals_once_back(town.panel)
-    assert {type(outcome) for outcome in await town.panel.ensure(crowd)} == {PanelUser}
-    assert await count_of(town) == len(crowd)
+    await world.restart_node()
+    await vitals_once_back(world.panel)
+    assert {type(outcome) for outcome in await world.panel.ensure(crowd)} == {PanelUser}
+    assert await count_of(world) == len(crowd)
 
 
-async def count_of(town: Town) -> int:
-    return (await town.panel.vitals()).users
+async def count_of(world: World) -> int:
+    return (await world.panel.vitals()).users

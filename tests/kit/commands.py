@@ -1,4 +1,4 @@
-"""`turnpike …` as an operator runs it, and services that do nothing but answer him."""
+"""`turnpike …` as operators run it, and services that only answer operators."""
 
 import asyncio
 import multiprocessing
@@ -15,27 +15,30 @@ from typing import IO, Any
 
 from pydantic import SecretStr
 
-from shared.owners import OWNERS
+from shared.contracts.owners import OWNERS
+from shared.platform.settings import ServiceSettings
 from shared.service import Service
-from shared.settings import ServiceSettings
-from tests.kit.access import HANG_S, until
 from tests.kit.servers import FreshDatabase
+from tests.kit.waiting import HANG_S, until
 from turnpike_cli.main import main
 from turnpike_local.ports import free_port
 
 RUN_TIMEOUT_S = 60.0
 
-# Every run is a process of its own, forked from one that has imported the commands: that second is paid once.
+# Every run is a separate process, forked from one that has imported the commands already. The
+# import takes a second.
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload([entry.module for entry in entry_points(group="turnpike.commands")])
 
 
 async def turnpike(*arguments: str, **variables: str) -> tuple[int, str, str]:
-    """Status, stdout and stderr of a run with these variables and none of ours."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TURNPIKE_")}
+    """Status, stdout and stderr of a run with these variables, and none of this process's own."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("TURNPIKE_")
+    }
     with TemporaryFile() as out, TemporaryFile() as err:
-        said = DupFd(out.fileno()), DupFd(err.fileno())
-        process = _FORKS.Process(target=_run, args=(arguments, environment | variables, *said))
+        streams = DupFd(out.fileno()), DupFd(err.fileno())
+        process = _FORKS.Process(target=_run, args=(arguments, environment | variables, *streams))
         process.start()
         await asyncio.to_thread(process.join, RUN_TIMEOUT_S)
         if process.exitcode is None:
@@ -57,13 +60,15 @@ def _all_of(file: IO[bytes]) -> str:
     return file.read().decode()
 
 
-def bare_services(place: FreshDatabase, nats_url: str) -> dict[str, Service]:
-    """All five, without anything of their own: not running yet."""
+def bare_services(schemas: FreshDatabase, nats_url: str) -> dict[str, Service]:
+    """All five services, without handlers, queries and commands of their own. Not running yet."""
     return {
         owner: Service(
             owner,
             ServiceSettings(
-                dsn=SecretStr(place.dsn(f"{owner}_app")), nats_url=SecretStr(nats_url), http_port=free_port()
+                dsn=SecretStr(schemas.dsn(f"{owner}_app")),
+                nats_url=SecretStr(nats_url),
+                http_port=free_port(),
             ),
         )
         for owner in OWNERS
@@ -72,20 +77,20 @@ def bare_services(place: FreshDatabase, nats_url: str) -> dict[str, Service]:
 
 @asynccontextmanager
 async def living(services: Sequence[Service]) -> AsyncIterator[None]:
-    """In this process, until the end of the block."""
-    lives = [asyncio.create_task(service.run()) for service in services]
+    """Run the services in this process until the end of the block."""
+    runs = [asyncio.create_task(service.run()) for service in services]
     try:
-        for service, life in zip(services, lives, strict=True):
-            await until(partial(_opened, service, life))
+        for service, run in zip(services, runs, strict=True):
+            await until(partial(_opened, service, run))
         yield
     finally:
         for service in services:
             service.stopping.set()
-        await asyncio.wait(lives, timeout=HANG_S)
+        await asyncio.wait(runs, timeout=HANG_S)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().remove_signal_handler(number)
 
 
-def _opened(service: Service, life: asyncio.Task[int]) -> bool:
-    assert not life.done(), f"{service.owner} ended at its start"
+def _opened(service: Service, run: asyncio.Task[int]) -> bool:
+    assert not run.done(), f"{service.owner} ended at its start"
     return service.health.opened

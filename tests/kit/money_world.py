@@ -1,4 +1,4 @@
-"""The tables of payments and referrals, their handlers, a relay that may die, and what all examples did to them."""
+"""The world of the money machine: two databases, their handlers, and a broker in memory."""
 
 from asyncio import Runner
 from collections import Counter
@@ -11,37 +11,75 @@ from uuid import UUID
 import asyncpg
 from nats.aio.client import Client
 
-from payments import ledger
-from payments.audit import CHECKS as BOOK_CHECKS
-from payments.store import book as book_store
-from payments.subscribers import payments_books_rewards, payments_confirms_reported
-from referrals.audit import CHECKS as ROLL_CHECKS
-from referrals.subscribers import referrals_registers_started, referrals_rewards_confirmed
-from shared import outbox
-from shared.audit import STREET_CHECKS, Check
-from shared.contract import Fact
-from shared.db import Row
-from shared.facts import InvitationRegistered, PaymentConfirmed, ReceiptParked, RewardEarned
-from shared.inbox import Handle, Handler, Letter
-from shared.streams import LISTENING
-from tests.kit.money_model import LEVELS, Confirmed, Parked, Payment, Reward
+from payments.audit import CHECKS as PAYMENTS_CHECKS
+from payments.domain import ledger
+from payments.store import accounts, orders
+from payments.subscribers import (
+    payments_books_reversals,
+    payments_books_rewards,
+    payments_confirms_reported,
+    payments_records_refunds,
+)
+from payments.ticks import MAX_ORDERS_AT_ONCE, PRUNED_AFTER
+from referrals.audit import CHECKS as REFERRALS_CHECKS
+from referrals.subscribers import (
+    referrals_registers_started,
+    referrals_reverses_refunded,
+    referrals_rewards_confirmed,
+)
+from shared.contracts.message import Event
+from shared.contracts.payments import PaymentConfirmed, PaymentRefunded, ReceiptParked
+from shared.contracts.referrals import InvitationRegistered, RewardEarned, RewardReversed
+from shared.contracts.streams import SUBSCRIPTIONS
+from shared.messaging.inbox import Handle, Handler, Message
+from shared.messaging.jetstream import BrokerError
+from shared.messaging.relay import Relay, hour_of
+from shared.operations.audit import audited
+from shared.platform.db import Row
+from tests.kit.invitations_model import LEVELS, Payment, Returned, Reward
+from tests.kit.money_model import FROM_BALANCE, Confirmed, Parked, Refunded
 from tests.kit.mortal import DiedError, MortalDatabase, Pipe
 from tests.kit.servers import FreshDatabase
 
 REPORTED, BOOKED = "payments_confirms_reported", "payments_books_rewards"
+RETURNED, TAKEN_BACK = "payments_records_refunds", "payments_books_reversals"
 STARTED, REWARDED = "referrals_registers_started", "referrals_rewards_confirmed"
-HEARS: dict[str, Handle] = {
+REVERSED = "referrals_reverses_refunded"
+HANDLERS: dict[str, Handle] = {
     REPORTED: payments_confirms_reported,
+    RETURNED: payments_records_refunds,
     BOOKED: payments_books_rewards,
+    TAKEN_BACK: payments_books_reversals,
     STARTED: referrals_registers_started,
     REWARDED: referrals_rewards_confirmed,
+    REVERSED: referrals_reverses_refunded,
 }
-TELLS = {fact.subject(): fact for fact in (PaymentConfirmed, ReceiptParked, RewardEarned, InvitationRegistered)}
-CHECKS = {"payments": BOOK_CHECKS, "referrals": ROLL_CHECKS}
+EVENTS = {
+    event.subject(): event
+    for event in (
+        PaymentConfirmed,
+        PaymentRefunded,
+        ReceiptParked,
+        RewardEarned,
+        RewardReversed,
+        InvitationRegistered,
+    )
+}
+CHECKS = {"payments": PAYMENTS_CHECKS, "referrals": REFERRALS_CHECKS}
 
-SHIPPED = {"migrations", "plans", "prices", "rates", "levels"}
+SHIPPED = {"migrations", "plans", "prices", "rates", "ways", "levels"}
+"""Tables that no example empties."""
+
 TABLES = "select schemaname, tablename from pg_tables where schemaname in ('payments', 'referrals')"
-ADD_LEVEL = "insert into referrals.levels (scale, paying_from, percent) values (2, $1, $2) on conflict do nothing"
+
+ADD_LEVEL = """
+insert into referrals.levels (scale, paying_from, percent)
+values (2, $1, $2)
+on conflict do nothing
+"""
+
+# Deleting from tables in any order leaves no row behind, so foreign keys need no check.
+SKIP_FOREIGN_KEYS = "set session_replication_role = replica"
 
 ACCOUNTS = """
 select a.owner, a.kind, a.balance_minor, coalesce(sum(e.amount_minor), 0)::bigint as entries_minor
@@ -51,7 +89,7 @@ where a.owner is not null
 group by a.id
 """
 
-SHOPS = """
+ACCOUNTS_OF_THE_SHOP = """
 select a.kind, a.currency, sum(e.amount_minor)::bigint as minor
 from accounts a
 join entries e on e.account = a.id
@@ -59,101 +97,117 @@ where a.kind like 'clearing:%' or a.kind = 'suspense'
 group by a.kind, a.currency
 """
 
-ORDERS = "select id, state, received_minor from orders order by placed_at"
+ORDERS = "select id, state, received_minor, undone_minor from orders order by placed_at"
 
 REWARDS = "select receipt, partner, paying, percent, reward_minor from rewards"
 
 WAITING = "select (body #>> '{received,receipt}')::uuid as receipt from waiting"
 
-CONTRADICTIONS = "select where_seen, fact_id from contradictions"
+REVERSALS = "select refund, partner, reversed_minor from reversals"
 
-UNTOLD = "select seq from untold"
+WAITING_REFUNDS = "select refund from waiting_refunds"
+
+CONFLICTS = "select where_seen, event_id from conflicts"
+
+OUTBOX = "select seq from outbox"
 
 LOSE_INBOX = "delete from inbox where handler = $1"
 
 A_MONTH_PASSES = """
-with theirs as (
+with aged as (
   update orders
-  set placed_at = placed_at - interval '31 days', honoured_until = honoured_until - interval '31 days'
+  set placed_at = placed_at - interval '31 days',
+      honoured_until = honoured_until - interval '31 days'
   where person = $1
   returning id
 )
 update invoices
 set opened_at = opened_at - interval '31 days', expires_at = expires_at - interval '31 days'
-where order_id in (select id from theirs)
+where order_id in (select id from aged)
 """
 
 Answer = TypeVar("Answer")
 
 
 @dataclass
-class Ear:
-    """A handler, and what the broker holds for it."""
+class Consumer:
+    """A handler, with the messages that the broker holds for it."""
 
     handler: Handler
     owner: str
-    waiting: list[Letter] = field(default_factory=list)
-    delivered: list[Letter] = field(default_factory=list)
+    waiting: list[Message] = field(default_factory=list)
+    delivered: list[Message] = field(default_factory=list)
 
 
 class Broker:
-    """What lies before each handler; `sent` is what bot-gateway told, by the fact, with what it says."""
+    """The messages of each handler.
+
+    `sent` holds the events of bot-gateway by id: the message, and its content in the model's words.
+    """
 
     def __init__(self, databases: dict[str, MortalDatabase]) -> None:
-        self.ears = {
-            one.handler: Ear(Handler(one, HEARS[one.handler], databases[one.service]), one.service)
-            for one in LISTENING
-            if one.handler in HEARS
+        self.consumers = {
+            one.handler: Consumer(
+                Handler(one, HANDLERS[one.handler], databases[one.service]), one.service
+            )
+            for one in SUBSCRIPTIONS
+            if one.handler in HANDLERS
         }
         self.pipe = Pipe()
-        self.sent: dict[UUID, tuple[Letter, Any]] = {}
+        self.sent: dict[UUID, tuple[Message, Any]] = {}
 
     def waiting(self) -> list[str]:
-        return [name for name, ear in self.ears.items() if ear.waiting]
+        return [name for name, consumer in self.consumers.items() if consumer.waiting]
 
     def delivered(self) -> list[str]:
-        return [name for name, ear in self.ears.items() if ear.delivered]
+        return [name for name, consumer in self.consumers.items() if consumer.delivered]
 
-    def send(self, fact: Fact, said: object) -> None:
-        headers = {"Nats-Msg-Id": str(fact.id), "Turnpike-Digest": str(fact.digest())}
-        headers["Turnpike-Hour"] = outbox.hour_of(fact.at)
-        letter = Letter(fact.subject(), headers, fact.model_dump_json().encode())
-        self.sent[fact.id] = letter, said
-        self.put(letter)
+    def send(self, event: Event, content: object) -> None:
+        headers = {
+            "Nats-Msg-Id": str(event.id),
+            "Turnpike-Digest": str(event.digest()),
+            "Turnpike-Hour": hour_of(event.at),
+        }
+        message = Message(event.subject(), headers, event.model_dump_json().encode())
+        self.sent[event.id] = message, content
+        self.put(message)
 
-    def put(self, letter: Letter) -> None:
-        for ear in self.ears.values():
-            if ear.handler.listening.fact.subject() == letter.subject:
-                ear.waiting.append(letter)
+    def put(self, message: Message) -> None:
+        for consumer in self.consumers.values():
+            if consumer.handler.subscription.event.subject() == message.subject:
+                consumer.waiting.append(message)
 
-    def told(self, letter: Letter) -> None:
-        """A relay has put it into the pipe."""
-        self.put(letter)
+    def relayed(self, message: Message) -> None:
+        """A relay has put the message into the pipe."""
+        self.put(message)
 
     def begin_again(self, name: str) -> None:
-        """The handler hears everything once more."""
-        ear = self.ears[name]
-        ear.waiting, ear.delivered = ear.waiting + ear.delivered, []
+        """The handler receives everything once more."""
+        consumer = self.consumers[name]
+        consumer.waiting, consumer.delivered = consumer.waiting + consumer.delivered, []
 
-    def acknowledged(self, name: str, letters: Sequence[Letter]) -> None:
-        ear = self.ears[name]
-        ear.waiting = [letter for letter in ear.waiting if letter not in letters]
-        ear.delivered = [letter for letter in ear.delivered if letter not in letters] + list(letters)
+    def acknowledged(self, name: str, messages: Sequence[Message]) -> None:
+        consumer = self.consumers[name]
+        consumer.waiting = [one for one in consumer.waiting if one not in messages]
+        others = [one for one in consumer.delivered if one not in messages]
+        consumer.delivered = [*others, *messages]
 
     def wipe(self, owner: str) -> None:
-        """What it held of this owner is gone; bot-gateway tells its facts again."""
-        for ear in self.ears.values():
-            if ear.handler.listening.owner == owner:
-                ear.waiting, ear.delivered = [], []
-        for letter, _ in self.sent.values() if owner == "bot" else ():
-            self.put(letter)
+        """Lose the messages of this owner. bot-gateway publishes its events again."""
+        for consumer in self.consumers.values():
+            if consumer.handler.subscription.owner == owner:
+                consumer.waiting, consumer.delivered = [], []
+        for message, _ in self.sent.values() if owner == "bot" else ():
+            self.put(message)
 
 
 @asynccontextmanager
 async def opened(both: FreshDatabase) -> AsyncIterator[tuple[Any, dict[str, MortalDatabase]]]:
     """The superuser's connection, and the two services' databases."""
     admin = await asyncpg.connect(both.dsn("postgres"))
-    databases = {name: MortalDatabase(both.dsn(f"{name}_app"), name=name, size=2) for name in CHECKS}
+    databases = {
+        name: MortalDatabase(both.dsn(f"{name}_app"), name=name, size=2) for name in CHECKS
+    }
     for database in databases.values():
         await database.open()
     yield admin, databases
@@ -163,28 +217,33 @@ async def opened(both: FreshDatabase) -> AsyncIterator[tuple[Any, dict[str, Mort
 
 
 class World:
-    """One for all examples, each of which finds the tables empty."""
+    """The world of all examples. Each example finds the tables empty."""
 
     def __init__(self, runner: Runner, admin: Any, databases: dict[str, MortalDatabase]) -> None:
         self.run = runner.run
         self.admin, self.databases = admin, databases
-        self.book, self.roll = databases["payments"], databases["referrals"]
+        self.payments, self.referrals = databases["payments"], databases["referrals"]
         self.moves: Counter[str] = Counter()
         self.deaths: Counter[str] = Counter()
         self.examples = self.steps = 0
-        """Those that came to rest, and their moves; the search gives up some in the middle."""
+        """Examples that reached their end, and their moves. The search gives up some earlier."""
         self._moves_before = 0
         self._empty = ""
 
     async def begin(self) -> None:
         rows = await self.admin.fetch(TABLES)
-        names = [f"{row['schemaname']}.{row['tablename']}" for row in rows if row["tablename"] not in SHIPPED]
-        self._empty = "; ".join(f"delete from {name}" for name in names)  # In 1 ms; to truncate them takes 100.
-        await self.admin.execute("set session_replication_role = replica")  # Of what refers to what, nothing is left.
+        names = [
+            f"{row['schemaname']}.{row['tablename']}"
+            for row in rows
+            if row["tablename"] not in SHIPPED
+        ]
+        # This takes 1 ms; `truncate` takes 100 ms.
+        self._empty = "; ".join(f"delete from {name}" for name in names)
+        await self.admin.execute(SKIP_FOREIGN_KEYS)
         await self.admin.executemany(ADD_LEVEL, list(LEVELS.items()))
 
     def begin_example(self) -> Broker:
-        """Empty tables, and handlers that remember nothing."""
+        """Empty tables, and handlers without memory."""
         self.run(self.admin.execute(self._empty))
         self._moves_before = self.moves.total()
         return self.broker()
@@ -192,14 +251,18 @@ class World:
     def broker(self) -> Broker:
         return Broker(self.databases)
 
-    def came_to_rest(self) -> None:
+    def end_example(self) -> None:
         self.examples += 1
         self.steps += self.moves.total() - self._moves_before
 
     def survives(
-        self, move: str, owner: str, act: Callable[[], Coroutine[Any, Any, Answer]], dies_at: int = 0
+        self,
+        move: str,
+        owner: str,
+        act: Callable[[], Coroutine[Any, Any, Answer]],
+        dies_at: int = 0,
     ) -> Answer | DiedError:
-        """What the act came to; it may die before the `dies_at`-th statement of its transaction."""
+        """The result of the act. The process dies before the `dies_at`-th statement; 0 is never."""
         database = self.databases[owner]
         database.dies_at = dies_at
         try:
@@ -211,71 +274,100 @@ class World:
             database.dies_at = 0
 
     async def relay(self, owner: str, pipe: Pipe) -> bool:
-        """One round of a relay just started; False when the broker did not take everything."""
+        """One round of a new relay. False when the broker did not take everything."""
         async with self.databases[owner].transaction() as tx:
             try:
-                await self._relay(owner, pipe).tell_some(tx.connection)
-            except outbox.BrokerError:
+                await self._relay(owner, pipe).publish_pending(tx.connection)
+            except BrokerError:
                 return False
         return True
 
-    async def tell_again(self, owner: str, pipe: Pipe) -> None:
-        """What a relay does that meets a stranger in its stream's place."""
+    async def republish(self, owner: str, pipe: Pipe) -> None:
+        """The reaction of a relay to a new stream in the place of its own."""
         async with self.databases[owner].transaction() as tx:
-            await self._relay(owner, pipe)._put_back(tx.connection)
+            await self._relay(owner, pipe)._republish_recent(tx.connection)
 
-    def _relay(self, owner: str, pipe: Pipe) -> outbox.Relay:
-        return outbox.Relay(self.databases[owner], cast(Client, pipe), owner)
+    def _relay(self, owner: str, pipe: Pipe) -> Relay:
+        return Relay(self.databases[owner], cast(Client, pipe), owner)
+
+    async def end_orders(self) -> bool:
+        """As the tick does it, in one transaction."""
+        async with self.payments.transaction() as tx:
+            await tx.execute(orders.EXPIRE, MAX_ORDERS_AT_ONCE)
+            await tx.execute(orders.PRUNE, PRUNED_AFTER, MAX_ORDERS_AT_ONCE)
+        return True
 
     async def flow(self, person: UUID, amount_minor: int, cause: str, *, owed: bool) -> None:
-        """Some of the wallet is spent elsewhere, or comes to be owed."""
-        async with self.book.transaction() as tx:
-            holdings = (await book_store.lock_holdings([person], tx))[person]
+        """Spend a part of the wallet elsewhere, or add a debt."""
+        async with self.payments.transaction() as tx:
+            holdings = (await accounts.lock_holdings([person], tx))[person]
             source = holdings.owed if owed else holdings.wallet
-            flow = ledger.moved(cause, "purchase", person, (source, ledger.REVENUE, amount_minor))
-            await book_store.write_transfers([flow], tx)
+            flow = (source, ledger.REVENUE, amount_minor)
+            transfer = ledger.transfer_of(cause, "purchase", person, flow)
+            await accounts.write_transfers([transfer], tx)
 
     def rows(self, owner: str, sql: str) -> list[Row]:
         return self.run(self.databases[owner].fetch(sql))
 
     def broken(self, owner: str) -> list[tuple[str, list[str]]]:
-        """The truths that do not hold, with examples; contradictions are held against the model instead."""
-        return self.run(self._broken(self.databases[owner], (*CHECKS[owner], *STREET_CHECKS)))
-
-    async def _broken(self, database: MortalDatabase, checks: Sequence[Check]) -> list[tuple[str, list[str]]]:
-        found = []
-        for check in checks:
-            rows = await database.fetch(check.sql, *check.arguments(None))
-            if rows and check.invariant != "I12":
-                found.append((check.truth, [row["example"] for row in rows]))
-        return found
+        """Violated truths with examples. Conflicts are compared with the model instead."""
+        audit = self.run(audited(self.databases[owner], CHECKS[owner], "select 0 as nothing"))
+        return [
+            (one.truth, list(one.examples))
+            for one in audit.findings
+            if one.violations and one.invariant != "I12"
+        ]
 
 
-# What letters say, in the model's words.
+# The content of messages in the model's words.
 
 
-def reward_in(letter: Letter) -> tuple[UUID, UUID, int]:
-    fact = RewardEarned.model_validate_json(letter.body)
-    return fact.receipt, fact.about, fact.reward_minor
+def reward_in(message: Message) -> tuple[UUID, UUID, int]:
+    event = RewardEarned.model_validate_json(message.body)
+    return event.receipt, event.about, event.reward_minor
 
 
-def payment_in(letter: Letter) -> Payment:
-    fact = PaymentConfirmed.model_validate_json(letter.body)
-    assert fact.received is not None
-    return Payment(fact.received.receipt, fact.about, fact.received.value_minor, fact.booked_at, fact.id)
+def reversal_in(message: Message) -> tuple[UUID, UUID, int]:
+    event = RewardReversed.model_validate_json(message.body)
+    return event.refund, event.about, event.reversed_minor
 
 
-def told_in(letter: Letter) -> tuple[object, object]:
-    """Of what it tells, and what."""
-    fact = TELLS[letter.subject].model_validate_json(letter.body)
-    if isinstance(fact, PaymentConfirmed) and fact.received:
-        bought = fact.bought.order if fact.bought else None
-        sums = (fact.missing_minor, fact.over_minor, fact.wallet_minor)
-        told = Confirmed(fact.about, fact.received.value_minor, bought, fact.reason, *sums)
-        return (fact.received.acquirer, fact.received.charge), told
-    if isinstance(fact, ReceiptParked):
-        return (fact.acquirer, fact.charge), Parked(fact.reason)
-    if isinstance(fact, RewardEarned):
-        return fact.receipt, Reward(fact.about, fact.paying, fact.percent, fact.reward_minor)
-    assert isinstance(fact, InvitationRegistered), fact
-    return ("bound", fact.invitee), fact.about
+def returned_in(message: Message) -> Returned:
+    event = PaymentRefunded.model_validate_json(message.body)
+    returned = event.returned
+    return Returned(returned.refund, returned.receipt, event.about, returned.value_minor)
+
+
+def payment_in(message: Message) -> Payment | None:
+    """None for a purchase from the balance: no money came from outside."""
+    event = PaymentConfirmed.model_validate_json(message.body)
+    if event.received is None:
+        return None
+    return Payment(
+        event.received.receipt, event.about, event.received.value_minor, event.booked_at, event.id
+    )
+
+
+def content_of(message: Message) -> tuple[object, object]:
+    """The key of the event in the model, and its content."""
+    event = EVENTS[message.subject].model_validate_json(message.body)
+    if isinstance(event, PaymentConfirmed):
+        received, bought = event.received, event.bought.order if event.bought else None
+        value_minor = received.value_minor if received else 0
+        sums = (event.missing_minor, event.over_minor, event.wallet_minor)
+        content = Confirmed(event.about, value_minor, bought, event.reason, *sums)
+        key = (received.acquirer, received.charge) if received else (FROM_BALANCE, str(bought))
+        return key, content
+    if isinstance(event, ReceiptParked):
+        return (event.acquirer, event.charge), Parked(event.reason)
+    if isinstance(event, PaymentRefunded):
+        undone = tuple((one.order, one.undone_minor) for one in event.undone)
+        figures = (event.returned.value_minor, undone, event.owed_minor, event.wallet_minor)
+        charge = event.returned.acquirer, event.returned.charge
+        return ("refunded", *charge), Refunded(event.about, *figures)
+    if isinstance(event, RewardReversed):
+        return ("reversed", event.refund), (event.about, event.reversed_minor)
+    if isinstance(event, RewardEarned):
+        return event.receipt, Reward(event.about, event.paying, event.percent, event.reward_minor)
+    assert isinstance(event, InvitationRegistered), event
+    return ("bound", event.invitee), event.about

@@ -1,4 +1,4 @@
-"""A process that may die at each of its statements or at the commit, and a broker that keeps what it was given."""
+"""A process that may die at each statement or at the commit, and a broker for its relay."""
 
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -6,20 +6,23 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from shared.db import Database, Tx
-from shared.inbox import Letter
+from shared.messaging.inbox import Message
+from shared.platform.db import Database, Tx
 
 
 class DiedError(BaseException):
-    """The process is gone: nothing in it may catch this."""
+    """The process is dead: no code in it may catch this."""
 
 
 class MortalDatabase(Database):
-    """Its user dies before the `dies_at`-th statement of a transaction, the commit being the last; 0 is never."""
+    """Its process dies before the `dies_at`-th statement of a transaction. 0 is never.
+
+    The commit counts as the last statement.
+    """
 
     dies_at = 0
     statements = 0
-    """Of the last transaction that came to its commit."""
+    """The number of statements of the last transaction that reached its commit."""
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
@@ -31,13 +34,16 @@ class MortalDatabase(Database):
                 self.statements = mortal.begun
                 mortal.begin()
         except BaseException:
-            if mortal.died:  # What a cut connection says of its end is nothing that a dead process hears.
+            if mortal.died:  # A dead process does not see the error of the cut connection.
                 raise DiedError from None
             raise
 
 
 class Mortal:
-    """A connection that counts; the statement at which its owner dies is never sent, and the connection is cut."""
+    """A connection that counts statements.
+
+    The statement at which its process dies is never sent. The connection is cut instead.
+    """
 
     connection: Any
 
@@ -63,24 +69,26 @@ REFUSED = SimpleNamespace(data=b'{"error": {"code": 503}}')
 
 
 class Pipe:
-    """A broker as a relay meets it, long after its window for repeats: it keeps every letter that it acknowledges.
+    """A broker as a relay sees it, after its duplicate window: it keeps every acknowledged message.
 
-    The `refuses`-th request of a round is refused, and with it its batch; 0 is none.
+    It refuses the `refuses`-th request of a round, and with it the request's batch. 0 is none.
     """
 
     def __init__(self) -> None:
-        self.letters: list[Letter] = []
+        self.messages: list[Message] = []
         self.refuses = 0
-        self._batch: list[Letter] = []
+        self._batch: list[Message] = []
         self._sequence = 0
 
     async def publish(self, subject: str, body: bytes, *, headers: Mapping[str, str]) -> None:
-        self._batch.append(Letter(subject, dict(headers), body))
+        self._batch.append(Message(subject, dict(headers), body))
 
-    async def request(self, subject: str, body: bytes, _: float, *, headers: Mapping[str, str]) -> SimpleNamespace:
+    async def request(
+        self, subject: str, body: bytes, _: float, *, headers: Mapping[str, str]
+    ) -> SimpleNamespace:
         if self._refused():
             return REFUSED
-        self._keep(Letter(subject, dict(headers), body))
+        self._keep(Message(subject, dict(headers), body))
         if self._batch:
             return SimpleNamespace(data=b"")
         return SimpleNamespace(data=json.dumps({"seq": self._sequence}).encode())
@@ -91,10 +99,10 @@ class Pipe:
             self._batch = []
         return self.refuses == 0
 
-    def _keep(self, letter: Letter) -> None:
-        """A batch is kept at its commit, and then whole."""
-        self._batch.append(letter)
-        if "Nats-Batch-Id" not in letter.headers or "Nats-Batch-Commit" in letter.headers:
+    def _keep(self, message: Message) -> None:
+        """Keep a whole batch at its commit."""
+        self._batch.append(message)
+        if "Nats-Batch-Id" not in message.headers or "Nats-Batch-Commit" in message.headers:
             self._sequence += len(self._batch)
-            self.letters += self._batch
+            self.messages += self._batch
             self._batch = []

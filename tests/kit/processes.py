@@ -1,16 +1,13 @@
-"""Looking for processes that a test has started, to prove that none is left."""
+"""Finds processes that a test has started, to prove that none is left."""
 
-import asyncio
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-MARK = "MARK_OF_TEST"  # An environment variable that whatever a test starts inherits.
+MARK = "MARK_OF_TEST"  # An environment variable that all processes of a test inherit.
 
 
 def runs(pid: int) -> bool:
-    """Whether the process still does anything; one that only waits to be reaped does not."""
+    """Whether the process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -18,7 +15,10 @@ def runs(pid: int) -> bool:
 
 
 def living(mark: str, folder: Path) -> dict[int, str]:
-    """Command lines of the processes with that mark, or at work in that folder (PostgreSQL's lose the mark)."""
+    """Command lines of the processes with that mark, or with a working folder in that folder.
+
+    PostgreSQL's processes lose the mark.
+    """
     found = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):  # Not a process, one that has ended, or not ours.
@@ -26,13 +26,3 @@ def living(mark: str, folder: Path) -> dict[int, str]:
             if marked or (entry / "cwd").readlink().is_relative_to(folder):
                 found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
     return found
-
-
-async def comes_true(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
-    """Whether the condition holds at some moment of the next `timeout_s`."""
-    give_up_at = time.monotonic() + timeout_s
-    while time.monotonic() < give_up_at:
-        if condition():
-            return True
-        await asyncio.sleep(0.01)
-    return False

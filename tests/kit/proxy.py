@@ -1,4 +1,4 @@
-"""A TCP link that can be cut: as by a cable (nothing arrives any more) or as by a firewall (all is reset)."""
+"""A TCP link that can be cut: silently, like a cable, or with resets, like a firewall."""
 
 import asyncio
 import socket
@@ -12,21 +12,23 @@ from turnpike_local.ports import LOOPBACK, free_port
 Cut = Literal["silent", "severed"]
 
 CHUNK_BYTES = 65_536
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of no time: closing sends RST, as a crash does.
+# SO_LINGER of zero seconds: closing sends RST, like a crash.
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Carries every connection to `host:port` on to one server.
+    """Forwards every connection to one server.
 
-    What was sent into a silent cut arrives after it, a farewell too: until then the other end holds half a connection.
+    Bytes that are sent during a silent cut arrive after it, and so does the end of a connection:
+    until then the other side has a half-open connection.
     """
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.port = free_port()
-        self.carried_bytes = 0  # Both ways.
+        self.carried_bytes = 0  # In both directions.
         self.met: Counter[Cut] = Counter()
-        """How many connections each kind of cut has met: those that were open, and those that came meanwhile."""
+        """How many connections each kind of cut affected, also new ones during the cut."""
         self._whole = asyncio.Event()
         self._whole.set()
         self._refuses = False
@@ -44,7 +46,7 @@ class Proxy:
         await asyncio.gather(*self._links, return_exceptions=True)
 
     def cut(self, how: Cut) -> None:
-        """`silent` leaves connections open and carries nothing; `severed` resets them and every new one."""
+        """`silent` keeps connections open and forwards nothing. `severed` resets all of them."""
         self.met[how] += len(self._links)
         if how == "silent":
             self._whole.clear()
@@ -70,7 +72,7 @@ class Proxy:
                 self.met["silent"] += not self._whole.is_set()
                 await self._carry(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # Either side is gone, or the link was severed: both ends hear it by the reset.
+            pass  # One side is gone, or the link was severed. Both sides get the reset.
         finally:
             self._links.discard(task)
             _reset(writer)
@@ -97,7 +99,7 @@ class Proxy:
                 writer.write(data)
                 self.carried_bytes += len(data)
                 await writer.drain()
-        await self._whole.wait()  # Once this returns, the other end hears that this one is gone.
+        await self._whole.wait()  # After this, the other side learns that this side is gone.
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Real servers for tests: one PostgreSQL and one NATS per run, a database and an empty broker per module."""
+"""Real servers for tests: one PostgreSQL and one NATS per run, reset for each module."""
 
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from shared.migrate import migrate
-from shared.roles import role
+from shared.platform.migrate import migrate
+from shared.platform.roles import role
 from turnpike_local.broker import Broker
 from turnpike_local.postgres import Postgres
 from turnpike_local.services import service
 
-# Nothing here outlives the run, so nothing need survive a power cut. Kill -9 of the server still loses nothing.
+# No data outlives the run, so none has to survive a power cut. SIGKILL of the server loses nothing.
 UNSYNCED = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 SELDOM_SYNCED = "2m"
 
 
 @dataclass(frozen=True)
 class FreshDatabase:
-    """A database of one's own, with its services' schemas as their migrations leave them."""
+    """A separate database with the migrated schemas of some services."""
 
     name: str
     postgres: Postgres
@@ -35,7 +35,7 @@ MakeDatabase = Callable[..., Awaitable[FreshDatabase]]
 
 @pytest.fixture(scope="session")
 def servers_dir() -> Iterator[Path]:
-    """Where this run's servers keep their state; not pytest's own folder, which only its user may enter."""
+    """The state folder of this run's servers. Only pytest's user may enter pytest's own folder."""
     with tempfile.TemporaryDirectory(prefix="turnpike-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -57,23 +57,23 @@ async def broker(servers_dir: Path) -> AsyncIterator[Broker]:
 
 @pytest.fixture(scope="module")
 async def nats_url(broker: Broker) -> str:
-    """Where a broker without any stream listens."""
+    """The URL of a broker without streams."""
     await broker.wipe()
     return broker.url
 
 
 @pytest.fixture(scope="session")
 def migrated(postgres: Postgres) -> Callable[[tuple[str, ...]], Awaitable[str]]:
-    """Makes, once per set of services, the database that copies are taken of."""
-    made: dict[tuple[str, ...], str] = {}
+    """Creates the template database of a set of services, once per set."""
+    templates: dict[tuple[str, ...], str] = {}
 
     async def template(schemas: tuple[str, ...]) -> str:
-        if schemas not in made:
+        if schemas not in templates:
             name = await postgres.fresh_database()
             for schema in schemas:
                 await migrate(postgres.dsn(role(schema, "owner"), name), service(schema).package)
-            made[schemas] = name
-        return made[schemas]
+            templates[schemas] = name
+        return templates[schemas]
 
     return template
 
@@ -82,7 +82,10 @@ def migrated(postgres: Postgres) -> Callable[[tuple[str, ...]], Awaitable[str]]:
 async def fresh_database(
     postgres: Postgres, migrated: Callable[[tuple[str, ...]], Awaitable[str]]
 ) -> AsyncIterator[MakeDatabase]:
-    """`await fresh_database("payments")`: a database with these services' tables, gone with the module."""
+    """`await fresh_database("payments")`: a database with these services' tables.
+
+    It is dropped at the end of the module.
+    """
     names: list[str] = []
 
     async def make(*schemas: str) -> FreshDatabase:

@@ -1,4 +1,4 @@
-"""Sessions of the database: when one stands behind another, and when one ends in the middle."""
+"""Database sessions: one that waits for the lock of another, and one that ends early."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -6,7 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from shared.db import Database
+from shared.platform.db import Database
+from tests.kit.waiting import until
 
 HANG_S = 5.0
 
@@ -19,26 +20,28 @@ GONE = "select not exists (select from pg_stat_activity where pid = $1)"
 
 
 async def waits_for_a_lock(task: "asyncio.Task[Any]", database: Database) -> None:
-    """Return once the task waits for whoever holds what it needs. Fails when it ends without having waited."""
-    async with asyncio.timeout(HANG_S):
-        while not await database.fetchval(SESSIONS_THAT_WAIT):
-            assert not task.done(), "the second did not wait for the first"
-            await asyncio.sleep(0.01)
+    """Return once the task waits for a lock. Fails when it ends without a wait."""
+
+    async def waits() -> bool:
+        if await database.fetchval(SESSIONS_THAT_WAIT):
+            return True
+        assert not task.done(), "the second did not wait for the first"
+        return False
+
+    await until(waits, within_s=HANG_S)
 
 
 async def end_session(superuser_dsn: str, pid: int) -> None:
-    """Return once the server has ended the session of this process. Fails when it goes on."""
+    """Return once the server has ended the session of this process. Fails when it continues."""
     superuser = await asyncpg.connect(superuser_dsn)
     try:
         await superuser.execute("select pg_terminate_backend($1)", pid)
-        async with asyncio.timeout(HANG_S):
-            while not await superuser.fetchval(GONE, pid):
-                await asyncio.sleep(0.01)
+        await until(lambda: superuser.fetchval(GONE, pid), within_s=HANG_S)
     finally:
         await superuser.close()
 
 
 def end_session_unseen(superuser_dsn: str, pid: int) -> None:
-    """The same while this loop stands still: the server's farewell has arrived, and nobody has read it yet."""
-    with ThreadPoolExecutor() as elsewhere:
-        elsewhere.submit(asyncio.run, end_session(superuser_dsn, pid)).result()
+    """The same while this loop is blocked: the server's message has arrived but is not read yet."""
+    with ThreadPoolExecutor() as executor:
+        executor.submit(asyncio.run, end_session(superuser_dsn, pid)).result()

@@ -1,12 +1,12 @@
-"""Latency over load, and beneath it what was reached of what was offered, as an SVG."""
+"""Latency over load, and beneath it the reached rate beside the offered one, as an SVG."""
 
 from collections.abc import Iterator, Sequence
 from math import log10
 
-from tests.load.spine import Run
+from tests.load.pipeline import Run
 
 Points = Sequence[tuple[float, Run]]
-"""By what was offered a second, the lowest first."""
+"""Runs by the rate that was offered, the lowest first."""
 
 WIDTH, HEIGHT, LEFT = 480, 430, 76
 LATENCY_TOP, LATENCY_BOTTOM = 40, 248
@@ -17,12 +17,16 @@ OFFERED, REACHED = "#94a3b8", "#059669"
 
 
 def chart(panels: Sequence[tuple[str, Points]]) -> str:
-    """A panel for each title: p50 and p99 on a log scale, and the reached rate beside the offered one."""
-    drawn = "".join("".join(_panel(title, points, place * WIDTH)) for place, (title, points) in enumerate(panels))
-    size = f'width="{WIDTH * len(panels)}" height="{HEIGHT}"'
+    """One panel a title: p50 and p99 on a log scale, and beneath them the rates."""
+    drawn = "".join(
+        "".join(_panel(title, points, place * WIDTH))
+        for place, (title, points) in enumerate(panels)
+    )
+    width = WIDTH * len(panels)
+    size = f'width="{width}" height="{HEIGHT}" viewBox="0 0 {width} {HEIGHT}"'
     style = "text{font:12px system-ui,sans-serif;fill:#334155}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {WIDTH * len(panels)} {HEIGHT}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'
         f'<style>{style}</style><rect width="100%" height="100%" fill="white"/>{drawn}</svg>\n'
     )
 
@@ -44,7 +48,8 @@ def _latency(points: Points, across: Sequence[float], x0: float) -> Iterator[str
     for percent, colour in COLOURS.items():
         heights = [_y_of_ms(run.percentile_ms(percent)) for _, run in points]
         labels = [f"{run.percentile_ms(percent):.0f}" for _, run in points]
-        aside = 18 if percent == min(COLOURS) else -8  # The lower line is labelled below, the upper one above.
+        # The lower line is labelled below, the upper one above.
+        aside = 18 if percent == min(COLOURS) else -8
         yield from _line(across, heights, labels, f"p{percent}", colour, aside)
 
 
@@ -55,11 +60,18 @@ def _rates(points: Points, across: Sequence[float], x0: float) -> Iterator[str]:
     offered = [_y_of_rate(per_s, most) for per_s, _ in points]
     yield from _line(across, offered, [], "offered", OFFERED, 0)
     reached = [_y_of_rate(run.per_s, most) for _, run in points]
-    yield from _line(across, reached, [f"{run.per_s:.0f}" for _, run in points], "reached", REACHED, -8)
+    yield from _line(
+        across, reached, [f"{run.per_s:.0f}" for _, run in points], "reached", REACHED, -8
+    )
 
 
 def _line(
-    across: Sequence[float], heights: Sequence[float], labels: Sequence[str], name: str, colour: str, aside: int
+    across: Sequence[float],
+    heights: Sequence[float],
+    labels: Sequence[str],
+    name: str,
+    colour: str,
+    aside: int,
 ) -> Iterator[str]:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, heights, strict=True))
     dashes = "" if labels else ' stroke-dasharray="4 4"'
@@ -67,11 +79,13 @@ def _line(
     for x, y, label in zip(across, heights, labels, strict=False):
         yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>'
         yield _text(x, y + aside, label, colour)
-    yield f'<text x="{across[-1] + 18:.1f}" y="{heights[-1] + 4 + aside / 2:.1f}" style="fill:{colour}">{name}</text>'
+    at = f'x="{across[-1] + 18:.1f}" y="{heights[-1] + 4 + aside / 2:.1f}"'
+    yield f'<text {at} style="fill:{colour}">{name}</text>'
 
 
 def _grid(x0: float, y: float, label: str) -> Iterator[str]:
-    yield f'<line x1="{x0 + LEFT}" x2="{x0 + WIDTH - 16}" y1="{y:.1f}" y2="{y:.1f}" stroke="#e2e8f0"/>'
+    ends = f'x1="{x0 + LEFT}" x2="{x0 + WIDTH - 16}" y1="{y:.1f}" y2="{y:.1f}"'
+    yield f'<line {ends} stroke="#e2e8f0"/>'
     yield f'<text x="{x0 + LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
 
 

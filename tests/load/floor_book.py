@@ -1,7 +1,7 @@
-"""The floor's book: what payments writes for a story, in as few statements as that story allows.
+"""The floor's ledger: the writes of payments, in as few statements as one purchase allows.
 
-A payment is two statements, a reward one. No account of a payer is locked: what comes into the wallet leaves it in the
-same transaction, and its balance stays what it was.
+A payment is two statements, a reward one. No account of a payer is locked: the amount enters and
+leaves the wallet in one transaction, and the balance stays the same.
 """
 
 from datetime import datetime
@@ -10,23 +10,26 @@ from uuid import UUID
 
 from asyncpg.pgproto import pgproto
 
-from tests.load.twin import Batch, Json, across, derived, digest_of, told
+from shared.contracts.payload import read_payload
+from tests.load.twin import Batch, Json, across, derived, digest_of, event_row
 
-# Who was heard before, or was paid before, is not among the answers. The order's row is locked.
+# Only new events of new charges are among the answers. The order's row is locked.
 CLAIM = """, claimed as (
-  insert into receipts (id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
+  insert into receipts (
+    id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at
+  )
   select id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at
   from unnest(
-    $2::uuid[], $5::uuid[], $6::text[], $7::text[], $8::uuid[], $9::text[], $10::bigint[], $11::text[], $12::bigint[],
-    $13::timestamptz[]
-  ) as r (fact_id, id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
-  where fact_id in (select fact_id from heard)
+    $2::uuid[], $5::uuid[], $6::text[], $7::text[], $8::uuid[], $9::text[], $10::bigint[],
+    $11::text[], $12::bigint[], $13::timestamptz[]
+  ) as r (event_id, id, acquirer, charge, payer, currency, amount_minor, payload, digest, paid_at)
+  where event_id in (select event_id from fresh)
   on conflict do nothing
   returning id, received_at
 )
-select n.fact_id, c.received_at, o.price_minor, o.plan, o.months, o.devices, o.traffic_bytes, o.node_group,
-  o.list_month_minor
-from unnest($2::uuid[], $5::uuid[], $14::uuid[]) as n (fact_id, receipt, order_id)
+select n.event_id, c.received_at, o.price_minor, o.plan, o.months, o.devices, o.traffic_bytes,
+  o.node_group, o.list_month_minor
+from unnest($2::uuid[], $5::uuid[], $14::uuid[]) as n (event_id, receipt, order_id)
 join claimed c on c.id = n.receipt
 join orders o on o.id = n.order_id
 for update of o
@@ -36,12 +39,12 @@ BOOK = """
 with sold as (
   select *
   from unnest(
-    $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
-    $10::uuid[], $11::bigint[], $12::bigint[], $13::uuid[], $14::text[], $15::int[], $16::text[], $17::bigint[],
-    $18::text[]
+    $1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::uuid[], $7::uuid[],
+    $8::uuid[], $9::uuid[], $10::uuid[], $11::bigint[], $12::bigint[], $13::uuid[], $14::text[],
+    $15::int[], $16::text[], $17::bigint[], $18::text[]
   ) as s (
     receipt, order_id, invoice, payer, charged, taken, spent, wallet, earned,
-    owed, price_minor, amount_minor, fact_id, topic, version, body, digest,
+    owed, price_minor, amount_minor, event_id, topic, version, body, digest,
     trace
   )
 ), opened as (
@@ -70,18 +73,18 @@ with sold as (
   where o.id = s.order_id
 ), closed as (
   update invoices i
-  set state = 'paid'
+  set received_minor = s.amount_minor, state = 'paid'
   from sold s
   where i.id = s.invoice
 ), booked as (
-  insert into bookings (receipt, outcome, because, order_id, invoice, value_minor, told_as)
-  select receipt, 'bought', 'paid', order_id, invoice, price_minor, fact_id from sold
-), told as (
-  insert into facts (id, topic, version, body, digest, trace)
-  select fact_id, topic, version, body::json, digest, trace from sold
+  insert into bookings (receipt, outcome, because, order_id, invoice, value_minor, published_as)
+  select receipt, 'bought', 'paid', order_id, invoice, price_minor, event_id from sold
+), published as (
+  insert into events (id, topic, version, body, digest, trace)
+  select event_id, topic, version, body::json, digest, trace from sold
   returning seq
-), waiting as (
-  insert into untold (seq) select seq from told
+), pending as (
+  insert into outbox (seq) select seq from published
 )
 insert into entries (transfer, account, amount_minor, currency)
 select e.*
@@ -97,35 +100,44 @@ cross join lateral (
 ) as e
 """
 
-REWARD = """, told as (
+REWARD = """, earned_rewards as (
   select *
   from unnest(
-    $2::uuid[], $5::uuid[], $6::text[], $7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::bigint[]
-  ) as r (fact_id, transfer, cause, person, wallet, earned, owed, reward_minor)
-  where fact_id in (select fact_id from heard)
+    $2::uuid[], $5::uuid[], $6::text[], $7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[],
+    $11::bigint[]
+  ) as r (event_id, transfer, cause, person, wallet, earned, owed, reward_minor)
+  where event_id in (select event_id from fresh)
 ), made as (
   insert into transfers (id, cause, reason, person)
-  select transfer, cause, 'reward', person from told
+  select transfer, cause, 'reward', person from earned_rewards
   on conflict do nothing
   returning id
-), fresh as (
-  select told.* from told join made on made.id = told.transfer
+), new_rewards as (
+  select r.* from earned_rewards r join made on made.id = r.transfer
 ), opened as (
   insert into accounts (id, owner, kind, currency, balance_minor)
   select a.id, person, a.kind, 'RUB', 0
-  from fresh
+  from new_rewards
   cross join lateral (values (wallet, 'wallet'), (owed, 'owed')) as a (id, kind)
   union all
   values ($12::uuid, null::uuid, 'rewards', 'RUB', null::bigint)
   on conflict do nothing
 ), moved as (
   insert into accounts (id, owner, kind, currency, balance_minor)
-  select earned, person, 'earned', 'RUB', sum(reward_minor) from fresh group by earned, person
+  select earned, person, 'earned', 'RUB', sum(reward_minor)
+  from new_rewards
+  group by earned, person
   on conflict (id) do update set balance_minor = accounts.balance_minor + excluded.balance_minor
+), summed as (
+  insert into reward_hours as h (person, hour, amount_minor)
+  select person, date_trunc('hour', now(), 'UTC'), sum(reward_minor)
+  from new_rewards
+  group by person
+  on conflict (person, hour) do update set amount_minor = h.amount_minor + excluded.amount_minor
 )
 insert into entries (transfer, account, amount_minor, currency)
 select e.*
-from fresh
+from new_rewards
 cross join lateral (
   values (transfer, $12::uuid, -reward_minor, 'RUB'), (transfer, earned, reward_minor, 'RUB')
 ) as e
@@ -142,37 +154,50 @@ def of_person(owner: UUID) -> tuple[UUID, UUID, UUID]:
     return account("wallet", owner), account("earned", owner), account("owed", owner)
 
 
-SHOPS = account("clearing:telegram_stars", None, "XTR"), account("exchange", None, "XTR"), account("exchange")
+SHOPS = (
+    account("clearing:telegram_stars", None, "XTR"),
+    account("exchange", None, "XTR"),
+    account("exchange"),
+)
 REVENUE, REWARDS = account("revenue"), account("rewards")
 
 
 async def confirm(connection: Any, batch: Batch) -> None:
-    receipts = [_receipt(fact) for fact in batch.facts.values()]
-    orders = [pgproto.UUID(fact["payload"].split(".")[0]) for fact in batch.facts.values()]
-    fresh = await batch.hear(connection, CLAIM, *across(receipts), orders)
+    receipts = [_receipt(event) for event in batch.events.values()]
+    orders = [_order_and_invoice(event)[0] for event in batch.events.values()]
+    fresh = await batch.handle(connection, CLAIM, *across(receipts), orders)
     if fresh:
-        sold = [_sold(batch.facts[row["fact_id"]], row) for row in fresh]
+        sold = [_sold(batch.events[row["event_id"]], row) for row in fresh]
         await connection.execute(BOOK, *across(sold), *SHOPS, REVENUE)
 
 
-def _receipt(fact: Json) -> tuple[object, ...]:
-    payer, currency, amount, payload = fact["payer"], fact["currency"], fact["amount_minor"], fact["payload"]
-    id_ = derived(f"receipt|{fact['acquirer']}|{fact['charge']}")
-    said = digest_of(f"{payer}|{currency}|{amount}|{payload}")
-    paid_at = datetime.fromisoformat(fact["paid_at"])
-    return id_, fact["acquirer"], fact["charge"], pgproto.UUID(payer), currency, amount, payload, said, paid_at
+def _order_and_invoice(event: Json) -> tuple[UUID, UUID]:
+    payload = read_payload(event["payload"])
+    assert payload is not None, "the seed writes only payloads of the right form"
+    return payload.order, payload.invoice
 
 
-def _sold(fact: Json, row: Any) -> tuple[object, ...]:
-    """A row of `sold`: what was paid for, the ids of all that is written for it, and the fact that tells it."""
-    order, invoice = (pgproto.UUID(part) for part in fact["payload"].split(".")[:2])
-    payer, price, charged = pgproto.UUID(fact["payer"]), row["price_minor"], f"{fact['acquirer']}:{fact['charge']}"
-    receipt = derived(f"receipt|{fact['acquirer']}|{fact['charge']}")
+def _receipt(event: Json) -> tuple[object, ...]:
+    acquirer, charge, payer = event["acquirer"], event["charge"], event["payer"]
+    currency, amount, payload = event["currency"], event["amount_minor"], event["payload"]
+    id_ = derived(f"receipt|{acquirer}|{charge}")
+    digest = digest_of(f"{currency}|{amount}")
+    paid_at = datetime.fromisoformat(event["paid_at"])
+    money = pgproto.UUID(payer), currency, amount, payload
+    return id_, acquirer, charge, *money, digest, paid_at
+
+
+def _sold(event: Json, row: Any) -> tuple[object, ...]:
+    """A row of `sold`: the order and invoice, the ids of all that is written, and the event."""
+    order, invoice = _order_and_invoice(event)
+    payer, price = pgproto.UUID(event["payer"]), row["price_minor"]
+    charged = f"{event['acquirer']}:{event['charge']}"
+    receipt = derived(f"receipt|{event['acquirer']}|{event['charge']}")
     fields = {
         "received": {
             "receipt": str(receipt),
-            "acquirer": fact["acquirer"],
-            "charge": fact["charge"],
+            "acquirer": event["acquirer"],
+            "charge": event["charge"],
             "value_minor": price,
         },
         "bought": {
@@ -185,17 +210,24 @@ def _sold(fact: Json, row: Any) -> tuple[object, ...]:
         "wallet_minor": 0,
         "missing_minor": 0,
     }
-    confirmed = told("payments.payment.confirmed", charged, fact["payer"], row["received_at"], fact["trace"], fields)
+    about, now, trace = event["payer"], row["received_at"], event["trace"]
+    confirmed = event_row("payments.payment.confirmed", charged, about, now, trace, fields)
     transfers = derived(f"transfer|{charged}|receipt"), derived(f"transfer|order:{order}|purchase")
     of_order = receipt, order, invoice, payer, charged
-    return *of_order, *transfers, *of_person(payer), price, fact["amount_minor"], *confirmed
+    return *of_order, *transfers, *of_person(payer), price, event["amount_minor"], *confirmed
 
 
 async def book_rewards(connection: Any, batch: Batch) -> None:
-    rewards = [_reward(fact) for fact in batch.facts.values()]
-    await batch.hear(connection, REWARD, *across(rewards), REWARDS)
+    rewards = [_reward(event) for event in batch.events.values()]
+    await batch.handle(connection, REWARD, *across(rewards), REWARDS)
 
 
-def _reward(fact: Json) -> tuple[object, ...]:
-    partner, cause = pgproto.UUID(fact["about"]), f"reward:{fact['receipt']}"
-    return derived(f"transfer|{cause}|reward"), cause, partner, *of_person(partner), fact["reward_minor"]
+def _reward(event: Json) -> tuple[object, ...]:
+    partner, cause = pgproto.UUID(event["about"]), f"reward:{event['receipt']}"
+    return (
+        derived(f"transfer|{cause}|reward"),
+        cause,
+        partner,
+        *of_person(partner),
+        event["reward_minor"],
+    )

@@ -1,4 +1,4 @@
-"""What `make up` costs before anybody buys: seconds to the first answered /start, and memory of the five at rest."""
+"""The cost of `make up` without load: seconds to the first answered /start, and memory."""
 
 import asyncio
 import os
@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from shared.owners import OWNERS
-from tests.load.ground import memory_bytes
+from shared.contracts.owners import OWNERS
+from tests.load.testbed import memory_bytes
 from turnpike_local.demo import throw_away_state
 from turnpike_local.ports import free_port
 from turnpike_local.processes import Child, surroundings
@@ -18,10 +18,16 @@ REST_S = 10.0
 
 
 async def measure() -> tuple[float, float]:
-    """(seconds, bytes). The packages are installed; the state folder is new."""
+    """Seconds to the first answer, and bytes of the five services at rest.
+
+    The packages are installed; the state folder is new.
+    """
     port = free_port()
     with throw_away_state() as folder:
-        environment = {"TURNPIKE_SANDBOX_PORT": str(port), "TURNPIKE_STATE_DIR": str(folder / "state")}
+        environment = {
+            "TURNPIKE_SANDBOX_PORT": str(port),
+            "TURNPIKE_STATE_DIR": str(folder / "state"),
+        }
         began = time.monotonic()
         child = await Child.start(
             "up",
@@ -51,21 +57,27 @@ async def _first_answer(url: str, child: Child) -> float:
                     raise TimeoutError(child.last_lines()) from None
                 await asyncio.sleep(0.02)
         await person.say("/start")
-        await person.wait_for(lambda chat: bool(chat.from_bot), timeout_s=START_TIMEOUT_S, what="an answer to /start")
+        await person.wait_for(
+            lambda chat: bool(chat.from_bot), timeout_s=START_TIMEOUT_S, what="an answer to /start"
+        )
         return time.monotonic()
 
 
 def _services_of(parent: int) -> list[int]:
-    """The processes of the five services that this one has started."""
+    """The processes of the five services that this process has started."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                of_ours = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent
+                ours = int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if of_ours and b"-m" in words and words[words.index(b"-m") + 1].decode() in OWNERS.values():
+            if (
+                ours
+                and b"-m" in words
+                and words[words.index(b"-m") + 1].decode() in OWNERS.values()
+            ):
                 found.append(int(entry.name))
     assert len(found) == len(OWNERS), f"{len(found)} services run, of {len(OWNERS)}: {os.getpid()}"
     return found

@@ -1,4 +1,4 @@
-"""People, orders and invoices in any number, written as the services themselves would leave them, in seconds."""
+"""People, orders and invoices in any number, as the services would have written them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,25 +9,32 @@ from uuid import UUID
 
 import asyncpg
 
-from bot_gateway.people import code_of
-from payments.confirmation import payload_of
-from shared.contract import derived_id
-from shared.facts import PaymentReported
-from shared.telemetry import Ratio
+from bot_gateway.domain.people import code_of
+from shared.contracts.bot import PaymentReported
+from shared.contracts.message import derived_id
+from shared.contracts.payload import write_payload
+from shared.platform.telemetry import Ratio
 
 PAYERS_PER_PARTNER = 10
 PRICE_MINOR = 14_900
 STARS = 99
 TELEGRAM_IDS_FROM = 100_000_000
 
-SEEDED = ("payments.orders", "payments.invoices", "referrals.people", "referrals.partners", "referrals.invitations")
+SEEDED = (
+    "payments.orders",
+    "payments.invoices",
+    "referrals.people",
+    "referrals.partners",
+    "referrals.invitations",
+)
 
-NOW = datetime(2026, 11, 1, tzinfo=UTC)  # When all of it was done; nothing here depends on how long ago that is.
+# When all people started. Nothing here depends on how long ago that is.
+STARTED_AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Sale:
-    """One person with an open order: paid, it rewards `partner` and gives access."""
+    """One person with an open order. Its payment gives access and rewards `partner`."""
 
     number: int
     person: UUID
@@ -48,13 +55,13 @@ class Sale:
 
     @property
     def trace(self) -> str:
-        """The story that the order's screen would have begun."""
+        """The trace that the order's screen would have begun."""
         kept = Ratio(self.sampling).keeps(self.order.int)
         return f"00-{self.order.hex}-{self.invoice.hex[:16]}-{'01' if kept else '00'}"
 
     @property
     def payload(self) -> str:
-        return payload_of(self.order, self.invoice, self.trace)
+        return write_payload(self.order, self.invoice, self.trace)
 
     @property
     def charge(self) -> str:
@@ -65,8 +72,8 @@ class Sale:
         return derived_id("receipt", "telegram_stars", self.charge)
 
     def report(self, at: datetime) -> PaymentReported:
-        """The fact that bot-gateway tells when Telegram says that this was paid."""
-        return PaymentReported.because(
+        """The event that bot-gateway publishes when Telegram reports this payment."""
+        return PaymentReported.caused_by(
             f"telegram_stars:{self.charge}",
             about=self.person,
             at=at,
@@ -82,9 +89,17 @@ class Sale:
 
 
 def sales(
-    count: int, *, seed: int, first: int = 0, payers_per_partner: int = PAYERS_PER_PARTNER, sampling: float = 1.0
+    count: int,
+    *,
+    seed: int,
+    first: int = 0,
+    payers_per_partner: int = PAYERS_PER_PARTNER,
+    sampling: float = 1.0,
 ) -> list[Sale]:
-    """The same for the same seed; `first` keeps several lots apart, `sampling` is the share of recorded stories."""
+    """The same for the same seed.
+
+    `first` keeps several lots apart. `sampling` is the share of traces that are kept.
+    """
     random = Random(seed)
 
     def drawn() -> UUID:
@@ -106,27 +121,33 @@ def sales(
 
 
 async def seed(dsn: str, sold: Sequence[Sale], *, bot: bool = False) -> None:
-    """Write the people, their invitations and their open orders, over a superuser's connection."""
+    """Write people, invitations and open orders, over a superuser's connection."""
     connection = await asyncpg.connect(dsn)
     try:
         await _copy(connection, "payments", "orders", _orders(sold))
         await _copy(connection, "payments", "invoices", _invoices(sold))
-        await _copy(connection, "referrals", "people", _roll(sold))
-        await _copy(connection, "referrals", "partners", ({"person": person} for person in _partners(sold)))
+        await _copy(connection, "referrals", "people", _people(sold))
+        await _copy(
+            connection, "referrals", "partners", ({"person": person} for person in _partners(sold))
+        )
         await _copy(connection, "referrals", "invitations", _invitations(sold))
         if bot:
-            await _copy(connection, "bot", "people", _acquaintances(sold))
-        # Only what has rows: a table that is known to be empty is scanned as one, for as long as a plan is kept.
+            await _copy(connection, "bot", "people", _known_to_bot(sold))
+        # Only tables with rows. A plan for a table known to be empty is slow, and is kept.
         for table in SEEDED:
             await connection.execute(f"analyze {table}")
     finally:
         await connection.close()
 
 
-async def _copy(connection: Any, schema: str, table: str, rows: Iterator[dict[str, object]]) -> None:
+async def _copy(
+    connection: Any, schema: str, table: str, rows: Iterator[dict[str, object]]
+) -> None:
     first = next(rows)
     records = [tuple(first.values()), *(tuple(row.values()) for row in rows)]
-    await connection.copy_records_to_table(table, schema_name=schema, columns=list(first), records=records)
+    await connection.copy_records_to_table(
+        table, schema_name=schema, columns=list(first), records=records
+    )
 
 
 def _partners(sold: Sequence[Sale]) -> list[UUID]:
@@ -146,6 +167,7 @@ def _orders(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
             "node_group": "default",
             "list_month_minor": PRICE_MINOR,
             "price_minor": PRICE_MINOR,
+            "price_stars": STARS,
             "placed_at": placed_at,
             "honoured_until": placed_at + timedelta(days=30),
             "trace": sale.trace,
@@ -159,6 +181,7 @@ def _invoices(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
             "id": sale.invoice,
             "order_id": sale.order,
             "way": "stars",
+            "acquirer": "telegram_stars",
             "asked_minor": STARS,
             "asked_currency": "XTR",
             "opened_at": opened_at,
@@ -166,16 +189,18 @@ def _invoices(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
         }
 
 
-def _roll(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
+def _people(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
     for partner in _partners(sold):
-        yield {"person": partner, "partner": None, "started_at": NOW}
+        yield {"person": partner, "partner": None, "started_at": STARTED_AT}
     for sale in sold:
-        yield {"person": sale.person, "partner": sale.partner, "started_at": NOW}
+        yield {"person": sale.person, "partner": sale.partner, "started_at": STARTED_AT}
 
 
-def _acquaintances(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
-    """As bot-gateway knows payers and partners."""
-    known = {sale.partner: sale.partner_telegram_id for sale in sold} | {sale.person: sale.telegram_id for sale in sold}
+def _known_to_bot(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
+    """Payers and partners, as bot-gateway has them."""
+    known = {sale.partner: sale.partner_telegram_id for sale in sold} | {
+        sale.person: sale.telegram_id for sale in sold
+    }
     for person, telegram_id in known.items():
         yield {
             "person": person,
@@ -183,10 +208,15 @@ def _acquaintances(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
             "first_name": "Somebody",
             "language": "en",
             "code": code_of(person),
-            "started_fact": derived_id("seeded", person),
+            "started_event": derived_id("seeded", person),
         }
 
 
 def _invitations(sold: Sequence[Sale]) -> Iterator[dict[str, object]]:
     for sale in sold:
-        yield {"invitee": sale.person, "state": "registered", "follows": None, "cause": str(sale.person)}
+        yield {
+            "invitee": sale.person,
+            "state": "registered",
+            "follows": None,
+            "cause": str(sale.person),
+        }

@@ -1,4 +1,4 @@
-"""Where the spans of a measured run go: taken, and looked at when the run is over."""
+"""A sink for the spans of a run: they are stored, and read when the run is over."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from shared.telemetry import FAILED
+from shared.platform.telemetry import FAILED
 from turnpike_local.ports import LOOPBACK, free_port
 
 LARGEST_BYTES = 64 * 1024 * 1024
@@ -21,7 +21,7 @@ class SpanSink:
 
     async def __aenter__(self) -> "SpanSink":
         app = web.Application(client_max_size=LARGEST_BYTES)
-        app.add_routes([web.post("/v1/traces", self._take)])
+        app.add_routes([web.post("/v1/traces", self._receive)])
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, LOOPBACK, self.port).start()
@@ -37,8 +37,8 @@ class SpanSink:
         }
 
     def count(self) -> int:
-        """How many spans have come; not those of failures, which are recorded whatever the sampling is."""
-        return sum(not any(of.key == FAILED for of in span.attributes) for span in self._spans())
+        """How many spans were received, without those of failures, which ignore the sampling."""
+        return sum(not any(one.key == FAILED for one in span.attributes) for span in self._spans())
 
     def _spans(self) -> Iterator[Span]:
         for body in self._bodies:
@@ -46,6 +46,6 @@ class SpanSink:
                 for scope in resource.scope_spans:
                     yield from scope.spans
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _receive(self, request: web.Request) -> web.Response:
         self._bodies.append(await request.read())
         return web.Response(content_type="application/x-protobuf")

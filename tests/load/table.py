@@ -1,4 +1,4 @@
-"""What was measured, as a table for people and a file for machines."""
+"""The figures, as a table for people and a file for machines."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,11 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Line:
-    """One figure. `id` names it across runs, its part before the dot; one without a target is only shown."""
+    """One figure. `id` names it across runs, and begins with its part and a dot.
+
+    `at_least` is whether the target is a lower bound or an upper one. `parts_us` is the share of
+    each part of the shop in a sum of processor time, in microseconds.
+    """
 
     id: str
     what: str
@@ -20,10 +24,8 @@ class Line:
     unit: str
     target: float | None = None
     at_least: bool = True
-    """Whether the target is the least that is wanted, or the most."""
     of_floor: float | None = None
     parts_us: Mapping[str, float] | None = None
-    """Of a sum of processor time, what each part of the shop has used of it: microseconds."""
 
     @property
     def part(self) -> str:
@@ -41,13 +43,19 @@ class Line:
 
 
 def show(lines: Sequence[Line], under: str) -> None:
-    """Print the table, and beneath it under which conditions it was measured."""
+    """Print the table, and beneath it the conditions of the measurement."""
     table = Table("", "value", "target", "of it", "of the floor", "holds")
     for line, after in zip(lines, [*lines[1:], None], strict=True):
         parts = ", ".join(f"{name} {used:.0f}" for name, used in (line.parts_us or {}).items())
         what = f"{line.what}\n  [dim]{parts}[/]" if parts else line.what
-        target = "" if line.target is None else f"{'≥' if line.at_least else '≤'} {line.target:g} {line.unit}"
-        of_target, of_floor = ("" if ratio is None else f"{ratio:.2f}" for ratio in (line.ratio, line.of_floor))
+        target = (
+            ""
+            if line.target is None
+            else f"{'≥' if line.at_least else '≤'} {line.target:g} {line.unit}"
+        )
+        of_target, of_floor = (
+            "" if ratio is None else f"{ratio:.2f}" for ratio in (line.ratio, line.of_floor)
+        )
         holds = {True: "[green]yes[/]", False: "[red]no[/]", None: ""}[line.holds]
         ends_part = after is not None and after.part != line.part
         row = what, f"{line.value:,.4g} {line.unit}", target, of_target, of_floor, holds
@@ -58,16 +66,20 @@ def show(lines: Sequence[Line], under: str) -> None:
 
 
 def write_json(path: Path, lines: Sequence[Line], under: str, measured_at: str) -> None:
-    """What was measured now takes the place of its part's rows; those of other parts stay, with their own moment.
+    """Replace the rows of the parts that were measured; rows of other parts stay as they are.
 
-    `runs` says by moment under which conditions a row was measured.
+    `runs` holds the conditions of each measurement by its `measured_at`.
     """
     old = json.loads(path.read_text()) if path.exists() else {"runs": {}, "rows": []}
-    anew = {line.part for line in lines}
-    rows = [row for row in old["rows"] if row["id"].partition(".")[0] not in anew]
+    measured = {line.part for line in lines}
+    rows = [row for row in old["rows"] if row["id"].partition(".")[0] not in measured]
     rows += [_row(line, measured_at) for line in lines]
     named = {row["measured_at"] for row in rows}
-    runs = {moment: said for moment, said in {**old["runs"], measured_at: under}.items() if moment in named}
+    runs = {
+        moment: conditions
+        for moment, conditions in {**old["runs"], measured_at: under}.items()
+        if moment in named
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"runs": runs, "rows": rows}, indent=2) + "\n")
 

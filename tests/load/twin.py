@@ -1,4 +1,4 @@
-"""A twin of a service with raw asyncpg and nats-py: a pool, a standing pull for each handler, a relay."""
+"""A twin of a service with raw asyncpg and nats-py: a pool, a pull per handler, a relay."""
 
 import asyncio
 import gc
@@ -16,20 +16,20 @@ import asyncpg
 import nats
 from asyncpg.pgproto import pgproto
 
-from shared import outbox
-from shared.contract import NAMESPACE
-from shared.streams import LISTENING, Listening
+from shared.contracts.message import NAMESPACE
+from shared.contracts.streams import SUBSCRIPTIONS, Subscription
+from shared.messaging import relay as relay_module
 
-MOST_PER_BATCH = 500
+MAX_PER_BATCH = 500
 ASKED_AHEAD = 1_000
 
-# How every handler's statement begins; who was heard before is not in `heard`.
-HEARD = """
-with heard as (
-  insert into inbox (handler, fact_id, digest, hour)
+# The beginning of every handler's statement. Events that were handled before are not in `fresh`.
+REMEMBER = """
+with fresh as (
+  insert into inbox (handler, event_id, digest, hour)
   select $1, * from unnest($2::uuid[], $3::bigint[], $4::timestamptz[])
   on conflict do nothing
-  returning fact_id
+  returning event_id
 )"""
 
 Json = dict[str, Any]
@@ -39,20 +39,24 @@ _root = NAMESPACE.bytes
 
 @dataclass(frozen=True)
 class Batch:
-    """What a handler has taken: the facts by id, and as columns what the inbox keeps of them, in the same order."""
+    """The events of a batch by id, and the columns of their inbox rows, in the same order."""
 
     handler: str
-    facts: dict[UUID, Json]
+    events: dict[UUID, Json]
     columns: list[list[object]]
 
-    async def hear(self, connection: Any, then: str, *others: object) -> list[Any]:
-        """The inbox, and what follows for those that are new, as one statement: `then` goes on after `heard`."""
-        rows: list[Any] = await connection.fetch(HEARD + then, self.handler, *self.columns, *others)
+    async def handle(self, connection: Any, then: str, *others: object) -> list[Any]:
+        """Remember the batch and act on its new events, in one statement.
+
+        `then` is the rest of the statement, after `fresh`.
+        """
+        sql = REMEMBER + then
+        rows: list[Any] = await connection.fetch(sql, self.handler, *self.columns, *others)
         return rows
 
 
 Act = Callable[[Any, Batch], Awaitable[None]]
-"""Hears a batch and does what follows, in one transaction."""
+"""Handles a batch in one transaction."""
 
 
 class Twin:
@@ -60,86 +64,106 @@ class Twin:
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
-        self.told = asyncio.Event()
+        self.published = asyncio.Event()
 
-    async def run(self, hears: dict[str, Act]) -> None:
+    async def run(self, handlers: dict[str, Act]) -> None:
         dsn = os.environ[f"TURNPIKE_{self.owner.upper()}_DSN"]
         self.pool = await asyncpg.create_pool(dsn, min_size=1, max_size=5, reset=_nothing_to_reset)
-        self.nats = await nats.connect(os.environ["TURNPIKE_NATS_URL"], pending_size=64 * 1024 * 1024)
-        door = await asyncio.start_server(_say_ok, "127.0.0.1", int(os.environ["TURNPIKE_HTTP_PORT"]))
-        gc.freeze()  # As the services do it, too.
-        async with door:
+        self.nats = await nats.connect(
+            os.environ["TURNPIKE_NATS_URL"], pending_size=64 * 1024 * 1024
+        )
+        port = int(os.environ["TURNPIKE_HTTP_PORT"])
+        readiness = await asyncio.start_server(_answer_ok, "127.0.0.1", port)
+        gc.freeze()  # As in the services.
+        async with readiness:
             await asyncio.gather(
                 self.relay(dsn),
-                *(self.listen(entry, hears[entry.handler]) for entry in LISTENING if entry.handler in hears),
+                *(
+                    self.consume(entry, handlers[entry.handler])
+                    for entry in SUBSCRIPTIONS
+                    if entry.handler in handlers
+                ),
             )
 
-    async def listen(self, listening: Listening, act: Act) -> None:
+    async def consume(self, subscription: Subscription, act: Act) -> None:
         queue: deque[Any] = deque()
         arrived, asked = asyncio.Event(), 0
-        path, reply = f"{listening.stream}.{listening.handler}", self.nats.new_inbox()
+        path, reply = f"{subscription.stream}.{subscription.handler}", self.nats.new_inbox()
 
         async def take(message: Any) -> None:
             queue.append(message)
             arrived.set()
 
         await self.nats.subscribe(reply, cb=take, pending_msgs_limit=-1)
-        config = {"stream_name": listening.stream, "config": listening.consumer_config(), "action": "create"}
-        create = f"$JS.API.CONSUMER.CREATE.{path}.{listening.filter_subject}"
+        config = {
+            "stream_name": subscription.stream,
+            "config": subscription.consumer_config(),
+            "action": "create",
+        }
+        create = f"$JS.API.CONSUMER.CREATE.{path}.{subscription.filter_subject}"
         await self.nats.request(create, json.dumps(config).encode(), 5)
         while True:
             if asked <= ASKED_AHEAD // 2:
                 wanted = {"batch": ASKED_AHEAD - asked, "expires": int(600e9)}
-                await self.nats.publish(f"$JS.API.CONSUMER.MSG.NEXT.{path}", json.dumps(wanted).encode(), reply)
+                await self.nats.publish(
+                    f"$JS.API.CONSUMER.MSG.NEXT.{path}", json.dumps(wanted).encode(), reply
+                )
                 asked = ASKED_AHEAD
             arrived.clear()
             if not queue:
                 await arrived.wait()
-            batch = [queue.popleft() for _ in range(min(MOST_PER_BATCH, len(queue)))]
+            batch = [queue.popleft() for _ in range(min(MAX_PER_BATCH, len(queue)))]
             asked -= len(batch)
-            await self.absorb(listening.handler, batch, act)
+            await self.handle_batch(subscription.handler, batch, act)
             for message in batch:
                 await self.nats.publish(message.reply, b"+ACK")
-            self.told.set()
+            self.published.set()
 
-    async def absorb(self, handler: str, messages: Sequence[Any], act: Act) -> None:
-        kept: dict[UUID, tuple[int, datetime]] = {}
-        facts: dict[UUID, Json] = {}
+    async def handle_batch(self, handler: str, messages: Sequence[Any], act: Act) -> None:
+        inbox: dict[UUID, tuple[int, datetime]] = {}
+        events: dict[UUID, Json] = {}
         for message in messages:
             headers = message.headers
-            fact = json.loads(message.data)
-            fact["trace"] = headers.get("traceparent")
-            id_ = pgproto.UUID(fact["id"])
-            facts[id_] = fact
-            kept[id_] = int(headers["Turnpike-Digest"]), datetime.fromisoformat(headers["Turnpike-Hour"])
-        ids = sorted(facts)
-        batch = Batch(handler, {id_: facts[id_] for id_ in ids}, across([(id_, *kept[id_]) for id_ in ids]))
+            event = json.loads(message.data)
+            event["trace"] = headers.get("traceparent")
+            id_ = pgproto.UUID(event["id"])
+            events[id_] = event
+            inbox[id_] = (
+                int(headers["Turnpike-Digest"]),
+                datetime.fromisoformat(headers["Turnpike-Hour"]),
+            )
+        ids = sorted(events)
+        batch = Batch(
+            handler, {id_: events[id_] for id_ in ids}, across([(id_, *inbox[id_]) for id_ in ids])
+        )
         async with self.pool.acquire() as connection, connection.transaction():
             await act(connection, batch)
 
     async def relay(self, dsn: str) -> None:
-        # As the shop's: what is forgotten and then lost with a crash is told again, and heard once.
-        connection, floor = await asyncpg.connect(dsn, server_settings={"synchronous_commit": "off"}), 0
+        # As in the shop: a clearing that is lost in a crash is republished, and handled once.
+        settings = {"synchronous_commit": "off"}
+        connection, floor = await asyncpg.connect(dsn, server_settings=settings), 0
         while True:
-            self.told.clear()
+            self.published.clear()
             async with connection.transaction():
-                rows = await connection.fetch(outbox.TAKE, floor, MOST_PER_BATCH)
+                rows = await connection.fetch(relay_module.TAKE, floor, MAX_PER_BATCH)
                 if rows:
                     await self.publish(rows)
                     floor = rows[-1]["seq"]
-            if len(rows) < MOST_PER_BATCH:
-                await self.told.wait()
+            if len(rows) < MAX_PER_BATCH:
+                await self.published.wait()
 
     async def publish(self, rows: Sequence[Any]) -> None:
         """One atomic batch, or one message."""
         batch = uuid4().hex
         for place, row in enumerate(rows, start=1):
-            headers = outbox.headers_of(row)
+            message = relay_module.outgoing(row)
+            headers = dict(message.headers)
             if len(rows) > 1:
                 headers |= {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(place)}
             if place == len(rows) > 1:
                 headers["Nats-Batch-Commit"] = "1"
-            subject, body = outbox.subject_of(row), row["body"].encode()
+            subject, body = message.subject, message.body
             if place in (1, len(rows)):
                 answer = await self.nats.request(subject, body, 5, headers=headers)
                 assert b'"error"' not in answer.data, answer.data
@@ -147,7 +171,7 @@ class Twin:
                 await self.nats.publish(subject, body, headers=headers)
 
 
-async def _say_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _answer_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
     await writer.drain()
@@ -155,11 +179,13 @@ async def _say_ok(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def _nothing_to_reset(_: Any) -> None:
-    """As the services do it: a round trip for each transaction saved."""
+    """As in the services: one round trip less for each transaction."""
 
 
-def told(topic: str, cause: str, about: str, now: datetime, trace: str | None, fields: Json) -> tuple[object, ...]:
-    """A row for `facts`, as the outbox takes it."""
+def event_row(
+    topic: str, cause: str, about: str, now: datetime, trace: str | None, fields: Json
+) -> tuple[object, ...]:
+    """A row of `events`."""
     id_ = derived(f"{cause}|{topic}|{about}")
     business = {"about": about, **fields}
     body = {"id": str(id_), "cause": cause, "at": now.isoformat(), **business}

@@ -1,4 +1,4 @@
-"""The overlays, rendered once a run."""
+"""The overlays, rendered once per run."""
 
 from collections.abc import Callable
 from functools import cache
@@ -14,17 +14,17 @@ Render = Callable[[str], str]
 
 @pytest.fixture(scope="session")
 def overlays(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with all overlays, secrets drawn."""
+    """The folder of all overlays, with drawn secrets."""
     return prepared(tmp_path_factory.mktemp("manifests")) / "overlays"
 
 
 @pytest.fixture(scope="session")
 def render(overlays: Path) -> Render:
-    """What `kubectl kustomize` makes of an overlay."""
+    """The output of `kubectl kustomize` for an overlay."""
     return cache(lambda overlay: rendered(overlays / overlay))
 
 
 @pytest.fixture(scope="session")
 def cluster(render: Render) -> Callable[[str], Cluster]:
-    """An overlay as a cluster would see it."""
+    """The resources of an overlay, with their pods and policies."""
     return cache(lambda overlay: Cluster(read(render(overlay))))

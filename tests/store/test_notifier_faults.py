@@ -1,365 +1,208 @@
-"""Messages while processes die, Telegram stumbles and workers race: none is lost, none is sent twice in peace."""
+"""Faults of Telegram and of other services: no message is lost, and a rejection is reported."""
 
-import asyncio
-from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from notifier import store
-from notifier.store import LEASE_S
-from notifier.subscribers import (
-    notifier_follows_people,
-    notifier_tells_confirmed,
-    notifier_tells_granted,
-    notifier_tells_registered,
-    notifier_tells_rewards,
-)
-from tests.kit.notifier import (
-    NOW,
-    DiesAfterSaying,
-    RefusedAndHeld,
-    Shop,
-    Slow,
-    broken,
-    changed,
-    confirmed,
-    granted,
-    key_of,
-    registered,
-    rewarded,
-    said,
-)
+from notifier.store import buckets
+from notifier.store.waits import WAITS
+from notifier.subscribers import notifier_notifies_granted, notifier_notifies_rewards
+from shared.platform.waits import pull_back
+from tests.kit.notifier import TOKEN, BrokenWords, Shop, broken, granted, received, rewarded
 
+FAILED_EVENT = """
+select body ->> 'kind' as kind, body ->> 'reason' as reason
+from events
+where body ->> 'about' = $1
+"""
 
-async def test_a_crash_between_sending_and_marking_sends_again(shop: Shop) -> None:
-    """N-01: at least once; the claim of a dead process ends by itself."""
-    person, chat = await shop.person()
-    dying = DiesAfterSaying(shop.sandbox.url)
-    async with shop.courier(telegram=dying, dies=True):
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await dying.said.wait()
-    assert await shop.states(person) == {"access_ready": "claimed"}
-    async with shop.courier() as courier:
-        await courier.has_looked()
-        holder = await shop.database.fetchval("select claim from recipients where person = $1", person)
-        assert holder not in (None, courier.worker), "the lease holds"
-        assert len(await said(chat)) == 1
-        await shop.time_passes(6)
-        await shop.at_rest(person)
-    assert len(await said(chat)) == 2
-    assert await shop.states(person) == {"access_ready": "sent"}
+PAUSED = "select paused_until > now() from recipients where person = $1"
+STEPPED_BACK_BUCKET = """
+update buckets
+set tokens = 0, filled_at = now() + interval '1 day', paused_until = now() + interval '1 day'
+"""
+STEPPED_BACK_CHAT = """
+update recipients
+set due_at = now() + interval '1 day', called_at = now() + interval '1 day',
+  paused_until = now() + interval '1 day'
+where person = $1
+"""
+STEPPED_BACK_DELIVERIES = """
+update deliveries set not_before = now() + interval '1 day' where person = $1
+"""
+WAITS_AFTER = """
+select count(*) = 1 from deliveries where person = $1 and state = 'waiting' and unclear = $2
+"""
+RETRIED = "select bool_or(unclear > 0) from deliveries"
 
 
-async def test_a_crash_between_editing_and_marking_shows_one_message(shop: Shop) -> None:
-    """N-01: an edit is repeated without harm."""
-    person, chat = await shop.person()
-    order = uuid4()
-    async with shop.courier():
-        await shop.hear(notifier_tells_confirmed, confirmed(person, order))
-        await shop.time_passes(3)
-        await shop.at_rest(person)
-    dying = DiesAfterSaying(shop.sandbox.url)
-    await shop.hear(notifier_tells_granted, granted(person, order))
-    await shop.time_passes(1)
-    async with shop.courier(telegram=dying, dies=True):
-        await dying.said.wait()
-    await shop.time_passes(6)
-    async with shop.courier():
-        await shop.at_rest(person)
-    (message,) = await said(chat)
-    assert message.code == [key_of(person)]
-
-
-async def test_an_answer_that_was_lost_is_asked_for_again(shop: Shop) -> None:
+async def test_a_lost_answer_is_retried(shop: Shop) -> None:
     """N-01: a message that may not have arrived is sent again, and ends as sent."""
     person, chat = await shop.person()
-    await shop.client.stumble("lost", method="sendMessage")
-    async with shop.courier():
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await shop.at_rest(person)
-    assert len(await said(chat)) == 2
+    await shop.client.plan_fault("lost", method="sendMessage")
+    async with shop.dispatcher():
+        await shop.handle(notifier_notifies_granted, granted(person, uuid4()))
+        await shop.settled(person)
+    assert len(await received(chat)) == 2
     assert await shop.states(person) == {"access_ready": "sent"}
 
 
-async def test_patience_that_telegram_asks_for_holds_everybody_back_and_loses_nothing(shop: Shop) -> None:
-    """W-20: `retry_after` is honoured, and shared by every worker."""
+async def test_a_429_pauses_only_its_chat(shop: Shop) -> None:
+    """W-20: the messages of a busy chat wait, with their order; those of the others do not."""
+    (busy, busy_chat), (other, other_chat) = await shop.person(), await shop.person()
+    await shop.client.plan_fault("429", method="sendMessage", retry_after_s=600)
+    async with shop.dispatcher(), shop.dispatcher():
+        await shop.handle(notifier_notifies_rewards, rewarded(busy))
+        await shop.becomes_true(PAUSED, busy)
+        await shop.handle(notifier_notifies_granted, granted(busy, uuid4()))
+        await shop.handle(notifier_notifies_granted, granted(other, uuid4()))
+        await other_chat.receives("Your access is ready")
+        await shop.settled(other)
+        await shop.time_passes(500)
+        assert await shop.database.fetchval(PAUSED, busy)
+        assert await received(busy_chat) == []
+        await shop.time_passes(101)
+        await busy_chat.receives("Your access is ready")
+        await shop.time_passes(1)
+        await shop.settled(busy)
+    assert len(await received(busy_chat)) == 2
+    tries = "select max(tries) from deliveries where person = $1"
+    assert await shop.database.fetchval(tries, busy) == 0
+
+
+async def test_a_second_refused_chat_pauses_every_worker(shop: Shop) -> None:
+    """W-20: the limit is the bot's then. `retry_after` is honoured, and nothing is lost."""
     people = [await shop.person() for _ in range(6)]
-    (first, first_chat), *others = people
-    loop = asyncio.get_running_loop()
-    await shop.client.stumble("429", method="sendMessage", retry_after_s=2)
-    async with shop.courier(), shop.courier():
-        began = loop.time()
-        await shop.hear(notifier_tells_rewards, rewarded(first))
-        await shop.until("select paused_until > now() from buckets")
-        await shop.hear(notifier_tells_rewards, *(rewarded(person) for person, _ in others))
-        await asyncio.sleep(1)
-        assert [await said(chat) for _, chat in people] == [[]] * 6
-        await shop.at_rest(*(person for person, _ in people))
-        assert loop.time() - began >= 2
-    assert [len(await said(chat)) for _, chat in people] == [1] * 6
-    assert await shop.database.fetchval("select max(tries) from deliveries where person = $1", first) == 0
-    assert first_chat.first_name == "Ann"
+    refused, others = people[:2], people[2:]
+    await shop.client.plan_fault("429", calls=2, method="sendMessage", retry_after_s=600)
+    async with shop.dispatcher() as one, shop.dispatcher() as another:
+        await shop.handle(notifier_notifies_rewards, *(rewarded(person) for person, _ in refused))
+        await shop.becomes_true("select paused_until > now() from buckets")
+        await shop.handle(notifier_notifies_rewards, *(rewarded(person) for person, _ in others))
+        for dispatcher in (one, another):
+            await dispatcher.has_looked(dispatcher.rounds + 2)
+        assert [await received(chat) for _, chat in people] == [[]] * 6
+        await shop.database.execute("update buckets set paused_until = now()")
+        await shop.time_passes(600)
+        await shop.settled(*(person for person, _ in people))
+    assert [len(await received(chat)) for _, chat in people] == [1] * 6
 
 
-async def test_two_workers_share_one_bucket(shop: Shop) -> None:
-    people = [await shop.person() for _ in range(30)]
-    loop = asyncio.get_running_loop()
-    async with shop.courier(per_s=20), shop.courier(per_s=20):
-        began = loop.time()
-        await shop.hear(notifier_tells_rewards, *(rewarded(person) for person, _ in people))
-        await shop.at_rest(*(person for person, _ in people))
-    assert loop.time() - began >= (30 - 5 - 1) / 20
+async def test_the_same_chat_never_pauses_the_bot(shop: Shop) -> None:
+    """W-20: nor does another chat that is refused after the first one's time."""
+    busy, other = uuid4(), uuid4()
 
-
-async def test_ten_claims_at_once_take_no_more_than_the_bucket_holds(shop: Shop) -> None:
-    people = [(await shop.person())[0] for _ in range(30)]
-    await shop.hear(notifier_tells_rewards, *(rewarded(person) for person in people))
-
-    async def claim() -> int:
+    async def paused_after(person: UUID) -> bool:
         async with shop.database.transaction() as tx:
-            return len((await store.claim(uuid4(), (), 30, 0.01, tx)).deliveries)
+            await buckets.record_refusal(person, 600, tx)
+        return bool(await shop.database.fetchval("select paused_until > now() from buckets"))
 
-    assert sum(await asyncio.gather(*(claim() for _ in range(10)))) == 1
-    await shop.time_passes(LEASE_S)
-    async with shop.courier():
-        await shop.at_rest(*people)
+    assert not await paused_after(busy)
+    assert not await paused_after(busy)
+    await shop.database.execute("update buckets set refused_until = now()")
+    assert not await paused_after(other)
+    assert await paused_after(busy)
 
 
-async def test_who_blocked_the_bot_is_left_alone_until_he_comes_back(shop: Shop) -> None:
-    """N-15, W-20."""
+async def test_a_pause_ends_when_the_clock_steps_back(shop: Shop) -> None:
+    """W-20: no pause is longer than Telegram may ask for, and the state is in the database."""
     person, chat = await shop.person()
-    await chat.block()
-    async with shop.courier():
-        await shop.hear(notifier_tells_rewards, rewarded(person))
-        await shop.at_rest(person)
-        await chat.unblock()  # Nobody told us yet, and nobody asks.
-        await shop.hear(notifier_tells_registered, registered(person))
-        await shop.at_rest(person)
-        assert await said(chat) == []
-        assert await shop.states(person) == {"reward_earned": "unreachable", "friend_registered": "unreachable"}
-        await shop.hear(notifier_follows_people, changed(person, reachable=True))
-        await shop.hear(notifier_tells_rewards, rewarded(person))
-        await chat.hears("earned")
-
-
-async def test_who_pays_is_written_to_whatever_was_known_of_his_door(shop: Shop) -> None:
-    """N-15."""
-    person, chat = await shop.person()
-    await shop.hear(notifier_follows_people, changed(person, reachable=False))
-    async with shop.courier():
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await chat.hears("Your access is ready")
-        await shop.at_rest(person)
-    assert await shop.database.fetchval("select reachable from recipients where person = $1", person)
-
-
-async def test_who_comes_back_gets_the_key_and_the_receipts_he_missed_and_nothing_else(shop: Shop) -> None:
-    """N-15: paid, blocked us at once, and is back: the key, no "being issued" after it, and no old news."""
-    person, chat = await shop.person()
-    order = uuid4()
-    async with shop.courier():
-        await chat.block()
-        await shop.hear(notifier_tells_confirmed, confirmed(person, order), confirmed(person))
-        await shop.hear(notifier_tells_rewards, rewarded(person))
-        for _ in range(4):
-            await shop.time_passes(3)
-            await asyncio.sleep(0.05)
-        await shop.at_rest(person)
-        await shop.hear(notifier_tells_granted, granted(person, order))
+    await shop.handle(notifier_notifies_rewards, rewarded(person))
+    await shop.database.execute(STEPPED_BACK_CHAT, person)
+    await shop.database.execute(STEPPED_BACK_DELIVERIES, person)
+    await shop.database.execute(STEPPED_BACK_BUCKET)
+    async with shop.dispatcher():
+        await pull_back(WAITS, shop.database)
+        await chat.receives("earned")
+        await shop.handle(notifier_notifies_rewards, rewarded(person))
         await shop.time_passes(1)
-        await shop.at_rest(person)
-        await chat.unblock()
-        await shop.hear(notifier_follows_people, changed(person, reachable=True))
-        await chat.hears("Your access is ready")
-        await shop.time_passes(1)
-        await chat.hears("which now holds")
-        await shop.at_rest(person)
-    assert len(await said(chat)) == 2
-    assert await shop.states(person) == {
-        "paid_issuing": "superseded",
-        "access_ready": "sent",
-        "topped_up": "sent",
-        "reward_earned": "unreachable",
-    }
+        await shop.settled(person)
+    assert len(await received(chat)) == 2
 
 
-async def test_a_key_of_long_ago_is_not_sent_to_who_comes_back(shop: Shop) -> None:
-    """N-15: after a week the key is where he looks for it, in his access."""
-    person, chat = await shop.person()
-    async with shop.courier():
-        await chat.block()
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await shop.at_rest(person)
-        await shop.database.execute(
-            "update deliveries set written_at = now() - interval '8 days' where person = $1", person
-        )
-        await chat.unblock()
-        await shop.hear(notifier_follows_people, changed(person, reachable=True))
-    assert await shop.states(person) == {"access_ready": "unreachable"}
-
-
-async def test_who_comes_back_while_his_door_is_being_tried_is_written_to(shop: Shop) -> None:
-    """N-15: the return was heard of before the refusal was written down."""
-    person, chat = await shop.person()
-    await chat.block()
-    refused = RefusedAndHeld(shop.sandbox.url)
-    async with shop.courier(telegram=refused):
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await refused.refused.wait()
-        await chat.unblock()
-        await shop.hear(notifier_follows_people, changed(person, reachable=True))
-        refused.may_go.set()
-        await shop.time_passes(1)
-        await chat.hears("Your access is ready")
-        await shop.at_rest(person)
-    assert await shop.database.fetchval("select reachable from recipients where person = $1", person)
-
-
-async def test_a_message_that_telegram_will_never_take_fails_with_its_reason_and_is_told(shop: Shop) -> None:
-    person, _ = await shop.person(started=False)
-    async with shop.courier():
-        await shop.hear(notifier_tells_rewards, rewarded(person))
-        await shop.at_rest(person)
+async def test_a_rejected_message_fails_and_is_published(shop: Shop) -> None:
+    person, _ = await shop.person()
+    async with shop.dispatcher(telegram=BrokenWords(TOKEN, shop.sandbox.url)):
+        await shop.handle(notifier_notifies_rewards, rewarded(person))
+        await shop.settled(person)
     assert await shop.states(person) == {"reward_earned": "failed"}
-    row = await shop.database.fetchrow(
-        "select body ->> 'kind' as kind, body ->> 'reason' as reason from facts where body ->> 'about' = $1",
-        str(person),
-    )
+    row = await shop.database.fetchrow(FAILED_EVENT, str(person))
     assert row is not None
-    assert (row["kind"], row["reason"]) == ("reward_earned", "Bad Request: chat not found")
+    assert row["kind"] == "reward_earned"
+    assert "can't parse entities" in row["reason"]
 
 
-async def test_a_key_that_was_given_up_is_a_finding_until_a_later_one_is_said(shop: Shop) -> None:
-    """I6: whoever paid has his key; a message that Telegram will not take leaves him without, and the audit says so."""
-    person, chat = await shop.person(started=False)
-    async with shop.courier():
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await shop.at_rest(person)
-        [found] = await broken(shop)
-        assert (found.invariant, found.truth) == ("I6", "no key and no receipt was given up")
-        assert found.examples == (f"access_ready of person {person}: Bad Request: chat not found",)
-        await chat.say("/start")
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
+async def test_a_lost_key_is_a_finding_until_resent(shop: Shop) -> None:
+    """I6: every payer gets their key. The audit reports a key that Telegram rejected."""
+    person, _ = await shop.person()
+    async with shop.dispatcher(telegram=BrokenWords(TOKEN, shop.sandbox.url)):
+        await shop.handle(notifier_notifies_granted, granted(person, uuid4()))
+        await shop.settled(person)
+    [found] = await broken(shop)
+    assert (found.invariant, found.truth) == ("I6", "no key and no receipt was given up")
+    [example] = found.examples
+    assert example.startswith(f"access_ready of person {person}: Bad Request: can't parse")
+    async with shop.dispatcher():
+        await shop.handle(notifier_notifies_granted, granted(person, uuid4()))
         await shop.time_passes(1)
-        await shop.at_rest(person)
+        await shop.settled(person)
     assert await broken(shop) == []
 
 
-async def test_a_fault_of_telegrams_is_outlived(shop: Shop) -> None:
+async def test_an_unclear_key_is_tried_five_times(shop: Shop) -> None:
+    """N-01: the message may have arrived five times; a reward's message arrives once at most."""
+    (payer, payer_chat), (partner, partner_chat) = await shop.person(), await shop.person()
+    await shop.client.plan_fault("lost", calls=100, method="sendMessage")
+    async with shop.dispatcher():
+        await shop.handle(notifier_notifies_granted, granted(payer, uuid4()))
+        await shop.handle(notifier_notifies_rewards, rewarded(partner))
+        for calls in range(1, 5):
+            await shop.becomes_true(WAITS_AFTER, payer, calls)
+            await shop.time_passes(1200)
+        await shop.settled(payer, partner)
+    assert (len(await received(payer_chat)), len(await received(partner_chat))) == (5, 1)
+    assert await shop.states(payer) == {"access_ready": "unknown"}
+    assert await shop.states(partner) == {"reward_earned": "unknown"}
+    [found] = await broken(shop)
+    assert found.truth == "no key and no receipt was given up"
+    async with shop.dispatcher():
+        await shop.handle(notifier_notifies_granted, granted(payer, uuid4()))
+        await shop.settled(payer)
+
+
+async def test_an_outage_of_telegram_loses_nothing(shop: Shop) -> None:
     people = [await shop.person() for _ in range(5)]
-    await shop.client.stumble("500", calls=4)
-    async with shop.courier():
-        await shop.hear(notifier_tells_granted, *(granted(person, uuid4()) for person, _ in people))
+    await shop.client.plan_fault("500", calls=4)
+    async with shop.dispatcher():
+        await shop.handle(
+            notifier_notifies_granted, *(granted(person, uuid4()) for person, _ in people)
+        )
         await shop.client.go_down(1)
-        await shop.at_rest(*(person for person, _ in people))
-    assert [len(await said(chat)) for _, chat in people] == [1] * 5
+        await shop.becomes_true(RETRIED)
+        await shop.time_passes(100)
+        await shop.settled(*(person for person, _ in people))
+    assert [len(await received(chat)) for _, chat in people] == [1] * 5
 
 
-async def test_a_key_that_is_not_there_yet_is_waited_for(shop: Shop) -> None:
+async def test_a_message_waits_for_its_key(shop: Shop) -> None:
     person, chat = await shop.person()
-    shop.neighbours.issuing.add(person)
-    async with shop.courier():
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await shop.until("select waits > 0 from deliveries where person = $1", person)
-        assert await said(chat) == []
-        shop.neighbours.issuing.clear()
+    shop.peers.issuing.add(person)
+    async with shop.dispatcher():
+        await shop.handle(notifier_notifies_granted, granted(person, uuid4()))
+        await shop.becomes_true("select waits > 0 from deliveries where person = $1", person)
+        assert await received(chat) == []
+        shop.peers.issuing.clear()
         await shop.time_passes(5)
-        await chat.hears("Your access is ready")
+        await chat.receives("Your access is ready")
 
 
-async def test_whom_nobody_knows_yet_holds_up_nobody(shop: Shop) -> None:
-    """Where nothing was said the token goes back: there is but one in a hundred seconds here."""
-    stranger, (person, chat) = uuid4(), await shop.person()
-    async with shop.courier(per_s=0.01):
-        await shop.hear(notifier_tells_rewards, rewarded(stranger))
-        await shop.until("select tries > 0 from deliveries where person = $1", stranger)
-        await shop.hear(notifier_tells_rewards, rewarded(person))
-        await chat.hears("earned")
-    shop.neighbours.recipients[stranger] = shop.neighbours.recipients[person]
+async def test_an_unknown_recipient_delays_no_other(shop: Shop) -> None:
+    """The token of an attempt without a call returns: here there is one in a hundred seconds."""
+    unknown, (person, chat) = uuid4(), await shop.person()
+    async with shop.dispatcher(per_s=0.01):
+        await shop.handle(notifier_notifies_rewards, rewarded(unknown))
+        await shop.becomes_true("select tries > 0 from deliveries where person = $1", unknown)
+        await shop.handle(notifier_notifies_rewards, rewarded(person))
+        await chat.receives("earned")
+    shop.peers.recipients[unknown] = shop.peers.recipients[person]
     await shop.time_passes(300)
-    async with shop.courier():
-        await shop.at_rest(stranger, person)
-
-
-async def test_a_person_is_asked_for_once(shop: Shop) -> None:
-    person, chat = await shop.person()
-    async with shop.courier():
-        for _ in range(3):
-            await shop.hear(notifier_tells_rewards, rewarded(person))
-        for _ in range(3):
-            await asyncio.sleep(0.2)
-            await shop.time_passes(1)
-        await shop.at_rest(person)
-    assert len(await said(chat)) == 3
-    assert shop.neighbours.asked_recipients.count(person) == 1
-
-
-async def test_what_was_told_of_a_person_outlasts_what_was_asked_and_older_news(shop: Shop) -> None:
-    """N-07: the language is the newest one, in whatever order it became known."""
-    person, chat = await shop.person(language="en")
-    earlier = changed(person, language="en", at=NOW - timedelta(hours=1))
-    await shop.hear(notifier_follows_people, changed(person, language="ru"), earlier)
-    await shop.hear(notifier_follows_people, earlier)
-    async with shop.courier():
-        await shop.hear(notifier_tells_registered, registered(person))
-        await shop.at_rest(person)
-        await shop.hear(notifier_tells_rewards, rewarded(person))
-        await chat.hears("Вам начислено")
-
-
-async def test_one_chat_gets_one_message_a_second_and_its_key_first(shop: Shop) -> None:
-    person, chat = await shop.person()
-    loop = asyncio.get_running_loop()
-    await shop.hear(notifier_tells_rewards, *(rewarded(person) for _ in range(3)))
-    await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-    async with shop.courier():
-        began = loop.time()
-        await shop.at_rest(person)
-        assert loop.time() - began >= 3
-    heard = await said(chat)
-    assert len(heard) == 4
-    assert heard[0].code == [key_of(person)]
-
-
-async def test_two_workers_never_send_one_message_twice(shop: Shop) -> None:
-    """W-08: a claim is a row, locked in a transaction."""
-    people = [await shop.person() for _ in range(100)]
-    async with shop.courier(), shop.courier():
-        for start in range(0, 100, 10):
-            await shop.hear(
-                notifier_tells_granted, *(granted(person, uuid4()) for person, _ in people[start : start + 10])
-            )
-        await shop.at_rest(*(person for person, _ in people))
-    assert [len(await said(chat)) for _, chat in people] == [1] * 100
-
-
-async def test_a_slow_call_keeps_its_claim(shop: Shop) -> None:
-    """W-02: no transaction is open meanwhile, and no other worker thinks that the first one died."""
-    person, chat = await shop.person()
-    slow = Slow(shop.sandbox.url)
-    async with shop.courier(telegram=slow):
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await slow.began.wait()
-        async with shop.courier():
-            await asyncio.sleep(LEASE_S + 1)
-            assert await said(chat) == []
-            slow.may_go.set()
-            await shop.at_rest(person)
-    assert len(await said(chat)) == 1
-
-
-async def test_a_verdict_that_comes_after_its_lease_changes_nothing(shop: Shop) -> None:
-    """Whoever took the chat over decides; to the person it is a second message at worst."""
-    person, chat = await shop.person()
-    slow, other = Slow(shop.sandbox.url), uuid4()
-    async with shop.courier(telegram=slow):
-        await shop.hear(notifier_tells_granted, granted(person, uuid4()))
-        await slow.began.wait()
-        taken = "update recipients set claim = $2, due_at = now() + interval '1 hour' where person = $1"
-        await shop.database.execute(taken, person, other)
-        slow.may_go.set()
-        await chat.hears("Your access is ready")
-    assert await shop.states(person) == {"access_ready": "claimed"}
-    assert await shop.database.fetchval("select claim from recipients where person = $1", person) == other
-    await shop.time_passes(3600)
-    async with shop.courier():
-        await shop.at_rest(person)
+    async with shop.dispatcher():
+        await shop.settled(unknown, person)

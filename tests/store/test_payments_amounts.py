@@ -1,30 +1,43 @@
-"""What cannot be a row of the book is buried whole, with an alarm, and holds nobody else's money back."""
+"""Reports that no row can hold: each is dead-lettered alone, and the others are booked."""
 
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
-from payments.answers import answer_book
 from payments.audit import CHECKS, COUNTS
+from payments.queries import answer_trial_balance
+from payments.store import balances
 from payments.subscribers import payments_confirms_reported
-from shared import outbox
-from shared.audit import audited
-from shared.db import Database
-from shared.facts import PaymentReported
-from shared.inbox import Handler, Letter
-from shared.questions import AskBook
-from shared.streams import LISTENING
-from tests.kit.payments import NOW, paid, placed, report, wallet
+from payments.ticks import close_ledger
+from shared.contracts.bot import PaymentReported
+from shared.contracts.payments import TrialBalanceQuery
+from shared.contracts.streams import SUBSCRIPTIONS
+from shared.messaging.inbox import Handler, Message
+from shared.messaging.relay import hour_of
+from shared.operations.audit import audited
+from shared.platform.db import Database
+from tests.kit.payments import NOW, paid, placed, report, stars, wallet
+from tests.kit.servers import FreshDatabase
 
-REPORTED = next(listening for listening in LISTENING if listening.handler == "payments_confirms_reported")
+REPORTED = next(
+    subscription
+    for subscription in SUBSCRIPTIONS
+    if subscription.handler == "payments_confirms_reported"
+)
 LARGEST = 2**63 - 1
 
 
 def reported(**changed: object) -> PaymentReported:
     person = uuid4()
-    fields: dict[str, Any] = {"charge": uuid4().hex, "payload": "free", "currency": "XTR", "amount_minor": 7} | changed
-    return PaymentReported.because(
+    fields: dict[str, Any] = {
+        "charge": uuid4().hex,
+        "payload": "free",
+        "currency": "XTR",
+        "amount_minor": 7,
+    } | changed
+    return PaymentReported.caused_by(
         f"telegram_stars:{fields['charge']}",
         about=person,
         at=NOW,
@@ -35,10 +48,13 @@ def reported(**changed: object) -> PaymentReported:
     )
 
 
-def letter(fact: PaymentReported) -> Letter:
-    headers = {"Nats-Msg-Id": str(fact.id), "Turnpike-Digest": str(fact.digest())}
-    headers["Turnpike-Hour"] = outbox.hour_of(fact.at)
-    return Letter(fact.subject(), headers, fact.model_dump_json().encode())
+def message_of(event: PaymentReported) -> Message:
+    headers = {
+        "Nats-Msg-Id": str(event.id),
+        "Turnpike-Digest": str(event.digest()),
+        "Turnpike-Hour": hour_of(event.at),
+    }
+    return Message(event.subject(), headers, event.model_dump_json().encode())
 
 
 @pytest.mark.parametrize(
@@ -53,34 +69,80 @@ def letter(fact: PaymentReported) -> Letter:
         pytest.param({"currency": "X\0R"}, id="NUL in the currency"),
     ],
 )
-async def test_a_report_that_cannot_be_booked_is_buried_whole_and_the_rest_is_booked(
-    book: Database,
-    changed: dict[str, object],
+async def test_unbookable_report_is_dead_lettered_alone(
+    payments_db: Database, changed: dict[str, object]
 ) -> None:
-    """M-08, R-26: its bytes and the reason are kept, the audit says so, and its neighbours are booked."""
-    bad, neighbours = reported(**changed), [reported() for _ in range(4)]
-    outcome = await Handler(REPORTED, payments_confirms_reported, book).absorb([letter(bad), *map(letter, neighbours)])
-    assert (outcome.done, outcome.buried, outcome.retried) == (4, 1, 0)
-    assert [await wallet(fact.about, book) for fact in neighbours] == [1050] * 4
-    assert await wallet(bad.about, book) == 0
-    kept = await book.fetchval("select body from dead_letters where fact_id = $1", bad.id)
+    """M-08, R-26: its bytes are kept, the audit reports it, and the rest of the batch is booked."""
+    bad, others = reported(**changed), [reported() for _ in range(4)]
+    handler = Handler(REPORTED, payments_confirms_reported, payments_db)
+    outcome = await handler.handle_batch([message_of(event) for event in (bad, *others)])
+    assert (outcome.done, outcome.dead_lettered, outcome.retried) == (4, 1, 0)
+    assert [await wallet(event.about, payments_db) for event in others] == [1050] * 4
+    assert await wallet(bad.about, payments_db) == 0
+    kept = await payments_db.fetchval("select body from dead_letters where event_id = $1", bad.id)
     assert PaymentReported.model_validate_json(kept) == bad
-    findings = (await audited(book, CHECKS, COUNTS)).findings
-    assert next(finding for finding in findings if finding.truth == "no letter lies buried").violations
+    assert await violations(payments_db, "there is no dead letter")
 
 
-async def test_amounts_that_fit_but_multiply_beyond_bigint_do_not_blind_the_audit(
-    book: Database,
-) -> None:
+async def violations(database: Database, truth: str) -> int:
+    findings = (await audited(database, CHECKS, COUNTS)).findings
+    [violations] = [finding.violations for finding in findings if finding.truth == truth]
+    return violations
+
+
+async def test_large_products_do_not_break_the_audit(payments_db: Database) -> None:
+    """The amounts fit into bigint, but their product does not."""
     person = uuid4()
-    await report(book, paid(await placed(person, book), person, amount=10**15))
-    assert await wallet(person, book) == 10**15 * 14900 // 99 - 14900
-    assert not [f for f in (await audited(book, CHECKS, COUNTS)).findings if f.invariant == "I9" and f.violations]
+    order = await placed(person, payments_db)
+    await report(payments_db, paid(order, person, amount=10**15))
+    assert await wallet(person, payments_db) == 10**15 * 14900 // 99 - 14900
+    findings = (await audited(payments_db, CHECKS, COUNTS)).findings
+    assert not [one for one in findings if one.invariant == "I9" and one.violations]
 
 
-async def test_suspense_beyond_bigint_can_still_be_shown(book: Database) -> None:
-    """Nobody's balance bounds what is parked."""
-    handler = Handler(REPORTED, payments_confirms_reported, book)
-    await handler.absorb([letter(reported(currency="ABC", amount_minor=LARGEST)) for _ in range(2)])
-    lines = {(line.account, line.currency): line.amount_minor for line in (await answer_book(AskBook(), book)).lines}
-    assert lines["suspense", "ABC"] == 2 * LARGEST
+async def test_trial_balance_shows_suspense_beyond_bigint(payments_db: Database) -> None:
+    """Suspense has no balance column that would bound its sum."""
+    handler = Handler(REPORTED, payments_confirms_reported, payments_db)
+    parked = [reported(currency="ABC", amount_minor=LARGEST) for _ in range(2)]
+    await handler.handle_batch([message_of(event) for event in parked])
+    answer = await answer_trial_balance(TrialBalanceQuery(), payments_db)
+    sums = {(line.account, line.currency): line.amount_minor for line in answer.lines}
+    assert sums["suspense", "ABC"] == 2 * LARGEST
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_two_parts_pay_an_order_exactly(payments_db: Database, together: bool) -> None:
+    """M-37: in one batch, and in two."""
+    person = uuid4()
+    order = await placed(person, payments_db)
+    parts = [paid(order, person, amount=amount) for amount in (50, 49)]
+    for batch in [parts] if together else [parts[:1], parts[1:]]:
+        await report(payments_db, *batch)
+    state = await payments_db.fetchval("select state from orders where id = $1", order.order)
+    assert (state, await wallet(person, payments_db)) == ("paid", 0)
+    findings = (await audited(payments_db, CHECKS, COUNTS)).findings
+    assert not [one for one in findings if one.invariant == "I9" and one.violations]
+
+
+async def test_a_closing_changes_no_sum(
+    payments_schema: FreshDatabase, payments_db: Database
+) -> None:
+    """W-50: settled transfers are summed once, in pages; young ones are added when asked."""
+    for _ in range(3):
+        await report(payments_db, stars(uuid4(), 10))
+    before = await answer_trial_balance(TrialBalanceQuery(), payments_db)
+    await close_ledger(payments_db)
+    assert await payments_db.fetchval("select count(*) from closed_sums") == 0, "nothing is settled"
+    owner = await asyncpg.connect(payments_schema.dsn("payments_owner"))
+    await owner.execute("update transfers set at = at - interval '1 hour'")
+    await owner.close()
+    async with payments_db.transaction() as tx:
+        assert await balances.close_page(2, tx), "a page of two"
+    assert await answer_trial_balance(TrialBalanceQuery(), payments_db) == before
+    await close_ledger(payments_db)
+    assert await payments_db.fetchval("select count(*) from closed_sums") > 0
+    await report(payments_db, stars(uuid4(), 10))
+    after = await answer_trial_balance(TrialBalanceQuery(), payments_db)
+    assert sum(line.amount_minor for line in after.lines if line.account == "wallet") == 1500 + sum(
+        line.amount_minor for line in before.lines if line.account == "wallet"
+    )

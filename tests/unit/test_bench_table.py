@@ -1,10 +1,10 @@
-"""What `make bench` writes down: rows that are found again by their ids, and a chart that shows saturation."""
+"""The output of `make bench`: rows with lasting ids, and a chart that shows saturation."""
 
 import json
 from pathlib import Path
 
 from tests.load.chart import OFFERED, RATE_BOTTOM, RATE_TOP, REACHED, chart
-from tests.load.spine import Run
+from tests.load.pipeline import Run
 from tests.load.table import Line, write_json
 
 RATE = Line("throughput.shop", "payments", 900, "payments/s", target=1000, of_floor=0.6)
@@ -16,7 +16,7 @@ def rows_of(path: Path) -> dict[str, dict[str, object]]:
     return {row["id"]: row for row in json.loads(path.read_text())["rows"]}
 
 
-def test_a_row_has_its_target_its_ratio_and_whether_it_holds(tmp_path: Path) -> None:
+def test_row_has_target_ratio_and_result(tmp_path: Path) -> None:
     write_json(tmp_path / "bench.json", [RATE, P99, USED], "quiet", "noon")
     rows = rows_of(tmp_path / "bench.json")
     names = ("target", "at_least", "ratio", "holds", "of_floor", "parts_us")
@@ -28,7 +28,9 @@ def test_a_row_has_its_target_its_ratio_and_whether_it_holds(tmp_path: Path) -> 
     ]
 
 
-def test_a_part_replaces_its_own_rows_and_leaves_the_others_with_their_moment(tmp_path: Path) -> None:
+def test_part_replaces_only_its_own_rows(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "bench.json"
     write_json(path, [RATE, P99, USED], "quiet", "noon")
     write_json(path, [Line("throughput.shop", "payments", 800, "payments/s")], "loud", "evening")
@@ -42,7 +44,8 @@ def test_a_part_replaces_its_own_rows_and_leaves_the_others_with_their_moment(tm
     assert json.loads(path.read_text())["runs"] == {"evening": "loud", "night": "loud"}
 
 
-def test_the_chart_shows_where_less_is_reached_than_offered() -> None:
+def test_chart_shows_saturation() -> None:
+    """Where more is offered than the shop can take, the reached rate is the lower one."""
     half = Run(100, 2.0, (1.0, 2.0), {})
     drawn = chart([("payments", [(50.0, half), (100.0, half)])])
     offered, reached = (

@@ -1,4 +1,4 @@
-"""What bot-gateway takes for a contact, and what it refuses with a sentence."""
+"""The setting of the support contact: accepted and refused values."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from bot_gateway.settings import Settings
-from shared.settings import mistakes
+from shared.platform.settings import mistakes
 from tests.kit.bot import settings
 
 
@@ -14,8 +14,10 @@ def with_contact(contact: Any) -> Settings:
     return settings("postgresql://", "nats://", "http://localhost", support_contact=contact)
 
 
-@pytest.mark.parametrize("contact", ["@turnpike_help", "https://t.me/turnpike_help", "https://help.example.org/?a=1"])
-def test_a_username_and_a_link_are_contacts(contact: str) -> None:
+@pytest.mark.parametrize(
+    "contact", ["@turnpike_help", "https://t.me/turnpike_help", "https://help.example.org/?a=1"]
+)
+def test_a_username_or_a_link_is_a_contact(contact: str) -> None:
     """R-30."""
     assert with_contact(contact).support_contact == contact
 
@@ -24,9 +26,11 @@ def test_an_empty_contact_is_none() -> None:
     assert with_contact("").support_contact is None
 
 
-@pytest.mark.parametrize("contact", ["help", "@", "@two words", "http://help.example.org", "https://", "a@example.org"])
-def test_anything_else_is_refused_with_a_sentence(contact: str) -> None:
-    """R-30: a button with it would be refused by Telegram, together with its screen."""
+@pytest.mark.parametrize(
+    "contact", ["help", "@", "@two words", "http://help.example.org", "https://", "a@example.org"]
+)
+def test_any_other_contact_is_refused(contact: str) -> None:
+    """R-30: Telegram would refuse its button, together with the whole screen."""
     with pytest.raises(ValidationError) as refused:
         with_contact(contact)
     assert mistakes(Settings, refused.value) == [

@@ -1,4 +1,4 @@
-"""The count of the chaos matrix finds whatever is short, double or somebody else's."""
+"""The count of the chaos matrix finds effects that are missing, doubled or wrong."""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -7,21 +7,26 @@ from uuid import uuid4
 
 import pytest
 
-from shared.commands import Invoice
-from tests.chaos.count import Count, as_levels_say, hold
-from tests.chaos.load import Kind, Member, Paid, Wanted
+from shared.contracts.payments import OpenedInvoice
+from tests.chaos.count import Count, check_charge, rewards_match_levels
+from tests.chaos.load import Buyer, Kind, PaidPurchase, Purchase
 
 PARTNER = uuid4()
-ADA = Member(uuid4(), 7_000_000_001, "ada", PARTNER)
-INVOICE = Invoice(
+ADA = Buyer(uuid4(), 7_000_000_001, "ada", PARTNER)
+INVOICE = OpenedInvoice(
     order=uuid4(),
     invoice=uuid4(),
+    what="subscription",
     payload="payload",
     plan="basic",
     months=1,
+    list_month_minor=14_900,
     price_minor=14_900,
+    way="stars",
+    state="open",
     asked_minor=99,
     currency="XTR",
+    worth_minor=14_900,
     expires_at=datetime(2026, 1, 1, tzinfo=UTC),
     expires_in_s=900,
 )
@@ -43,7 +48,7 @@ RIGHT: dict[str, Any] = {
     "keys": 1,
     "acknowledged": 0,
     "rewards": 1,
-    "rewards_told": 1,
+    "reward_messages": 1,
 }
 NOT_BOUGHT: dict[str, Any] = {
     "outcome": "wallet",
@@ -53,52 +58,55 @@ NOT_BOUGHT: dict[str, Any] = {
     "keys": 0,
     "acknowledged": 1,
 }
-TOO_MUCH = RIGHT | {"stars": 106, "worth_minor": 15_953, "reward_minor": 1_595, "acknowledged": 1}
+TOO_MUCH = RIGHT | {"stars": 106, "worth_minor": 15_953, "reward_minor": 1_595}
 TOO_LITTLE = RIGHT | NOT_BOUGHT | {"stars": 49, "worth_minor": 7_374, "reward_minor": 737}
 
 
-def counted(kind: Kind, member: Member = ADA, **seen: Any) -> tuple[int, int]:
-    """How many are lost and doubled of one charge of which the shop shows this."""
+def counted(kind: Kind, buyer: Buyer = ADA, **seen: Any) -> tuple[int, int]:
+    """How many are lost and doubled, of one charge that has these effects."""
     count = Count()
-    hold(Paid("charge", Wanted(member, INVOICE, kind)), seen, count)
+    check_charge(PaidPurchase("charge", Purchase(buyer, INVOICE, kind)), seen, count)
     return count.lost, count.doubled
 
 
 @pytest.mark.parametrize("kind", ["right", "overdue"])
-def test_a_charge_with_all_its_effects_is_whole(kind: Kind) -> None:
+def test_charge_with_all_effects_is_right(kind: Kind) -> None:
     assert counted(kind, **RIGHT) == (0, 0)
 
 
-def test_money_that_is_too_much_is_also_said_so() -> None:
+def test_payment_of_too_much_has_one_message() -> None:
+    """That of its order names the rest; a second one would be too many."""
     assert counted("too much", **TOO_MUCH) == (0, 0)
-    assert counted("too much", **TOO_MUCH | {"acknowledged": 0}) == (1, 0)
+    assert counted("too much", **TOO_MUCH | {"acknowledged": 1}) == (0, 1)
 
 
-@pytest.mark.parametrize(("kind", "seen"), [("too little", TOO_LITTLE), ("late", RIGHT | NOT_BOUGHT)])
-def test_money_that_buys_nothing_is_acknowledged(kind: Kind, seen: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "seen"), [("too little", TOO_LITTLE), ("late", RIGHT | NOT_BOUGHT)]
+)
+def test_payment_without_purchase_is_acknowledged(kind: Kind, seen: dict[str, Any]) -> None:
     assert counted(kind, **seen) == (0, 0)
     assert counted(kind, **seen | {"acknowledged": 0}) == (1, 0)
 
 
-def test_late_money_may_still_buy_and_too_little_may_not() -> None:
+def test_late_payment_may_buy_and_partial_not() -> None:
     assert counted("late", **RIGHT) == (0, 0)
     bought = {name: RIGHT[name] for name in NOT_BOUGHT}
     assert counted("too little", **TOO_LITTLE | bought) == (1, 1)
 
 
-def test_right_money_that_buys_nothing_is_lost() -> None:
+def test_right_payment_without_purchase_is_lost() -> None:
     assert counted("right", **RIGHT | NOT_BOUGHT)[0] == 1
 
 
-def test_who_came_alone_gives_nobody_a_reward() -> None:
-    alone = Member(ADA.person, ADA.chat, ADA.code, None)
+def test_payer_without_inviter_earns_no_reward() -> None:
+    alone = Buyer(ADA.person, ADA.chat, ADA.code, None)
     nothing = {
         "decided": "no_partner",
         "partner": None,
         "percent": None,
         "reward_minor": 0,
         "rewards": 0,
-        "rewards_told": 0,
+        "reward_messages": 0,
     }
     assert counted("right", alone, **RIGHT | nothing) == (0, 0)
     assert counted("right", alone, **RIGHT)[1] == 1
@@ -106,9 +114,10 @@ def test_who_came_alone_gives_nobody_a_reward() -> None:
 
 
 @pytest.mark.parametrize(
-    "effect", ["receipts", "stars", "bought", "periods", "granted", "keys", "rewards", "rewards_told"]
+    "effect",
+    ["receipts", "stars", "bought", "periods", "granted", "keys", "rewards", "reward_messages"],
 )
-def test_each_effect_is_missed_and_seen_twice(effect: str) -> None:
+def test_missing_and_double_effects_are_counted(effect: str) -> None:
     none, twice = (None, RIGHT[effect] * 2) if effect == "periods" else (0, RIGHT[effect] * 2)
     assert counted("right", **RIGHT | {effect: none}) == (1, 0)
     assert counted("right", **RIGHT | {effect: twice})[1] == 1
@@ -132,7 +141,8 @@ def test_each_effect_is_missed_and_seen_twice(effect: str) -> None:
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_what_is_somebody_else_s_or_something_else_is_lost(wrong: dict[str, Any]) -> None:
+def test_wrong_effect_counts_as_lost(wrong: dict[str, Any]) -> None:
+    """Another person's, another order's or of another amount."""
     assert counted("right", **RIGHT | wrong)[0] == 1
 
 
@@ -140,14 +150,14 @@ def test_what_is_somebody_else_s_or_something_else_is_lost(wrong: dict[str, Any]
     ("paying", "earned"),
     [
         (2, {10: 2}),
-        (2, {10: 30}),  # Who pays again makes nobody one more.
+        (2, {10: 30}),  # A friend who pays again does not raise the count.
         (25, {10: 24, 25: 1}),
         (25, {10: 26, 25: 3}),
         (50, {10: 24, 25: 25, 45: 1}),
     ],
 )
-def test_rewards_rise_with_the_friends_who_pay(paying: int, earned: dict[int | None, int]) -> None:
-    assert as_levels_say(paying, Counter(earned))
+def test_rewards_rise_with_paying_friends(paying: int, earned: dict[int | None, int]) -> None:
+    assert rewards_match_levels(paying, Counter(earned))
 
 
 @pytest.mark.parametrize(
@@ -163,5 +173,5 @@ def test_rewards_rise_with_the_friends_who_pay(paying: int, earned: dict[int | N
         (50, {10: 24, 25: 26}),
     ],
 )
-def test_a_level_that_is_missed_or_reached_early_is_seen(paying: int, earned: dict[int | None, int]) -> None:
-    assert not as_levels_say(paying, Counter(earned))
+def test_missed_and_early_levels_are_found(paying: int, earned: dict[int | None, int]) -> None:
+    assert not rewards_match_levels(paying, Counter(earned))

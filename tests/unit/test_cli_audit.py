@@ -1,28 +1,45 @@
-"""Whether the handlers are at rest, while facts keep coming."""
+"""`turnpike audit`: quiescence while events keep coming, and services that do not answer."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
-from shared.bus import Place, UnansweredError
-from shared.contract import Question
-from shared.inspection import AskFacts, AskKeys, AskLacking, FactsSeen, Keys, Lacking
-from shared.questions import AskAudit, Audit, Finding
+from shared.contracts.message import Query
+from shared.contracts.operations import (
+    Audit,
+    AuditQuery,
+    EventRecords,
+    EventsQuery,
+    Finding,
+    Keys,
+    KeysQuery,
+    MissingKeys,
+    MissingKeysQuery,
+)
+from shared.messaging.jetstream import ConsumerProgress
+from shared.messaging.rpc import UnansweredError
 from turnpike_cli import audit
-from turnpike_cli.audit import Found, at_rest, shown, silence
+from turnpike_cli.audit import Found, audit_lines, no_answer_finding, quiescent
 
 HANDLER = "vpn_grants_confirmed"
 
 
 class Watched:
-    """A bus that only says how far a handler is: each look the next of these, the last for ever."""
+    """A bus that reports the progress of one handler.
 
-    def __init__(self, *places: Place | None) -> None:
-        self._next: Iterator[Place | None] = iter(places)
-        self._last: Place | None = None
+    Each look gets the next value, and the last value stays.
+    """
 
-    async def places(self) -> Mapping[str, Place | None]:
+    def __init__(self, *progress: ConsumerProgress | None) -> None:
+        self._next: Iterator[ConsumerProgress | None] = iter(progress)
+        self._last: ConsumerProgress | None = None
+
+    @property
+    def client(self) -> Self:
+        return self
+
+    async def progress(self) -> Mapping[str, ConsumerProgress | None]:
         self._last = next(self._next, self._last)
         return {HANDLER: self._last}
 
@@ -30,71 +47,106 @@ class Watched:
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(audit, "consumer_progress", _progress)
 
 
-async def rests(*places: Place | None, in_time_s: float = 60.0) -> Finding:
-    watched: Any = Watched(*places)
-    return await at_rest(watched, in_time_s)
+async def _progress(client: Any) -> Mapping[str, ConsumerProgress | None]:
+    answer: Mapping[str, ConsumerProgress | None] = await client.progress()
+    return answer
 
 
-async def test_who_has_heard_everything_rests() -> None:
-    assert (await rests(Place(acknowledged=7, told=7, left=0), in_time_s=0)).violations == 0
+async def finding_of(*progress: ConsumerProgress | None, in_time_s: float = 60.0) -> Finding:
+    watched: Any = Watched(*progress)
+    return await quiescent(watched, in_time_s)
 
 
-async def test_who_is_behind_and_moves_is_no_finding_though_he_is_never_done() -> None:
-    """I13: what counts is what had been told when we looked first."""
-    moving = (Place(acknowledged=10 * step, told=10 * step + 25, left=25) for step in range(100))
-    assert (await rests(*moving)).violations == 0
+async def test_a_handler_without_lag_is_quiescent() -> None:
+    progress = ConsumerProgress(acknowledged=7, delivered=7, pending=0)
+    assert (await finding_of(progress, in_time_s=0)).violations == 0
 
 
-async def test_who_stands_still_is_a_finding() -> None:
-    found = await rests(Place(acknowledged=3, told=7, left=4), Place(acknowledged=3, told=9, left=6), in_time_s=0.01)
-    assert (found.violations, found.examples) == (1, (f"{HANDLER}: 6 to hear",))
+async def test_a_moving_handler_is_no_finding() -> None:
+    """I13: only events that were delivered before the first look must be acknowledged.
+
+    A handler under load has always something pending.
+    """
+    moving = (
+        ConsumerProgress(acknowledged=10 * step, delivered=10 * step + 25, pending=25)
+        for step in range(100)
+    )
+    assert (await finding_of(*moving)).violations == 0
 
 
-async def test_a_durable_that_is_missing_is_a_finding_until_it_is_made_again() -> None:
-    assert (await rests(None, in_time_s=0.01)).examples == (f"{HANDLER}: its durable is missing",)
-    assert (await rests(None, Place(acknowledged=0, told=0, left=0))).violations == 0
+async def test_a_handler_that_stops_is_a_finding() -> None:
+    found = await finding_of(
+        ConsumerProgress(acknowledged=3, delivered=7, pending=4),
+        ConsumerProgress(acknowledged=3, delivered=9, pending=6),
+        in_time_s=0.01,
+    )
+    assert (found.violations, found.examples) == (1, (f"{HANDLER}: 6 pending",))
 
 
-class FallsSilent:
-    """A bus on which everybody answers at first; then one does not say any more what he has, or what he lacks."""
+async def test_a_missing_durable_is_a_finding() -> None:
+    """Until it is created again."""
+    missing = await finding_of(None, in_time_s=0.01)
+    assert missing.examples == (f"{HANDLER}: its durable consumer is missing",)
+    created = ConsumerProgress(acknowledged=0, delivered=0, pending=0)
+    assert (await finding_of(None, created)).violations == 0
+
+
+class StopsAnswering:
+    """A bus on which all owners answer, except queries of one topic."""
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
 
-    async def ask(self, question: Question[Any], *, timeout_s: float) -> object:
-        if question.topic == self.topic:
-            raise UnansweredError(question.topic)
-        match question:
-            case AskFacts():
-                return FactsSeen(told=(), heard=(), failing=(), buried=())
-            case AskAudit():
+    async def query(self, query: Query[Any], *, timeout_s: float) -> object:
+        if query.topic == self.topic:
+            raise UnansweredError(query.topic)
+        match query:
+            case EventsQuery():
+                return EventRecords(published=(), handled=(), failing=(), dead_lettered=())
+            case AuditQuery():
                 return Audit(findings=(), counts={})
-            case AskKeys():
+            case KeysQuery():
                 return Keys(keys=("key",), after=None)
-            case AskLacking():
-                return Lacking(keys=())
-        raise AssertionError(question)
+            case MissingKeysQuery():
+                return MissingKeys(keys=())
+        raise AssertionError(query)
 
-    async def places(self) -> Mapping[str, Place | None]:
+    @property
+    def client(self) -> Self:
+        return self
+
+    async def progress(self) -> Mapping[str, ConsumerProgress | None]:
         return {}
 
 
-@pytest.mark.parametrize("topic", ["bot.keys", "bot.lacking", "payments.keys", "referrals.lacking", "vpn.keys"])
-async def test_who_falls_silent_between_two_pages_is_named_and_nobody_else(topic: str) -> None:
-    """I13: of two owners who are held against each other either may be the one who does not answer."""
-    bus: Any = FallsSilent(topic)
+@pytest.mark.parametrize(
+    "topic", ["bot.keys", "bot.missing_keys", "payments.keys", "referrals.missing_keys", "vpn.keys"]
+)
+async def test_only_the_owner_that_stops_answering_is_named(topic: str) -> None:
+    """I13: of the two owners that are compared, either may be the one that does not answer."""
+    bus: Any = StopsAnswering(topic)
     owner = topic.split(".")[0]
     found = await audit.audit(bus)
-    assert [one for one in found if one.finding.violations] == [Found(owner, silence(owner))]
+    violated = [one for one in found if one.finding.violations]
+    assert violated == [Found(owner, no_answer_finding(owner))]
 
 
-def test_the_list_ends_with_a_verdict_and_fits() -> None:
-    sound = Finding(invariant="I1", truth="every transfer balances to zero per currency", violations=0)
-    broken = Finding(invariant="I10", truth="an order " * 20, violations=12_345, examples=("order \x1b " + "x" * 200,))
-    lines = shown([Found("payments", sound), Found("payments", broken)])
+def test_lines_fit_and_end_with_a_verdict() -> None:
+    sound = Finding(
+        invariant="I1", truth="every transfer balances to zero per currency", violations=0
+    )
+    broken = Finding(
+        invariant="I10",
+        truth="an order " * 20,
+        violations=12_345,
+        examples=("order \x1b " + "x" * 200,),
+    )
+    lines = audit_lines([Found("payments", sound), Found("vpn", broken)])
     assert max(len(line) for line in lines if "xxx" not in line) <= 100
     assert all(line.isprintable() for line in lines)
-    assert lines[-1] == "1 of 2 truths are broken."
-    assert shown([Found("payments", sound)])[-1] == "All 1 truths hold."
+    assert lines[1].split()[:2] == ["I10", "vpn-provisioner"]
+    assert lines[-1] == "1 of 2 checks found violations."
+    assert audit_lines([Found("payments", sound)])[-1] == "All 1 checks hold."

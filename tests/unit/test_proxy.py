@@ -1,4 +1,4 @@
-"""The link that chaos cuts: it carries, it goes silent without losing a byte, and it resets."""
+"""The link that chaos cuts: it forwards, it goes silent without losing a byte, and it resets."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from tests.kit.processes import comes_true
 from tests.kit.proxy import Proxy, _reset
+from tests.kit.waiting import until
 from turnpike_local.ports import LOOPBACK, free_port
 
 
@@ -23,7 +23,7 @@ async def echo() -> AsyncIterator[int]:
         yield port
 
 
-async def test_a_silent_link_carries_nothing_until_it_is_mended_and_then_everything(echo: int) -> None:
+async def test_a_silent_link_delivers_everything_once_mended(echo: int) -> None:
     async with Proxy(echo) as proxy:
         reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
         writer.write(b"before")
@@ -38,7 +38,7 @@ async def test_a_silent_link_carries_nothing_until_it_is_mended_and_then_everyth
 
 
 @pytest.mark.parametrize("how", ["hangs up", "resets"])
-async def test_a_silent_link_keeps_from_the_server_that_the_client_is_gone(how: str) -> None:
+async def test_a_silent_link_hides_a_gone_client(how: str) -> None:
     gone = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +61,7 @@ async def test_a_silent_link_keeps_from_the_server_that_the_client_is_gone(how: 
         await asyncio.wait_for(gone.wait(), 5)
 
 
-async def test_a_silent_link_keeps_from_the_client_that_the_server_is_gone() -> None:
+async def test_a_silent_link_hides_a_gone_server() -> None:
     hang_up = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -84,7 +84,7 @@ async def test_a_silent_link_keeps_from_the_client_that_the_server_is_gone() -> 
         writer.close()
 
 
-async def test_a_severed_link_resets_what_was_open_and_whatever_comes(echo: int) -> None:
+async def test_a_severed_link_resets_old_and_new_connections(echo: int) -> None:
     async with Proxy(echo) as proxy:
         reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
         writer.write(b"before")
@@ -103,13 +103,13 @@ async def test_a_severed_link_resets_what_was_open_and_whatever_comes(echo: int)
             end.close()
 
 
-async def test_a_link_says_what_it_carried_and_how_many_connections_each_cut_met(echo: int) -> None:
+async def test_a_link_counts_bytes_and_affected_connections(echo: int) -> None:
     async with Proxy(echo) as proxy:
         proxy.cut("silent")
-        assert (proxy.carried_bytes, proxy.met["silent"]) == (0, 0), "nobody was there to be cut off"
+        assert (proxy.carried_bytes, proxy.met["silent"]) == (0, 0), "no connection was open"
         early, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
         writer.write(b"three")
-        assert await comes_true(lambda: proxy.met["silent"] == 1)
+        await until(lambda: proxy.met["silent"] == 1)
         proxy.mend()
         assert await early.readexactly(5) == b"three"
         assert (proxy.carried_bytes, proxy.met["silent"], proxy.met["severed"]) == (2 * 5, 1, 0)
@@ -123,7 +123,7 @@ async def test_a_link_says_what_it_carried_and_how_many_connections_each_cut_met
             end.close()
 
 
-async def test_when_the_server_hangs_up_so_does_the_link(echo: int) -> None:
+async def test_the_link_ends_when_the_server_hangs_up(echo: int) -> None:
     async with Proxy(echo) as proxy:
         reader, writer = await asyncio.open_connection(LOOPBACK, proxy.port)
         writer.write(b"x")

@@ -1,4 +1,4 @@
-"""What a process carries along from its start."""
+"""The libraries that a service loads at its start."""
 
 import subprocess
 import sys
@@ -16,14 +16,21 @@ import pytest
         ("bot_gateway", {"rich", "grpc", "requests"}),
     ],
 )
-def test_a_service_imports_no_library_that_it_has_no_use_for(package: str, needless: set[str]) -> None:
-    """Each of these is megabytes in every replica, and a part of the time in which a killed service is back."""
+def test_a_service_imports_no_needless_library(package: str, needless: set[str]) -> None:
+    """Each of these costs megabytes in every replica, and time at every restart."""
     script = f"import sys, {package}.__main__; print(*sys.modules)"
-    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    imported = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
     assert not needless & set(imported.stdout.split())
 
 
-def test_a_library_that_was_kept_away_can_be_imported_afterwards() -> None:
-    script = "import shared, structlog, nats, rich, aiohttp; print(structlog.dev.rich, aiohttp.ClientSession)"
-    imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+def test_a_deferred_library_can_be_imported_later() -> None:
+    script = (
+        "import shared, structlog, nats, rich, aiohttp; "
+        "print(structlog.dev.rich, aiohttp.ClientSession)"
+    )
+    imported = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
     assert imported.stdout.split()[0] == "None"

@@ -1,4 +1,4 @@
-"""The fold of what was bought: calendar months, other plans, and no order of arrival that matters."""
+"""The fold of purchases: calendar months, changes of the plan, and any order of arrival."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -9,15 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.facts import Terms
-from vpn_provisioner.access import Period, Prospect, after_months, fold, prospect
+from shared.contracts.payments import PlanTerms
+from vpn_provisioner.domain.access import (
+    OrderEffect,
+    Period,
+    Prospect,
+    after_months,
+    effect_of,
+    fold,
+    prospect,
+)
 
 HOUR = timedelta(hours=1)
 
 
-def terms(plan: str = "basic", months: int = 1, list_month_minor: int = 14_900, **others: Any) -> Terms:
+def terms(
+    plan: str = "basic", months: int = 1, list_month_minor: int = 14_900, **others: Any
+) -> PlanTerms:
     fields: dict[str, Any] = {"devices": 5, "traffic_bytes": None, "node_group": "default"}
-    return Terms(plan=plan, months=months, list_month_minor=list_month_minor, **(fields | others))
+    return PlanTerms(
+        plan=plan, months=months, list_month_minor=list_month_minor, **(fields | others)
+    )
 
 
 def at(day: str) -> datetime:
@@ -39,24 +51,25 @@ def bought(day: str, order: int = 1, **fields: Any) -> Period:
         ("2028-02-29", 12, "2029-02-28"),
     ],
 )
-def test_a_month_ends_on_the_same_day_or_the_last_one(start: str, months: int, end: str) -> None:
+def test_months_end_at_the_last_day(start: str, months: int, end: str) -> None:
     assert after_months(at(start), months) == at(end)
 
 
-def test_a_renewal_before_the_end_extends_from_the_end() -> None:
+def test_an_early_renewal_extends_from_the_end() -> None:
     assert fold([bought("2026-03-10"), bought("2026-03-20", 2)]).ends_at == at("2026-05-10")
 
 
-def test_a_renewal_after_the_end_extends_from_the_payment() -> None:
+def test_a_late_renewal_extends_from_the_payment() -> None:
     assert fold([bought("2026-03-10"), bought("2026-05-01", 2)]).ends_at == at("2026-06-01")
 
 
-def test_a_renewal_at_the_very_end_leaves_no_gap() -> None:
-    """February's short month is not a new beginning: who began on a 31st ends on a 31st wherever there is one."""
+def test_a_renewal_at_the_end_leaves_no_gap() -> None:
+    """A short February begins no new run: months from a 31st end on a 31st where possible."""
     assert fold([bought("2026-01-31"), bought("2026-02-28", 2)]).ends_at == at("2026-03-31")
 
 
-def test_months_are_counted_from_the_first_day_of_an_unbroken_time() -> None:
+def test_months_count_from_the_first_day() -> None:
+    """The first day of an unbroken run."""
     periods = [bought("2026-01-31", 1), bought("2026-02-10", 2), bought("2026-03-15", 3)]
     assert [fold(periods[: count + 1]).ends_at for count in range(3)] == [
         at("2026-02-28"),
@@ -65,18 +78,21 @@ def test_months_are_counted_from_the_first_day_of_an_unbroken_time() -> None:
     ]
 
 
-def test_another_plan_begins_at_once_and_paid_time_converts_by_list_prices() -> None:
-    """30 days left at 149 a month are worth 14 days and 22 hours and something at 299: floored to the hour."""
+def test_another_plan_converts_the_time_left() -> None:
+    """It begins at once. 30 days left at 149 a month are worth 14 days and 22 hours at 299.
+
+    The rest of an hour is dropped.
+    """
     first = bought("2026-04-01", months=1)
     second = bought("2026-04-01", 2, plan="plus", list_month_minor=29_900, devices=10)
-    standing = fold([first, second])
-    assert (standing.plan, standing.devices) == ("plus", 10)
+    entitlement = fold([first, second])
+    assert (entitlement.plan, entitlement.devices) == ("plus", 10)
     converted = timedelta(hours=30 * 24 * 14_900 // 29_900)
-    assert standing.ends_at == at("2026-05-01") + converted
+    assert entitlement.ends_at == at("2026-05-01") + converted
 
 
-def test_each_stretch_converts_by_the_list_price_of_its_own_order() -> None:
-    """A month bought at 100 and one at 200 are worth three months at 100, not two and not four."""
+def test_each_stretch_converts_at_its_own_price() -> None:
+    """A month bought at 100 and one at 200 are worth three months at 100: not two, not four."""
     periods = [
         bought("2026-04-01", 1, list_month_minor=10_000),
         bought("2026-04-01T00:00:01", 2, list_month_minor=20_000),
@@ -85,7 +101,7 @@ def test_each_stretch_converts_by_the_list_price_of_its_own_order() -> None:
     assert fold(periods).ends_at == at("2026-06-01") + timedelta(days=31 * 2)
 
 
-def test_time_that_was_used_up_does_not_convert() -> None:
+def test_used_time_does_not_convert() -> None:
     periods = [bought("2026-04-01"), bought("2026-06-01", 2, plan="plus")]
     assert fold(periods).ends_at == at("2026-07-01")
 
@@ -97,8 +113,8 @@ def test_a_renewal_keeps_the_converted_time() -> None:
     assert fold(renewed).ends_at == after_months(at("2026-05-31"), 1)
 
 
-def test_a_switch_and_a_switch_back_gain_nothing() -> None:
-    """Each conversion floors to the hour of its plan: there and back loses a little, and never gives any."""
+def test_switching_back_and_forth_gains_nothing() -> None:
+    """Each conversion floors to the hour of its plan: both together lose a little."""
     periods = [
         bought("2026-04-01", 1),
         bought("2026-04-01", 2, plan="plus", list_month_minor=29_900),
@@ -109,25 +125,36 @@ def test_a_switch_and_a_switch_back_gain_nothing() -> None:
     assert timedelta(0) <= fair - fold(periods).ends_at < 3 * HOUR
 
 
-def test_a_renewal_after_converted_time_extends_from_the_very_end() -> None:
-    """Months are of different lengths: added before the converted hours they would end at another moment."""
+def test_a_renewal_extends_from_converted_time() -> None:
+    """Months differ in length: added before the converted hours they would end elsewhere."""
     before = [bought("2026-01-01", plan="basic"), bought("2026-01-22", 2, plan="plus", months=12)]
     end = fold(before).ends_at
     renewed = fold([*before, bought("2026-12-01", 3, plan="plus", months=6)])
     assert renewed.ends_at == after_months(end, 6) > after_months(at("2027-01-22"), 6)
 
 
-def test_a_plan_without_a_list_price_leaves_the_time_as_it_is() -> None:
+def test_a_plan_without_a_price_converts_nothing() -> None:
     periods = [bought("2026-04-01"), bought("2026-04-16", 2, plan="gift", list_month_minor=0)]
     assert fold(periods).ends_at == at("2026-05-16") + timedelta(days=15)
 
 
-def test_the_newest_order_of_a_plan_says_what_it_gives() -> None:
-    standing = fold([bought("2026-04-01"), bought("2026-04-16", 2, devices=6, node_group="fast", traffic_bytes=7)])
-    assert (standing.devices, standing.node_group, standing.traffic_bytes) == (6, "fast", 7)
+def test_the_newest_order_gives_the_terms() -> None:
+    entitlement = fold(
+        [
+            bought("2026-04-01"),
+            bought("2026-04-16", 2, devices=6, node_group="fast", traffic_bytes=7),
+        ]
+    )
+    assert (entitlement.devices, entitlement.node_group, entitlement.traffic_bytes) == (
+        6,
+        "fast",
+        7,
+    )
 
 
-MOMENTS = st.integers(0, 3 * 365 * 24 * 60).map(lambda minutes: at("2026-01-01") + timedelta(minutes=minutes))
+MOMENTS = st.integers(0, 3 * 365 * 24 * 60).map(
+    lambda minutes: at("2026-01-01") + timedelta(minutes=minutes)
+)
 PLANS = {"basic": 14_900, "plus": 29_900, "max": 77_777}
 PERIODS = st.lists(
     st.builds(
@@ -144,36 +171,99 @@ PERIODS = st.lists(
 
 
 @given(PERIODS, st.randoms())
-def test_the_order_of_arrival_does_not_matter(periods: list[Period], shuffle: random.Random) -> None:
+def test_the_order_of_arrival_does_not_matter(
+    periods: list[Period], shuffle: random.Random
+) -> None:
     shuffled = list(periods)
     shuffle.shuffle(shuffled)
     assert fold(shuffled) == fold(periods)
 
 
 @given(PERIODS)
-def test_what_was_paid_is_never_cut_short(periods: list[Period]) -> None:
-    """However others fold around it, a payment gives at least its own months from its own moment."""
+def test_a_payment_is_never_cut_short(periods: list[Period]) -> None:
+    """A payment gives at least its own months from its own moment, among any other payments."""
     newest = max(periods, key=lambda period: (period.booked_at, period.order))
     assert fold(periods).ends_at >= after_months(newest.booked_at, newest.terms.months)
 
 
 @given(PERIODS, st.sampled_from([1, 3, 6, 12]))
-def test_one_more_payment_for_the_plan_never_shortens_it(periods: list[Period], months: int) -> None:
+def test_another_payment_never_shortens_the_access(periods: list[Period], months: int) -> None:
     before = fold(periods)
     moment = max(period.booked_at for period in periods) + HOUR
     more = Period(UUID(int=2**128 - 1), moment, terms(before.plan, months, PLANS[before.plan]))
     assert fold([*periods, more]).ends_at >= max(before.ends_at, after_months(moment, months))
 
 
-# What one more purchase would come to
+# The outlook of one more purchase
 
 
-def test_what_is_foreseen_is_what_the_fold_will_say() -> None:
-    """Nothing, the same plan, another plan, and an end that has passed."""
-    basic, plus = bought("2026-03-10"), bought("2026-03-20", 2, plan="plus", list_month_minor=29_900)
+def test_the_prospect_is_the_result_of_the_fold() -> None:
+    """With nothing, the same plan, another plan, and an end that has passed."""
+    basic, plus = (
+        bought("2026-03-10"),
+        bought("2026-03-20", 2, plan="plus", list_month_minor=29_900),
+    )
     assert prospect([], basic) == Prospect("begins", None, timedelta(0), at("2026-04-10"))
-    assert prospect([basic], bought("2026-03-20", 2)) == Prospect("extends", "basic", timedelta(0), at("2026-05-10"))
+    assert prospect([basic], bought("2026-03-20", 2)) == Prospect(
+        "extends", "basic", timedelta(0), at("2026-05-10")
+    )
     assert prospect([basic], bought("2026-04-11", 2)).effect == "begins"
     foreseen = prospect([basic], plus)
-    assert (foreseen.effect, foreseen.plan, foreseen.ends_at) == ("converts", "basic", fold([basic, plus]).ends_at)
+    assert (foreseen.effect, foreseen.plan, foreseen.ends_at) == (
+        "converts",
+        "basic",
+        fold([basic, plus]).ends_at,
+    )
     assert foreseen.converted == timedelta(days=21) * 14_900 // 29_900 // HOUR * HOUR
+
+
+# The effect of an order among all purchases
+
+
+def test_each_order_has_its_own_effect() -> None:
+    """R-51: by booking time, whichever of them was announced first."""
+    first = bought("2026-03-10")
+    renewed = bought("2026-03-20", 2)
+    changed = bought("2026-03-30", 3, plan="plus", list_month_minor=29_900)
+    again = bought("2026-12-30", 4, plan="plus", list_month_minor=29_900)
+    made = {
+        period.order.int: effect_of(period.order, [again, changed, first, renewed])
+        for period in (first, renewed, changed, again)
+    }
+    converted = prospect([first, renewed], changed).converted
+    assert converted > timedelta(0)
+    assert made == {
+        1: OrderEffect("begins", None, timedelta(0), new_link=False),
+        2: OrderEffect("extends", "basic", timedelta(0), new_link=False),
+        3: OrderEffect("converts", "basic", converted, new_link=False),
+        4: OrderEffect("begins", None, timedelta(0), new_link=False),
+    }
+
+
+def test_another_node_group_needs_another_link() -> None:
+    """R-51: the key of the old nodes stops working, so the new one must be sent."""
+    first = bought("2026-03-10")
+    moved = bought("2026-03-20", 2, plan="plus", node_group="fast")
+    assert effect_of(moved.order, [first, moved]).new_link
+    assert not effect_of(first.order, [first, moved]).new_link
+
+
+def test_only_the_newest_order_tells_of_a_change() -> None:
+    """R-51: granted together, each message would name the plan of the end as its own."""
+    plus = bought("2026-03-05", 2, plan="plus", list_month_minor=29900)
+    periods = [bought("2026-03-01", 1), plus, bought("2026-03-06", 3)]
+    assert [effect_of(UUID(int=order), periods).effect for order in (1, 2, 3)] == [
+        "begins",
+        "extends",
+        "converts",
+    ]
+
+
+def test_a_late_order_moves_no_servers() -> None:
+    """R-51: it is booked between two others and arrives last; the links are those of the newest."""
+    periods = [
+        bought("2026-03-01", 1, node_group="x"),
+        bought("2026-03-10", 2, node_group="x"),
+        bought("2026-03-05", 3, node_group="y"),
+    ]
+    assert not effect_of(UUID(int=3), periods).new_link

@@ -1,4 +1,4 @@
-"""What comes of attempts: pauses that grow, tries that end, and a node that is away blames nobody."""
+"""Verdicts on attempts: tries are bounded, pauses grow, and an absent node costs no try."""
 
 from uuid import UUID
 
@@ -6,60 +6,78 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpn_provisioner.attempts import FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_TRIES, judge, pause_s
-from vpn_provisioner.breaker import LONGEST_PROBE_PAUSE_S, Breaker
-from vpn_provisioner.drift import Listed, compare
-from vpn_provisioner.panels.protocol import PanelRefused, PanelUnavailable
+from vpn_provisioner.domain.attempts import MAX_TRIES, judge
+from vpn_provisioner.domain.breaker import Breaker
+from vpn_provisioner.domain.drift import ListedJob, find_drift
+from vpn_provisioner.domain.panel import PanelRefused, PanelUnavailable
+from vpn_provisioner.domain.pauses import (
+    FIRST_PAUSE_S,
+    LONGEST_JOB_PAUSE_S,
+    LONGEST_PROBE_PAUSE_S,
+    pause_s,
+)
 
 JITTER = st.floats(0, 1, exclude_max=True)
 
 
-def test_an_agreement_is_an_agreement_however_often_it_failed_before() -> None:
-    assert judge(None, tries=MOST_TRIES, node_lives=True, jitter=0).verdict == "agreed"
+def test_earlier_failures_do_not_change_an_agreement() -> None:
+    assert judge(None, tries=MAX_TRIES, node_lives=True, pause_s=1).verdict == "agreed"
 
 
-@given(st.integers(0, 10_000), JITTER)
-def test_a_node_that_is_away_costs_no_tries(tries: int, jitter: float) -> None:
-    """P-09: a panel that is down for a day leaves every job where it was, and nothing dies of it."""
-    attempt = judge(PanelUnavailable("away"), tries=tries, node_lives=False, jitter=jitter)
+@given(st.integers(0, 10_000))
+def test_an_absent_node_costs_no_tries(tries: int) -> None:
+    """P-09: after a day without the panel every job is as it was, and none is dead."""
+    attempt = judge(PanelUnavailable("away"), tries=tries, node_lives=False, pause_s=1)
     assert (attempt.verdict, attempt.after_s) == ("given_back", 0)
 
 
 @pytest.mark.parametrize("failure", [PanelUnavailable("silent"), PanelRefused("no")])
-def test_a_job_that_fails_on_a_living_node_dies_at_last(failure: PanelUnavailable | PanelRefused) -> None:
-    """P-09: neither for ever pending nor for ever tried."""
-    verdicts = [judge(failure, tries=tries, node_lives=True, jitter=0.5).verdict for tries in range(MOST_TRIES)]
-    assert verdicts == ["again"] * (MOST_TRIES - 1) + ["dead"]
+def test_a_job_dies_on_a_living_node(failure: PanelUnavailable | PanelRefused) -> None:
+    """P-09: it is neither pending for ever nor tried for ever."""
+    verdicts = [
+        judge(failure, tries=tries, node_lives=True, pause_s=1).verdict
+        for tries in range(MAX_TRIES)
+    ]
+    assert verdicts == ["retry"] * (MAX_TRIES - 1) + ["dead"]
 
 
-def test_a_refusal_counts_even_when_the_node_went_away_since() -> None:
-    assert judge(PanelRefused("no"), tries=0, node_lives=False, jitter=0).verdict == "again"
+def test_a_retry_comes_after_the_given_pause() -> None:
+    assert judge(PanelRefused("no"), tries=0, node_lives=True, pause_s=7).after_s == 7
 
 
-def test_a_failed_attempt_keeps_the_panels_words() -> None:
+def test_a_refusal_counts_on_an_absent_node() -> None:
+    """The node went away after it had refused."""
+    assert judge(PanelRefused("no"), tries=0, node_lives=False, pause_s=1).verdict == "retry"
+
+
+def test_a_failed_attempt_keeps_the_panels_text() -> None:
     """P-08: attempts and their reasons are visible afterwards."""
-    attempt = judge(PanelRefused("no such inbound" + "!" * 1_000), tries=0, node_lives=True, jitter=0)
+    refused = PanelRefused("no such inbound" + "!" * 1_000)
+    attempt = judge(refused, tries=0, node_lives=True, pause_s=1)
     assert attempt.error is not None
     assert attempt.error.startswith("PanelRefused: no such inbound")
     assert len(attempt.error) == 500
 
 
 @given(st.integers(0, 10_000), JITTER)
-def test_pauses_grow_to_a_bound_and_are_never_nothing(failures: int, jitter: float) -> None:
-    assert FIRST_PAUSE_S / 2 <= pause_s(failures, jitter) <= LONGEST_PAUSE_S
-    assert pause_s(failures + 1, jitter) >= pause_s(failures, jitter)
+def test_pauses_grow_to_a_bound(failures: int, jitter: float) -> None:
+    """And they are never zero."""
+    pause = pause_s(failures, jitter, longest_s=LONGEST_JOB_PAUSE_S)
+    assert FIRST_PAUSE_S / 2 <= pause <= LONGEST_JOB_PAUSE_S
+    assert pause_s(failures + 1, jitter, longest_s=LONGEST_JOB_PAUSE_S) >= pause
 
 
-def test_a_breaker_opens_at_once_and_probes_more_rarely_to_a_bound() -> None:
+def test_a_breaker_opens_at_the_first_failure() -> None:
     breaker = Breaker()
     assert breaker.closed
-    pauses = []
-    for _ in range(6):
+    for failures in range(1, 7):
         breaker = breaker.failed()
-        assert not breaker.closed
-        pauses.append(breaker.probe_after_s(1.0))
+        assert (breaker.closed, breaker.failures) == (False, failures)
+
+
+def test_probes_become_rarer_to_a_bound() -> None:
+    pauses = [pause_s(failures, 1.0, longest_s=LONGEST_PROBE_PAUSE_S) for failures in range(6)]
     assert pauses == [1, 2, 4, 5, 5, 5]
-    assert pauses[-1] == LONGEST_PROBE_PAUSE_S
 
 
 PERSON, KEY = UUID(int=1), UUID(int=2)
@@ -77,9 +95,9 @@ PERSON, KEY = UUID(int=1), UUID(int=2)
         ({PERSON: KEY}, False, False, False, False),
     ],
 )
-def test_only_what_was_agreed_before_the_look_can_drift(
+def test_only_settled_jobs_can_drift(
     held: dict[UUID, UUID], present: bool, settled: bool, missing: bool, unwanted: bool
 ) -> None:
-    """P-13: what was committed after the listing began is never mistaken for drift."""
-    drift = compare(held, [Listed(PERSON, KEY, present, settled)])
+    """P-13: a change that was committed after the listing began is never taken for drift."""
+    drift = find_drift(held, [ListedJob(PERSON, KEY, present, settled)])
     assert (bool(drift.missing), bool(drift.unwanted)) == (missing, unwanted)

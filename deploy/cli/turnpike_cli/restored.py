@@ -1,4 +1,4 @@
-"""`turnpike restored SERVICE`: what has to be done once a service's database came back from a backup."""
+"""`turnpike restored SERVICE`: brings a service back after its database came from a backup."""
 
 import asyncio
 import json
@@ -9,73 +9,86 @@ from typing import NoReturn
 import asyncpg
 import click
 
-from shared.bus import UnansweredError
-from shared.db import Database
-from shared.outbox import tell_all_again
-from shared.owners import OWNERS
-from shared.questions import AskTold
-from shared.tally import compare_anew
-from turnpike_cli.asking import REFUSED_STATUS, SERVICES, CannotAskError, nats_url, opened_bus
+from shared.contracts.operations import HourlyChecksumsQuery
+from shared.contracts.owners import SERVICE_NAMES
+from shared.messaging.jetstream import BrokerError, drop_consumers
+from shared.messaging.outbox import republish_all
+from shared.operations.anti_entropy import compare_anew
+from shared.platform.db import Database
+from turnpike_cli.options import json_option
+from turnpike_cli.querying import REFUSED_STATUS, CannotQueryError, nats_url, opened_bus
+from turnpike_cli.services import service_argument
 
 NEXT = """
 Next:
-  1. start {service} and wait until /readyz says ok
-  2. when it is at rest, ask everybody: turnpike audit
-     I6 lists within some two hours what others heard and {service} no longer knows. It goes by itself where the cause
-     is reported again (providers are asked again from a day before the backup); what stays is for a person to decide.
+  1. start {service} and wait until /readyz answers ok
+  2. when the shop is quiescent, run: turnpike audit
+     Within some two hours I6 lists events that other services handled and {service} no longer
+     knows. A finding disappears when the cause is reported again. Payments lists its providers
+     by itself from the time of the backup on: see `turnpike reconcile last`. A person decides
+     about the rest with `turnpike why`.
 """
 
 
 class StillRunningError(Exception):
-    """The service that was restored answers."""
+    """A replica of the restored service answers."""
 
 
-@click.command("restored")
-@click.argument("service", type=click.Choice(sorted(OWNERS)))
-@click.option("--json", "as_json", is_flag=True, help="Print the same for a machine.")
+@click.command("restored", epilog="Example: turnpike restored payments")
+@service_argument
+@json_option
 def restored_command(*, service: str, as_json: bool) -> None:
-    """Bring SERVICE, whose database was restored to its own latest, back among the others. Stop its replicas first.
+    """Bring a service back after a restore of its database.
 
-    Its database is TURNPIKE_<SERVICE>_DSN. May be repeated: inboxes and natural keys absorb what comes twice.
+    The database must hold the latest state that its backup has. SERVICE is bot-gateway, payments,
+    referrals, vpn-provisioner or notifier. Stop all its replicas first. Its database is reached by
+    TURNPIKE_<SCHEMA>_DSN; the schemas are bot, payments, referrals, vpn and notifier. The command
+    may be repeated: inboxes and natural keys recognise repeated events.
     """
-    name = SERVICES[service]
+    name = SERVICE_NAMES[service]
     try:
         dsn = os.environ.get(variable := f"TURNPIKE_{service.upper()}_DSN")
         if not dsn:
-            raise CannotAskError(f"{variable} is not set.")
+            raise CannotQueryError(f"{variable} is not set.")
         dropped = asyncio.run(restored(service, nats_url(os.environ), dsn))
     except StillRunningError:
-        _refuse(f"{name} is running: stop all its replicas, restore its database, and call this again.")
-    except CannotAskError as error:
+        _refuse(
+            f"{name} is running: stop all its replicas, restore its database,"
+            " and run this command again."
+        )
+    except CannotQueryError as error:
         _refuse(str(error))
-    except UnansweredError:
+    except BrokerError:
         _refuse("JetStream does not answer.")
     except (asyncpg.PostgresError, OSError) as error:
         _refuse(f"The database of {name} does not answer: {error}.")
     if as_json:
-        click.echo(json.dumps({"service": service, "from_the_start": dropped}))
+        click.echo(json.dumps({"service": name, "dropped_consumers": dropped}))
         return
     for handler in dropped:
-        click.echo(f"{handler} hears its stream from the start")
-    click.echo(f"{name} tells its facts of 3 days again")
-    click.echo("all closed hours of 30 days are compared anew")
+        click.echo(f"{handler} will receive its stream from the start")
+    click.echo(f"{name} will republish its events of the last 3 days")
+    click.echo("all closed hours of the last 30 days will be compared again")
     click.echo(NEXT.format(service=name), nl=False)
 
 
-async def restored(service: str, url: str, dsn: str) -> list[str]:
-    """Answers the durables that were dropped. Raises StillRunningError, and what NATS and PostgreSQL raise."""
+async def restored(owner: str, url: str, dsn: str) -> list[str]:
+    """Returns the durable consumers that were dropped.
+
+    Raises StillRunningError, and the errors of NATS and PostgreSQL.
+    """
     database = Database(dsn, name="turnpike-restored", size=1)
     async with opened_bus(url) as bus:
-        if await bus.is_answered(AskTold.of(service)):
+        if await bus.is_answered(HourlyChecksumsQuery.of(owner)):
             raise StillRunningError
         try:
             await database.open()
             async with database.transaction() as tx:
-                await tell_all_again(tx)
+                await republish_all(tx)
                 await compare_anew(tx)
         finally:
             await database.close()
-        return await bus.drop_durables(service)
+        return await drop_consumers(bus.client, owner)
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`turnpike why PAYMENT`: asks every owner what it knows of one payment, and says what is true of it now."""
+"""`turnpike why PAYMENT`: queries every service about one payment, and reports where it is now."""
 
 import json
 from collections.abc import Sequence
@@ -8,167 +8,212 @@ from uuid import UUID
 
 import click
 
-from shared.bus import Bus, UnansweredError
-from shared.contract import Question, Refused, Value
-from shared.inspection import (
-    AskDeliveries,
-    AskFacts,
-    AskGrant,
-    AskPayment,
-    AskPayments,
-    AskPerson,
-    AskReports,
-    AskRewards,
-    FactsSeen,
-    PaymentLine,
-)
-from shared.owners import OWNERS
-from turnpike_cli.account import Account, fact_ids, stuck, verdict
-from turnpike_cli.asking import ASK_TIMEOUT_S, REFUSED_STATUS, each, nobody_answered, run
-from turnpike_cli.telling import lines
-from turnpike_cli.writing import moment, money, table
+from shared.contracts.bot import PersonQuery, ReportsQuery
+from shared.contracts.message import Query, Refused, Value
+from shared.contracts.notifier import DeliveriesQuery
+from shared.contracts.operations import EventRecords, EventsQuery
+from shared.contracts.owners import OWNERS, SERVICE_NAMES
+from shared.contracts.payments import PaymentLine, PaymentQuery, PaymentsQuery
+from shared.contracts.referrals import RewardsQuery
+from shared.contracts.vpn import GrantQuery
+from shared.messaging.rpc import Bus, UnansweredError
+from turnpike_cli.formatting import moment, money, table
+from turnpike_cli.options import json_option
+from turnpike_cli.payment_history import PaymentHistory, event_ids
+from turnpike_cli.problems import problems
+from turnpike_cli.querying import QUERY_TIMEOUT_S, REFUSED_STATUS, gathered, no_answer, run
+from turnpike_cli.rendering import history_lines
+from turnpike_cli.services import NAMED
+from turnpike_cli.verdict import verdict
 
-MOST_LETTERS = 300
-MOST_FACTS = 500
+MAX_CHARACTERS = 300
+MAX_EVENTS = 500
 
 Answer = TypeVar("Answer", bound=Value)
 
 
-@click.command("why")
-@click.argument("payment")
-@click.option("--entries", is_flag=True, help="The entries of each transfer, too.")
-@click.option("--json", "as_json", is_flag=True, help="Print all of it for a machine.")
+@click.command("why", epilog="Example: turnpike why stxOmUUNcJXbWZKrPbcxEAs")
+@click.argument("payment", type=NAMED, metavar="PAYMENT")
+@click.option("--entries", is_flag=True, help="Print the entries of each transfer, too.")
+@json_option
 def why_command(*, payment: str, entries: bool, as_json: bool) -> None:
-    """Tell the story of one payment.
+    """Show what every service recorded about one payment.
 
-    PAYMENT is a charge id, an invoice's payload, or the id of an order, an invoice or a receipt; with a person's
-    Telegram id, that person's payments are listed. Each service is asked for its own records; the last line says in
-    one sentence what is true now, or where it is stuck and what to do. Times are the databases', in UTC.
+    PAYMENT is a charge id, the payload of an invoice, or the id of an order, an invoice or a
+    receipt. With the Telegram id of a person, the payments of that person are listed. The last
+    line is the outcome in one sentence, or where the payment is stuck and what to do. Times are
+    those of the databases, in UTC.
     """
-    run(lambda bus: Asking(bus, entries=entries, as_json=as_json).why(payment.strip()))
+    run(lambda bus: Lookup(bus, entries=entries, as_json=as_json).print(payment))
 
 
-class Asking:
-    """One run: whoever did not answer once is not waited for again."""
+class Lookup:
+    """One run of the command. An owner that did not answer once is not queried again."""
 
     def __init__(self, bus: Bus, *, entries: bool, as_json: bool) -> None:
         self.bus = bus
         self.entries = entries
         self.as_json = as_json
-        self.silent: list[str] = []
+        self.unresponsive: list[str] = []
 
-    async def why(self, named: str) -> int:
-        account = await self.account(named[:MOST_LETTERS])
-        if account is None and named.lstrip("-").isdecimal():
-            return await self.of_person(int(named))
-        if account is None:
-            return self.unknown(named)
+    async def print(self, named: str) -> int:
+        """Returns the status of the command."""
+        history = await self.history(named[:MAX_CHARACTERS])
+        if history is None and named.lstrip("-").isdecimal():
+            return await self.print_person(int(named))
+        if history is None:
+            return self.print_unknown(named)
         if self.as_json:
-            click.echo(json.dumps(as_dict(account), indent=2, ensure_ascii=False))
+            click.echo(json.dumps(as_dict(history), indent=2, ensure_ascii=False))
         else:
-            click.echo("\n".join(lines(account, entries=self.entries)))
-        return REFUSED_STATUS if account.silent else 0
+            click.echo("\n".join(history_lines(history, entries=self.entries)))
+        return REFUSED_STATUS if history.unresponsive else 0
 
-    def unknown(self, named: str) -> int:
-        if self.silent:
-            click.echo(f"{nobody_answered(self.silent)} Who answered has not heard of {named}.", err=True)
+    def print_unknown(self, named: str) -> int:
+        if self.unresponsive:
+            others = f"The other services do not know a payment {named}."
+            click.echo(f"{no_answer(self.unresponsive)} {others}", err=True)
             return REFUSED_STATUS
-        click.echo(f"Nobody has heard of a payment {named}.", err=True)
+        click.echo(f"No service knows a payment {named}.", err=True)
         return 1
 
-    async def account(self, named: str) -> Account | None:
-        """What all of them say, each asked for what the ones before named; None for what nobody knows."""
-        payment = await self.asked("payments", AskPayment(named=named))
+    async def history(self, named: str) -> PaymentHistory | None:
+        """The records of all owners. Each is queried by the ids that earlier answers named.
+
+        None for a payment that no owner knows.
+        """
+        payment = await self.query("payments", PaymentQuery(named=named))
         order = payment.order.order if payment and payment.order else _order_in(named)
-        charges = [receipt.charge for receipt in payment.receipts] if payment else [named, named.partition(":")[2]]
-        reports = await self.asked("bot", AskReports(charges=tuple(charges[:100]), order=order))
+        charges = (
+            [receipt.charge for receipt in payment.receipts]
+            if payment
+            else [charge for charge in (named, named.partition(":")[2]) if charge]
+        )
+        reports = await self.query("bot", ReportsQuery(charges=tuple(charges[:100]), order=order))
         if payment is None and not (reports and reports.reports):
             return None
-        account = await self.effects(Account(named, payment=payment, reports=reports))
-        account = replace(account, facts=await self.facts(fact_ids(account)))
-        return replace(account, silent=tuple(self.silent))
+        history = PaymentHistory(named, payment=payment, reports=reports)
+        history = await self.with_effects(history)
+        history = replace(history, events=await self.event_records(event_ids(history)))
+        return replace(history, unresponsive=tuple(self.unresponsive))
 
-    async def effects(self, account: Account) -> Account:
-        receipts = [receipt for receipt in account.receipts if receipt.payer is not None]
+    async def with_effects(self, history: PaymentHistory) -> PaymentHistory:
+        """Adds the reward, the access and the messages that the payment led to."""
+        receipts = [receipt for receipt in history.receipts if receipt.payer is not None]
         if receipts and receipts[0].payer:
-            question = AskRewards(receipts=tuple(receipt.receipt for receipt in receipts), payer=receipts[0].payer)
-            account = replace(account, rewards=await self.asked("referrals", question))
-        order = account.payment.order if account.payment else None
-        if order is not None and account.bought is not None:
-            account = replace(account, grant=await self.asked("vpn", AskGrant(order=order.order)))
+            ids = tuple(receipt.receipt for receipt in receipts)
+            query = RewardsQuery(receipts=ids, payer=receipts[0].payer)
+            history = replace(history, rewards=await self.query("referrals", query))
+        order = history.order
+        if order is not None and history.bought is not None:
+            history = replace(history, grant=await self.query("vpn", GrantQuery(order=order.order)))
         people = {receipt.payer for receipt in receipts if receipt.payer}
-        people |= {one.partner for one in (account.rewards.rewards if account.rewards else ()) if one.partner}
-        causes = [str(receipt.receipt) for receipt in receipts] + ([str(order.order)] if order else [])
+        people |= {
+            one.partner
+            for one in (history.rewards.rewards if history.rewards else ())
+            if one.partner
+        }
+        causes = [str(receipt.receipt) for receipt in receipts]
+        causes += [str(refund.refund) for refund in history.refunds]
+        causes += [str(order.order)] if order else []
         if people and causes:
-            wanted = AskDeliveries(people=tuple(sorted(people))[:100], causes=tuple(causes[:200]))
-            account = replace(account, deliveries=await self.asked("notifier", wanted))
-        return account
+            wanted = DeliveriesQuery(people=tuple(sorted(people))[:100], causes=tuple(causes[:200]))
+            history = replace(history, deliveries=await self.query("notifier", wanted))
+        return history
 
-    async def facts(self, facts: Sequence[UUID]) -> dict[str, FactsSeen]:
-        """Who told and heard what, side by side of all who answer."""
-        wanted = tuple(facts[:MOST_FACTS])
-        answers, silent = await each({owner: self.seen(owner, wanted) for owner in OWNERS if owner not in self.silent})
-        self.silent += silent
+    async def event_records(self, events: Sequence[UUID]) -> dict[str, EventRecords]:
+        """What each owner published and handled of these events, queried concurrently."""
+        wanted = tuple(events[:MAX_EVENTS])
+        owners = [owner for owner in OWNERS if owner not in self.unresponsive]
+        answers, unresponsive = await gathered(
+            {owner: self.records_of(owner, wanted) for owner in owners}
+        )
+        self.unresponsive += unresponsive
         return answers
 
-    async def seen(self, owner: str, facts: tuple[UUID, ...]) -> FactsSeen:
-        answer = await self.bus.ask(AskFacts.of(owner)(facts=facts), timeout_s=ASK_TIMEOUT_S)
-        assert isinstance(answer, FactsSeen), answer
+    async def records_of(self, owner: str, events: tuple[UUID, ...]) -> EventRecords:
+        query = EventsQuery.of(owner)(events=events)
+        answer = await self.bus.query(query, timeout_s=QUERY_TIMEOUT_S)
+        assert isinstance(answer, EventRecords), answer
         return answer
 
-    async def asked(self, owner: str, question: Question[Answer]) -> Answer | None:
-        """The answer; None for one who has not heard of it, and for one who does not answer."""
-        if owner in self.silent:
+    async def query(self, owner: str, query: Query[Answer]) -> Answer | None:
+        """The answer. None where the owner refuses or does not answer."""
+        if owner in self.unresponsive:
             return None
         try:
-            answer = await self.bus.ask(question, timeout_s=ASK_TIMEOUT_S)
+            answer = await self.bus.query(query, timeout_s=QUERY_TIMEOUT_S)
         except UnansweredError:
-            self.silent.append(owner)
+            self.unresponsive.append(owner)
             return None
         return None if isinstance(answer, Refused) else answer
 
-    async def of_person(self, telegram_id: int) -> int:
-        person = await self.asked("bot", AskPerson(telegram_id=telegram_id)) if abs(telegram_id) < 2**63 else None
-        answer = await self.asked("payments", AskPayments(person=person.person)) if person else None
+    async def print_person(self, telegram_id: int) -> int:
+        person = (
+            await self.query("bot", PersonQuery(telegram_id=telegram_id))
+            if abs(telegram_id) < 2**63
+            else None
+        )
+        answer = (
+            await self.query("payments", PaymentsQuery(person=person.person)) if person else None
+        )
         if person is None or answer is None or not answer.payments:
-            return self.unknown(str(telegram_id))
+            return self.print_unknown(str(telegram_id))
         if len(answer.payments) == 1:
-            return await self.why(str(answer.payments[0].named))
+            return await self.print(str(answer.payments[0].named))
         if self.as_json:
-            found = {"person": str(person.person), "payments": [one.model_dump(mode="json") for one in answer.payments]}
+            found = {
+                "person": str(person.person),
+                "payments": [one.model_dump(mode="json") for one in answer.payments],
+            }
             click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         else:
-            click.echo(f"Payments of person {person.person}, the newest first; ask `turnpike why ID`:")
-            click.echo("\n".join(listed(answer.payments)))
+            click.echo(
+                f"Payments of person {person.person}, the newest first (see `turnpike why ID`):"
+            )
+            click.echo("\n".join(payment_lines(answer.payments)))
         return 0
 
 
-def listed(payments: Sequence[PaymentLine]) -> list[str]:
+def payment_lines(payments: Sequence[PaymentLine]) -> list[str]:
     rows = [
-        (str(one.named), moment(one.at)[:19], money(one.amount_minor, one.currency), f"{one.what}, {one.state}")
+        (
+            str(one.named),
+            moment(one.at)[:19],
+            money(one.amount_minor, one.currency),
+            f"{one.what}, {one.state}",
+        )
         for one in payments
     ]
     return table(("ID", "WHEN (UTC)", "AMOUNT", "WHAT"), rows)
 
 
 def _order_in(named: str) -> UUID | None:
-    """The order that a payload begins with, or that the name may be: payments may not know it, bot-gateway may."""
+    """The order that a payload begins with, or that `named` is.
+
+    bot-gateway may know an order that payments does not.
+    """
     try:
         return UUID(named.partition(".")[0])
     except ValueError:
         return None
 
 
-def as_dict(account: Account) -> dict[str, Any]:
-    parts: dict[str, Value | None] = {"payment": account.payment, "reports": account.reports}
-    parts |= {"rewards": account.rewards, "grant": account.grant, "deliveries": account.deliveries}
-    found = stuck(account)
+def as_dict(history: PaymentHistory) -> dict[str, Any]:
+    parts: dict[str, Value | None] = {"payment": history.payment, "reports": history.reports}
+    parts |= {"rewards": history.rewards, "grant": history.grant, "deliveries": history.deliveries}
     return {
-        "named": account.named,
-        "trace": account.trace,
+        "named": history.named,
+        "trace": history.trace_id,
         **{name: part.model_dump(mode="json") if part else None for name, part in parts.items()},
-        "facts": {owner: seen.model_dump(mode="json") for owner, seen in account.facts.items()},
-        "silent": list(account.silent),
-        "stuck": [{"where": one.where, "why": one.why, "do": one.do, "passing": one.passing} for one in found],
-        "verdict": verdict(account),
+        "events": {
+            SERVICE_NAMES[owner]: records.model_dump(mode="json")
+            for owner, records in history.events.items()
+        },
+        "unresponsive": [SERVICE_NAMES[owner] for owner in history.unresponsive],
+        "problems": [
+            {"where": one.where, "why": one.why, "remedy": one.remedy, "transient": one.transient}
+            for one in problems(history)
+        ],
+        "verdict": verdict(history),
     }

@@ -1,4 +1,4 @@
-"""A real NATS server with JetStream on loopback, whose whole state is one folder."""
+"""A real NATS server with JetStream on loopback. One folder holds all its state."""
 
 import json
 import os
@@ -8,21 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from shared.messaging.jetstream import INCARNATION
 from turnpike_local.ports import LOOPBACK, answers, fetch, free_port
 from turnpike_local.processes import Child, StartError, program
 from turnpike_local.state import draw_secret, read_secret
 
 USER = "turnpike"
-INCARNATION = "turnpike-incarnation"  # As `shared.outbox` writes it.
 MAX_MEM_BYTES = 64 * 1024**2
-MAX_FILE_BYTES = 16 * 1024**3  # What the streams may reserve together, and some room.
+MAX_FILE_BYTES = 16 * 1024**3  # The streams' limits together, and a reserve.
 
 _STOP_GRACE_S = 10.0
 _READY_TIMEOUT_S = 20.0
 
 
 class Broker:
-    """One server: its streams, configuration and secret in `<state>/nats`, its log in `<state>/logs/nats.log`."""
+    """One server.
+
+    Its streams, configuration and secret are in `<state>/nats`, its log in `<state>/logs/nats.log`.
+    """
 
     child: Child
 
@@ -40,7 +43,7 @@ class Broker:
     async def start(cls, state_dir: Path, *, port: int = 0, sync_interval: str = "always") -> Self:
         """Start the server of this state folder; `port` 0 takes a free one. Raises `StartError`.
 
-        With the `sync_interval` "always", an acknowledged message is on disk; tests may say "2m".
+        With `sync_interval` "always", an acknowledged message is on disk. Tests may pass "2m".
         """
         broker = cls(state_dir, port or free_port(), sync_interval)
         broker._configure()
@@ -48,7 +51,7 @@ class Broker:
         return broker
 
     async def restart(self) -> None:
-        """Start again on the same ports, after an end of what still runs. Raises `StartError`."""
+        """Stop the server if it runs, and start it on the same ports. Raises `StartError`."""
         await self.stop()
         await self._launch()
 
@@ -64,44 +67,52 @@ class Broker:
                 orphan_signal=signal.SIGTERM,
             )
         except StartError as error:
-            raise StartError(self._way_out(error.complaint(r"\[(?:FTL|ERR)\]"))) from error
+            raise StartError(self._advice(error.complaint(r"\[(?:FTL|ERR)\]"))) from error
 
-    def _way_out(self, why: str) -> str:
+    def _advice(self, why: str) -> str:
         return (
-            f"NATS does not start on {self.store}: {why}. If its store is broken, delete that folder: the services "
-            f"tell anew what was in it. Its log is {self._log}."
+            f"NATS does not start on {self.store}: {why}. If its store is broken, delete that "
+            f"folder: the services republish its events. Its log is {self._log}."
         )
 
     async def stop(self) -> None:
-        """An orderly end: what it has is on disk, no process stays."""
+        """End the server in order: its data is on disk and no process stays."""
         await self.child.stop(_STOP_GRACE_S)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
+        """SIGKILL, like a crash."""
         self.child.kill()
 
     async def wipe(self) -> None:
-        """Lose the disk: stop, delete every stream and consumer, start empty on the same ports."""
+        """Stop, delete every stream and consumer, and start empty on the same ports."""
         await self.stop()
         self.lose_disk()
         await self._launch()
 
     def lose_disk(self) -> None:
-        """Delete every stream and consumer of a server that does not run; it starts empty."""
+        """Delete every stream and consumer of a stopped server: its next start is empty."""
         shutil.rmtree(self.store)
+
+    def expect_password(self, password: str | None = None) -> None:
+        """Refuse everybody without that password, also those connected; None is that of `url`."""
+        self._write_configuration(password or self._password)
+        os.kill(self.child.pid, signal.SIGHUP)
 
     @property
     def url(self) -> str:
-        """Where clients connect, with user and password."""
+        """The URL for clients, with user and password."""
         return f"nats://{USER}:{self._password}@{LOOPBACK}:{self.port}"
 
-    async def unsettled(self) -> dict[str, int]:
-        """Per "stream/consumer": messages not delivered yet or not acknowledged yet; only those that have any."""
+    async def consumer_lag(self) -> dict[str, int]:
+        """Messages that are not delivered or not acknowledged yet, by "stream/consumer".
+
+        Consumers without such messages are left out.
+        """
         body = await fetch(f"{self.monitor_url}/jsz?consumers=true")
         return {name: count for name, count in _counts(json.loads(body or b"{}")) if count}
 
     async def incarnations(self) -> dict[str, str]:
-        """Per stream the random word that whoever made it wrote into it."""
+        """The random incarnation of each stream, written by its creator."""
         body = await fetch(f"{self.monitor_url}/jsz?streams=true&config=true")
         return {
             stream["name"]: stream["config"].get("metadata", {}).get(INCARNATION, "")
@@ -115,9 +126,12 @@ class Broker:
         try:
             self.store.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StartError(self._way_out(error.strerror or str(error))) from error
+            raise StartError(self._advice(error.strerror or str(error))) from error
         secret = self._home / "secret"
         self._password = read_secret(secret) if secret.exists() else draw_secret(secret)
+        self._write_configuration(self._password)
+
+    def _write_configuration(self, password: str) -> None:
         jetstream = {
             "store_dir": str(self.store),
             "sync_interval": self._sync_interval,
@@ -128,7 +142,7 @@ class Broker:
             "server_name": "turnpike",
             "listen": f"{LOOPBACK}:{self.port}",
             "http": self.monitor_url.removeprefix("http://"),
-            "authorization": {"user": USER, "password": self._password},
+            "authorization": {"user": USER, "password": password},
             "jetstream": jetstream,
             "logtime_utc": True,
         }
@@ -143,7 +157,10 @@ def _private(path: str, flags: int) -> int:
 def _counts(report: dict[str, Any]) -> Iterator[tuple[str, int]]:
     for stream in _streams(report):
         for consumer in stream.get("consumer_detail", ()):
-            yield f"{stream['name']}/{consumer['name']}", consumer["num_pending"] + consumer["num_ack_pending"]
+            yield (
+                f"{stream['name']}/{consumer['name']}",
+                consumer["num_pending"] + consumer["num_ack_pending"],
+            )
 
 
 def _streams(report: dict[str, Any]) -> Iterator[dict[str, Any]]:

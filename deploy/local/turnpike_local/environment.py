@@ -1,4 +1,7 @@
-"""The `.env` file: variables for `turnpike up` and `turnpike demo`, under those of the real environment."""
+"""The `.env` file: variables for `turnpike up` and `turnpike demo`.
+
+A variable of the real environment takes precedence.
+"""
 
 import os
 from collections.abc import Callable
@@ -14,21 +17,23 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def beside_the_sources() -> Path:
-    """The folder of the sources; where they are not (an installed package), the one that the command runs in."""
+    """The folder of the sources, or the working folder when Turnpike is an installed package."""
     return ROOT if (ROOT / "pyproject.toml").is_file() else Path.cwd()
 
 
 def env_file(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option that names another file than the `.env` beside the sources."""
+    """Add the option that names another file than the `.env` beside the sources."""
     return click.option(
         "--env-file",
         type=click.Path(path_type=Path),
-        help="Variables that the environment does not set [default: .env beside the sources, when there].",
+        metavar="ENV_FILE",
+        help="Read variables that the environment does not set from this file; without the option "
+        "from .env beside the sources.",
     )(command)
 
 
 def read_env_file(given: Path | None) -> None:
-    """Put its variables into our environment, where they are not set yet. Raises `StartError`."""
+    """Set its variables in this process where they are not set yet. Raises `StartError`."""
     path = given or beside_the_sources() / ".env"
     if given is None and not path.exists():
         return
@@ -36,7 +41,9 @@ def read_env_file(given: Path | None) -> None:
         with path.open(encoding="utf-8") as file:
             lines = list(parse_stream(file))
     except (OSError, ValueError) as error:
-        raise StartError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+        raise StartError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}."
+        ) from error
     for line in lines:
         if line.error:
             blank = len(line.original.string) - len(line.original.string.lstrip("\n"))

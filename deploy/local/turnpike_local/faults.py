@@ -1,12 +1,11 @@
-"""What the demo breaks at the worst moment of a purchase, and how it is seen that it really broke.
+"""Faults that the demo injects at the worst moment of a purchase, and the proof that each happened.
 
-before the payment ─▶ a trap is set: what the work must write is locked; what the broker was told is not handed out
-while on its way   ─▶ it springs: the service dies in its transaction; the broker loses what it alone still has to tell
-afterwards         ─▶ what the keeper started again is another process; holds other streams
+before the payment ─▶ arm: a table of the service is locked; the broker's consumers are paused
+during the payment ─▶ inject: the service dies in its transaction; the broker loses pending events
+afterwards         ─▶ prove: the restarted part is another process, or has other streams
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,45 +15,53 @@ from typing import Any, Protocol
 
 import asyncpg
 
-from shared.bus import Bus
-from shared.facts import PaymentConfirmed
-from shared.owners import OWNERS
-from shared.streams import LISTENING
-from turnpike_local.keeper import Part, keep
+from shared.contracts.owners import SERVICE_NAMES
+from shared.contracts.payments import PaymentConfirmed
+from shared.contracts.streams import SUBSCRIPTIONS
+from shared.messaging.jetstream import consumer_lag, pause_consumer
+from shared.messaging.rpc import Bus
+from turnpike_local import services
 from turnpike_local.stack import Stack
+from turnpike_local.supervisor import Part, supervise
 from turnpike_local.waiting import together, until
 
-SPRING_TIMEOUT_S = 120.0
-SPRING_POLL_S = 0.01
-HELD_FOR = timedelta(minutes=10)
-API_TIMEOUT_S = 5.0
+INJECT_TIMEOUT_S = 120.0
+INJECT_POLL_S = 0.01
+PAUSED_FOR = timedelta(minutes=10)
+PAUSE_TIMEOUT_S = 5.0
 
-SERVICES = {package.replace("_", "-"): name for name, package in OWNERS.items()}
-"""What a service is called on the command line, and its short name."""
+SERVICES = {service.title: service.name for service in services.SERVICES}
+"""The owner of each service, by the name on the command line."""
 
-# What a service's part of a purchase writes late in its transaction.
+# The table that a service writes late in the transaction of its part of a purchase.
 WORK = {
-    "bot": "bot.facts",
-    "payments": "payments.facts",
-    "referrals": "referrals.facts",
-    "vpn": "vpn.facts",
+    "bot": "bot.events",
+    "payments": "payments.events",
+    "referrals": "referrals.events",
+    "vpn": "vpn.events",
     "notifier": "notifier.deliveries",
 }
 
-HOLD = "lock table {table} in share row exclusive mode"  # Reading and claiming go on.
+HOLD = "lock table {table} in share row exclusive mode"  # Reads and claims still succeed.
 
-IS_CAUGHT = """
+IS_BLOCKED = """
 select exists (
   select from pg_stat_activity
   where application_name = $1 and wait_event_type = 'Lock' and query ~ $2
 )
 """
 
-ALL_IS_TOLD = "select not exists (select from payments.untold)"
+RUNNING_AGAIN = "is running again."
 
-Spring = Callable[[], Coroutine[Any, Any, None]]
-Note = Callable[[str, str], None]
-"""Who, and what happened to it: a line of the timeline."""
+OUTBOX_IS_EMPTY = "select not exists (select from payments.outbox)"
+
+Inject = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Note(Protocol):
+    """Takes a line of the timeline: a part, and what happened to it."""
+
+    def __call__(self, part: str, what: str, *, intermediate: bool = False) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -67,55 +74,63 @@ class Proof:
 class Fault(Protocol):
     """One thing that breaks."""
 
-    def struck(self, stack: Stack) -> Part:
-        """What has to be started again."""
+    def target(self, stack: Stack) -> Part:
+        """The part that has to be restarted."""
 
-    def trap(self, stack: Stack, bus: Bus, note: Note) -> AbstractAsyncContextManager[Spring]:
-        """Set a trap; what this yields returns once it has sprung. Raises TimeoutError when nothing walks into it."""
+    def arm(self, stack: Stack, bus: Bus, note: Note) -> AbstractAsyncContextManager[Inject]:
+        """Prepare the fault. Yields a function that returns once the fault has happened.
+
+        That function raises TimeoutError when its moment does not come.
+        """
 
     async def proof(self, stack: Stack) -> Proof:
-        """Whether it really happened."""
+        """Whether the fault really happened."""
 
 
 @dataclass
 class Kill:
-    """SIGKILL to a service, by its short name, while its transaction writes what follows from the payment."""
+    """SIGKILL to a service, by its owner, while its transaction writes what the payment caused."""
 
     service: str
     pid: int = 0
 
-    def struck(self, stack: Stack) -> Part:
+    def target(self, stack: Stack) -> Part:
         return stack.services[self.service]
 
     @asynccontextmanager
-    async def trap(self, stack: Stack, _: Bus, note: Note) -> AsyncIterator[Spring]:
+    async def arm(self, stack: Stack, _: Bus, note: Note) -> AsyncIterator[Inject]:
         program, table = stack.services[self.service], WORK[self.service]
         self.pid = program.child.pid
         holding, watching = [await asyncpg.connect(stack.postgres.dsn()) for _ in range(2)]
         work = f"insert into {table.partition('.')[2]}"
 
-        async def caught() -> bool:
-            return bool(await watching.fetchval(IS_CAUGHT, f"turnpike-{self.service}", work))
+        async def is_blocked() -> bool:
+            return bool(await watching.fetchval(IS_BLOCKED, SERVICE_NAMES[self.service], work))
 
-        async def spring() -> None:
-            await until(caught, f"{program.name} is at its work", timeout_s=SPRING_TIMEOUT_S, poll_s=SPRING_POLL_S)
+        async def inject() -> None:
+            await until(
+                is_blocked,
+                f"{program.name} waits for the lock",
+                timeout_s=INJECT_TIMEOUT_S,
+                poll_s=INJECT_POLL_S,
+            )
             program.kill()
             await program.child.wait()
-            note(self.service, f"killed with SIGKILL in the middle of “{work}” (process {self.pid})")
-            await held.rollback()
+            note(self.service, f"is killed in its transaction: {work}")
+            await lock.rollback()
 
-        held = holding.transaction()
+        lock = holding.transaction()
         try:
-            await held.start()
+            await lock.start()
             await holding.execute(HOLD.format(table=table))
-            yield spring
+            yield inject
         finally:
             await asyncio.gather(holding.close(), watching.close())
 
     async def proof(self, stack: Stack) -> Proof:
         child = stack.services[self.service].child
         return Proof(
-            f"{child.name} was killed at its work and is another process now",
+            f"{child.name} died and restarted",
             child.alive and child.pid != self.pid > 0,
             f"{self.pid} → {child.pid}",
         )
@@ -123,75 +138,82 @@ class Kill:
 
 @dataclass
 class WipeBroker:
-    """NATS is killed and its disk gone, when it alone still has to tell of the payment: everybody else forgot."""
+    """NATS is killed and loses its disk while only the broker holds the payment's event.
+
+    The publisher's outbox is empty, and no handler has received the event.
+    """
 
     incarnations: dict[str, str] = field(default_factory=dict)
 
-    def struck(self, stack: Stack) -> Part:
+    def target(self, stack: Stack) -> Part:
         return stack.broker
 
     @asynccontextmanager
-    async def trap(self, stack: Stack, bus: Bus, note: Note) -> AsyncIterator[Spring]:
+    async def arm(self, stack: Stack, bus: Bus, note: Note) -> AsyncIterator[Inject]:
         self.incarnations = await stack.broker.incarnations()
-        listeners = [listening for listening in LISTENING if listening.fact is PaymentConfirmed]
-        until_when = json.dumps({"pause_until": (datetime.now(UTC) + HELD_FOR).isoformat()}).encode()
-        for listening in listeners:
-            call = f"$JS.API.CONSUMER.PAUSE.{listening.stream}.{listening.handler}"
-            await bus.client.request(call, until_when, API_TIMEOUT_S)
+        paused = [one for one in SUBSCRIPTIONS if one.event is PaymentConfirmed]
+        ends_at = datetime.now(UTC) + PAUSED_FOR
+        for subscription in paused:
+            await pause_consumer(bus.client, subscription, ends_at, timeout_s=PAUSE_TIMEOUT_S)
         database = await asyncpg.connect(stack.postgres.dsn())
 
         async def only_the_broker_has_it() -> bool:
-            unheard = await bus.unsettled()
-            return all(unheard[each.handler] for each in listeners) and bool(await database.fetchval(ALL_IS_TOLD))
+            lag = await consumer_lag(bus.client)
+            return all(lag[each.handler] for each in paused) and bool(
+                await database.fetchval(OUTBOX_IS_EMPTY)
+            )
 
-        async def spring() -> None:
-            what = "the payment is told and nobody has heard"
-            await until(only_the_broker_has_it, what, timeout_s=SPRING_TIMEOUT_S, poll_s=SPRING_POLL_S)
+        async def inject() -> None:
+            await until(
+                only_the_broker_has_it,
+                "the payment is published and no handler has received it",
+                timeout_s=INJECT_TIMEOUT_S,
+                poll_s=INJECT_POLL_S,
+            )
             stack.broker.kill()
             await stack.broker.child.wait()
             stack.broker.lose_disk()
-            note("nats", f"killed with SIGKILL and its disk deleted, with a fact that {len(listeners)} had yet to hear")
+            note("nats", "is killed and loses its disk, with the payment in it")
 
         try:
-            yield spring
+            yield inject
         finally:
             await database.close()
 
     async def proof(self, stack: Stack) -> Proof:
         now = await stack.broker.incarnations()
-        strangers = {stream for stream in now if now[stream] != self.incarnations.get(stream)}
+        changed = {stream for stream in now if now[stream] != self.incarnations.get(stream)}
         return Proof(
-            "the broker lost its disk and every stream was made anew by its owner",
-            strangers == self.incarnations.keys() != set(),
-            ", ".join(sorted(strangers)),
+            "every stream was created again",
+            changed == self.incarnations.keys() != set(),
+            ", ".join(sorted(changed)),
         )
 
 
 @asynccontextmanager
-async def kept(stack: Stack, faults: Sequence[Fault], note: Note) -> AsyncIterator[None]:
-    """As in `turnpike up`: whatever of them ends is started again."""
+async def supervised(stack: Stack, faults: Sequence[Fault], note: Note) -> AsyncIterator[None]:
+    """Restart the targets of the faults when they end, like `turnpike up` does."""
 
-    def say(part: Part, sentence: str) -> None:
-        note(_who(part), sentence.splitlines()[0].removesuffix(", its last lines:"))
+    def report(part: Part, sentence: str) -> None:
+        name = part.child.name
+        what = sentence.splitlines()[0].removesuffix(", its last lines:").removeprefix(f"{name} ")
+        note(name, what.rstrip("."), intermediate=what != RUNNING_AGAIN)
 
-    parts = [fault.struck(stack) for fault in faults]
-    keepers = [asyncio.create_task(keep(part, partial(say, part))) for part in parts]
+    parts = [fault.target(stack) for fault in faults]
+    supervisors = [asyncio.create_task(supervise(part, partial(report, part))) for part in parts]
     try:
         yield
     finally:
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        for supervisor in supervisors:
+            supervisor.cancel()
+        await asyncio.gather(*supervisors, return_exceptions=True)
 
 
 @asynccontextmanager
-async def trapped(stack: Stack, bus: Bus, faults: Sequence[Fault], note: Note) -> AsyncIterator[Spring]:
-    """Every fault is about to happen; what this yields returns when all have happened."""
-    async with AsyncExitStack() as traps:
-        springs = [await traps.enter_async_context(fault.trap(stack, bus, note)) for fault in faults]
-        yield lambda: together(*(spring() for spring in springs))
-
-
-def _who(part: Part) -> str:
-    names = {package: name for name, package in OWNERS.items()}
-    return names.get(part.child.name, part.child.name)
+async def armed(
+    stack: Stack, bus: Bus, faults: Sequence[Fault], note: Note
+) -> AsyncIterator[Inject]:
+    """Arm every fault. Yields a function that returns once all of them have happened."""
+    async with AsyncExitStack() as arms:
+        injects = [await arms.enter_async_context(fault.arm(stack, bus, note)) for fault in faults]
+        yield lambda: together(*(inject() for inject in injects))

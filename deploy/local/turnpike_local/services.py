@@ -1,11 +1,11 @@
-"""The five services as processes on this machine: which they are, and how one is killed and started again."""
+"""The five services as processes on this machine."""
 
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from shared.owners import OWNERS
+from shared.contracts.owners import OWNERS, SERVICE_NAMES
 from turnpike_local.ports import LOOPBACK, answers
 from turnpike_local.processes import Child
 
@@ -14,22 +14,32 @@ READY_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Service:
-    """Its short name is that of its schema, roles and DSN; its package is what runs."""
+    """A service. `name` is the name of its schema, roles and DSN; `package` is its import name."""
 
     name: str
     package: str
+
+    @property
+    def title(self) -> str:
+        """Its name for people: `bot-gateway`."""
+        return SERVICE_NAMES[self.name]
 
 
 SERVICES = tuple(Service(name, package) for name, package in OWNERS.items())
 
 
 def service(name: str) -> Service:
-    """The service of that short name. Raises `KeyError` for an unknown one."""
+    """The service of that name, such as "bot". Raises `KeyError` for an unknown one."""
     return {known.name: known for known in SERVICES}[name]
 
 
+def title_of(owner: str) -> str:
+    """The name for people of an owner, such as "bot". Other names are returned as they are."""
+    return SERVICE_NAMES.get(owner, owner)
+
+
 class Program:
-    """A Python package run as `python -m`, which answers 200 at a path once it is ready."""
+    """A Python package that runs as `python -m` and answers 200 at a path once it is ready."""
 
     def __init__(
         self,
@@ -50,7 +60,7 @@ class Program:
         self._child: Child | None = None
 
     async def start(self) -> None:
-        """Start, or end and start again, with the same environment and port. Raises `StartError`."""
+        """Start, or restart with the same environment and port. Raises `StartError`."""
         if self._child is not None:
             await self._child.stop()
         self._child = await Child.start(
@@ -65,7 +75,7 @@ class Program:
     restart = start
 
     async def spawn(self) -> Child:
-        """Start without waiting until it is ready: it may be meant to die before that."""
+        """Start without waiting until it is ready, for a test that kills it before that."""
         self._child = await Child.start(self.name, self._argv, log=self._log, env=self._environment)
         return self._child
 
@@ -75,11 +85,11 @@ class Program:
         return self._child
 
     async def stop(self) -> None:
-        """SIGTERM, so that it drains; killed when it takes too long."""
+        """SIGTERM, so that it drains. It is killed when it takes too long."""
         await self.child.stop()
 
     def kill(self) -> None:
-        """SIGKILL, as a crash."""
+        """SIGKILL, like a crash."""
         self.child.kill()
 
     async def ready(self) -> bool:

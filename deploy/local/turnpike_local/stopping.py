@@ -1,4 +1,4 @@
-"""A signal that asks for the end is an end like any other: what was begun is undone."""
+"""Work that ends in order when a signal asks for it."""
 
 import asyncio
 import signal
@@ -10,8 +10,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Result = TypeVar("Result")
 
 
-async def until_stopped(work: Coroutine[Any, Any, Result], on_signal: Callable[[], None]) -> Result | None:
-    """What the work came to. None when a signal asked for the end before: the work was cancelled, and has ended."""
+async def until_stopped(
+    work: Coroutine[Any, Any, Result], on_signal: Callable[[], None]
+) -> Result | None:
+    """The result of the work, or None when a signal cancelled it.
+
+    It has ended in both cases. `on_signal` is called at the signal.
+    """
     stopping = asyncio.Event()
     for number in SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

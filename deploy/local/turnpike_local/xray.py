@@ -1,4 +1,4 @@
-"""A real Xray on this machine: the node that keys are issued on, and the client that proves that a key works."""
+"""A real Xray on this machine: the node that issues keys, and a client that tests a key."""
 
 import asyncio
 import json
@@ -28,21 +28,24 @@ from turnpike_local.processes import Child, StartError
 INBOUND = "people"
 
 _FLOW = "xtls-rprx-vision"
-_SERVER_NAME = "decoy.test"  # A name that no DNS will ever know (RFC 6761).
+_SERVER_NAME = "decoy.test"  # No DNS will ever resolve this name (RFC 6761).
 _STOP_GRACE_S = 3.0
 
-# The wheel has no program, only a module that runs the core until a signal. `-I` keeps a file of ours named xray.py
-# from being taken for it.
+# The wheel has no program, only a module that runs the core until a signal. With `-I`, a file of
+# ours named xray.py is not imported in its place.
 RUN = (sys.executable, "-I", "-c", "import sys, xray; xray.startFromJSON(sys.stdin.read())")
 
 
 class NotFetchedError(Exception):
-    """No page came through the key: the node lets it not in, or the page not out."""
+    """No page came through the key: the node rejects the key or blocks the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What makes a node the same after a restart: links that people have name its port and its REALITY keys."""
+    """The settings that a node keeps over a restart.
+
+    Links that people have contain its port and its REALITY keys.
+    """
 
     port: int
     api_port: int
@@ -54,7 +57,7 @@ class Identity:
 
 
 class XrayNode:
-    """A VLESS + REALITY + Vision node on loopback whose users may reach one page and nothing else."""
+    """A VLESS + REALITY + Vision node on loopback. Its users can reach one page, nothing else."""
 
     inbound = INBOUND
 
@@ -64,14 +67,16 @@ class XrayNode:
 
     @classmethod
     async def start(cls, state_dir: Path, *, page_port: int) -> Self:
-        """Start the node whose identity is kept in `state_dir` (made there at first), without users.
+        """Start the node without users. Its identity is kept in `state_dir`.
 
-        `page_port` is the only loopback port that keys lead to. Raises `StartError`.
+        `page_port` is the only loopback port that a key can reach. Raises `StartError`.
         """
         identity = _kept_identity(state_dir / "node.json")
         for port in (identity.port, identity.api_port):
             if not is_free(port):
-                raise StartError(f"Port {port}, which this state's Xray node had before, is taken by another program.")
+                raise StartError(
+                    f"Port {port} of this state's Xray node is taken by another program."
+                )
 
         async def ready() -> bool:
             return await accepts(identity.api_port) and await accepts(identity.port)
@@ -91,37 +96,43 @@ class XrayNode:
 
     @property
     def api(self) -> str:
-        """host:port of the gRPC API; it knows no password, hence loopback."""
+        """host:port of the gRPC API. It has no password, so it is on loopback."""
         return f"{LOOPBACK}:{self._identity.api_port}"
 
     @property
     def link_template(self) -> str:
-        """The link of a person's key, with `{key}` in the key's place."""
+        """The link of a person's key, with `{key}` in place of the key."""
         return link_template(self._identity)
 
     async def stop(self) -> None:
-        """End the node; its users are forgotten."""
+        """Stop the node. It forgets its users."""
         await self.child.stop(_STOP_GRACE_S)
 
     def kill(self) -> None:
-        """End the node at once, as a crash would."""
+        """SIGKILL, like a crash."""
         self.child.kill()
 
 
 async def fetch_through(link: str, url: str, timeout_s: float = 10.0) -> str:
-    """The page at `url` as a client Xray of its own fetches it with a person's link; all of it within `timeout_s`.
+    """The page at `url`, fetched through a person's link by a separate Xray client.
 
-    Raises `NotFetchedError` when no page comes, `StartError` when the client does not start.
+    Raises `NotFetchedError` when no page comes within `timeout_s`, `StartError` when the client
+    does not start.
     """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="turnpike-xray-") as folder:
         config = json.dumps(client_config(link, port)).encode()
         log = Path(folder) / "client.log"
-        child = await Child.start("xray client", RUN, stdin=config, log=log, ready=lambda: accepts(port))
+        child = await Child.start(
+            "xray client", RUN, stdin=config, log=log, ready=lambda: accepts(port)
+        )
         try:
             return await _fetch(f"socks5://{LOOPBACK}:{port}", url, timeout_s)
-        except (aiohttp.ClientError, aiohttp_socks.ProxyError, OSError) as error:  # A TimeoutError is an OSError.
-            raise NotFetchedError(f"{url} did not come through the key: {error!r}\n{child.last_lines()}") from error
+        except (aiohttp.ClientError, aiohttp_socks.ProxyError, OSError) as error:
+            # OSError includes TimeoutError.
+            raise NotFetchedError(
+                f"{url} did not come through the key: {error!r}\n{child.last_lines()}"
+            ) from error
         finally:
             await child.stop(_STOP_GRACE_S)
 
@@ -129,8 +140,8 @@ async def fetch_through(link: str, url: str, timeout_s: float = 10.0) -> str:
 def node_config(identity: Identity, *, decoy_port: int, page_port: int) -> Mapping[str, Any]:
     """Xray's configuration of the node.
 
-    REALITY shows every stranger the handshake of a real TLS 1.3 server. Ours is the second inbound, so that nothing
-    outside this machine is needed.
+    REALITY shows a client without a key the handshake of a real TLS 1.3 server. Here that server is
+    a second inbound, so that nothing outside this machine is needed.
     """
     return {
         "log": {"loglevel": "warning", "access": "none"},
@@ -184,7 +195,12 @@ def node_config(identity: Identity, *, decoy_port: int, page_port: int) -> Mappi
                 "protocol": "freedom",
                 "settings": {
                     "finalRules": [
-                        {"action": "allow", "network": "tcp", "ip": [f"{LOOPBACK}/32"], "port": str(page_port)},
+                        {
+                            "action": "allow",
+                            "network": "tcp",
+                            "ip": [f"{LOOPBACK}/32"],
+                            "port": str(page_port),
+                        },
                         {"action": "block"},
                     ]
                 },
@@ -194,7 +210,7 @@ def node_config(identity: Identity, *, decoy_port: int, page_port: int) -> Mappi
 
 
 def client_config(link: str, socks_port: int) -> Mapping[str, Any]:
-    """Xray's configuration of a client: what an app makes of a `vless://` link with REALITY."""
+    """Xray's configuration of a client, as an app derives it from a `vless://` REALITY link."""
     parts = urlsplit(link)
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
     user = {"id": parts.username, "encryption": query["encryption"], "flow": query["flow"]}
@@ -204,7 +220,9 @@ def client_config(link: str, socks_port: int) -> Mapping[str, Any]:
         "outbounds": [
             {
                 "protocol": "vless",
-                "settings": {"vnext": [{"address": parts.hostname, "port": parts.port, "users": [user]}]},
+                "settings": {
+                    "vnext": [{"address": parts.hostname, "port": parts.port, "users": [user]}]
+                },
                 "streamSettings": {
                     "network": query["type"],
                     "security": query["security"],
@@ -221,7 +239,7 @@ def client_config(link: str, socks_port: int) -> Mapping[str, Any]:
 
 
 def link_template(identity: Identity) -> str:
-    """The node's link in the form that VPN apps import, `{key}` standing for the person's key."""
+    """The node's link in the form that VPN apps import, with `{key}` in place of the key."""
     query = urlencode(
         {
             "type": "tcp",
@@ -253,17 +271,17 @@ def new_identity() -> Identity:
 
 
 def _kept_identity(path: Path) -> Identity:
-    """The identity kept at `path`; a new one is kept there first, readable by nobody else."""
+    """The identity in the file, which is created first when missing, with mode 600."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(".draft")
         draft.touch(mode=0o600)
         draft.write_text(json.dumps(asdict(new_identity()), indent=2))
-        draft.replace(path)  # Whole or not at all.
+        draft.replace(path)  # Atomic.
     try:
         return Identity(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise StartError(f"{path} does not hold what an Xray node is started with: {error}.") from error
+        raise StartError(f"{path} does not hold the settings of an Xray node: {error}.") from error
 
 
 async def _fetch(proxy: str, url: str, timeout_s: float) -> str:
@@ -277,7 +295,7 @@ async def _fetch(proxy: str, url: str, timeout_s: float) -> str:
 
 
 def _self_signed(name: str) -> tuple[str, str]:
-    """A certificate and its key, PEM; REALITY's clients never look at it."""
+    """A certificate and its key in PEM. Clients of REALITY do not verify it."""
     key = generate_ec_key(SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

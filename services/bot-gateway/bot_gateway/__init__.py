@@ -1,4 +1,4 @@
-"""Before anything here imports aiogram, it is imported the quick way."""
+"""The entry point for chats. The first import of aiogram here is the fast one."""
 
 from bot_gateway import lazy_aiogram
 

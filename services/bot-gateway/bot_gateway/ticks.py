@@ -1,21 +1,14 @@
-"""What happens by time: old rows go, and gauges say what waits."""
+"""Periodic work: the gauges of the intake are set."""
 
 from bot_gateway.metrics import UPDATES_AGE, UPDATES_KEPT
-from bot_gateway.store import buckets, intake, people, yeses
-from shared.db import Database
+from bot_gateway.store import intake
+from shared.platform.db import Database
 
-DROP_OLD_ROWS_EVERY_S = 600.0
-LOOK_EVERY_S = 5.0
-MOST_ROWS_AT_ONCE = 10_000
+SET_GAUGES_EVERY_S = 5.0
 
-KINDS = tuple((lane, state) for lane in ("chat", "money", "checkout") for state in ("waiting", "failed"))
-
-
-async def drop_old_rows(database: Database) -> None:
-    await intake.drop_ended_updates(MOST_ROWS_AT_ONCE, database)
-    await buckets.drop_full_buckets(database)
-    await people.drop_old_refusals(database)
-    await yeses.drop_old_yeses(database)
+KINDS = tuple(
+    (lane, state) for lane in ("chat", "money", "checkout") for state in ("waiting", "failed")
+)
 
 
 async def set_gauges(database: Database) -> None:

@@ -1,4 +1,4 @@
-"""`python -m notifier` serves until it is told to stop."""
+"""`python -m notifier` serves until SIGTERM."""
 
 from notifier.app import build
 from shared.service import run

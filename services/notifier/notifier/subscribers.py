@@ -1,54 +1,61 @@
-"""Doors for facts: what a person is told of, written down in the transaction that hears it."""
+"""Handlers of events: each message is written in the transaction that handles its event."""
 
 from collections.abc import Iterable, Sequence
 
-from notifier import messages, store
-from notifier.courier import Courier
-from notifier.messages import Message
-from shared.db import Tx
-from shared.facts import (
-    AccessEnded,
-    AccessGranted,
-    InvitationRegistered,
-    PaymentConfirmed,
-    PersonChanged,
-    RewardEarned,
-)
+from notifier.domain import messages
+from notifier.domain.messages import Message
+from notifier.store import deliveries, recipients
+from shared.contracts.bot import PersonChanged
+from shared.contracts.payments import PaymentConfirmed, PaymentRefunded
+from shared.contracts.referrals import InvitationRegistered, RewardEarned
+from shared.contracts.vpn import AccessEnded, AccessGranted
+from shared.platform.db import Tx
 
 
-async def notifier_tells_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
-    """Somebody paid."""
+async def notifier_notifies_confirmed(events: Sequence[PaymentConfirmed], tx: Tx) -> None:
+    """To the payer: the purchase with what is left over, or money in the wallet."""
     await _write((message for event in events for message in messages.of_payment(event)), tx)
 
 
-async def notifier_tells_granted(events: Sequence[AccessGranted], tx: Tx) -> None:
-    """Somebody may use the VPN now."""
+async def notifier_notifies_refunded(events: Sequence[PaymentRefunded], tx: Tx) -> None:
+    """To the payer: the returned money, and what it undid."""
+    await _write((messages.of_refund(event) for event in events), tx)
+
+
+async def notifier_notifies_granted(events: Sequence[AccessGranted], tx: Tx) -> None:
+    """To the buyer: the key."""
     await _write((messages.of_access(event) for event in events), tx)
 
 
-async def notifier_tells_ended(events: Sequence[AccessEnded], tx: Tx) -> None:
-    """Somebody's time is over."""
+async def notifier_notifies_ended(events: Sequence[AccessEnded], tx: Tx) -> None:
+    """To the person: the end of their access, unless a refund ended it."""
     await _write((messages.of_end(event) for event in events), tx)
 
 
-async def notifier_tells_registered(events: Sequence[InvitationRegistered], tx: Tx) -> None:
-    """A friend of somebody's is here."""
+async def notifier_notifies_registered(events: Sequence[InvitationRegistered], tx: Tx) -> None:
+    """To the partner: a friend joined."""
     await _write((messages.of_invitation(event) for event in events), tx)
 
 
-async def notifier_tells_rewards(events: Sequence[RewardEarned], tx: Tx) -> None:
-    """Somebody earned a share of a friend's payment."""
+async def notifier_notifies_rewards(events: Sequence[RewardEarned], tx: Tx) -> None:
+    """To the partner: a share of a friend's payment."""
     await _write((messages.of_reward(event) for event in events), tx)
 
 
 async def notifier_follows_people(events: Sequence[PersonChanged], tx: Tx) -> None:
-    """Somebody speaks another language, shut the door or opened it again."""
-    await store.follow(events, tx)
-    tx.after_commit(Courier.wake_all)
+    """Keep the language and the reachability of people.
+
+    A person who unblocked the bot gets the keys and receipts of the last 7 days.
+    """
+    reachable = await recipients.follow(events, tx)
+    if reachable:
+        await deliveries.reopen(reachable, tx)
+    tx.after_commit(deliveries.DUE.ring)
 
 
-async def _write(told: Iterable[Message | None], tx: Tx) -> None:
-    written = [message for message in told if message is not None]
-    await store.write(written, tx)
-    if any(message.after_s == 0 for message in written):  # What is due later is found when it is due.
-        tx.after_commit(Courier.wake_all)
+async def _write(given: Iterable[Message | None], tx: Tx) -> None:
+    written = [message for message in given if message is not None]
+    await deliveries.write(written, tx)
+    # A message that is due later is found when it is due.
+    if any(message.after_s == 0 for message in written):
+        tx.after_commit(deliveries.DUE.ring)

@@ -1,4 +1,4 @@
-"""`python -m payments` serves until it is told to stop."""
+"""`python -m payments` runs the service until SIGTERM or SIGINT."""
 
 from payments.app import build
 from shared.service import run

@@ -1,36 +1,158 @@
-"""The table of contents of payments: what it hears, answers and obeys."""
+"""The wiring of payments: its subscriptions, queries, commands, providers and ticks."""
 
-from payments.answers import (
+from collections.abc import Sequence
+from functools import partial
+
+from payments.audit import answer_audit
+from payments.commands.adjust_balance import adjust_balance
+from payments.commands.open_invoice import open_invoice
+from payments.commands.pay_from_balance import pay_from_balance
+from payments.commands.place_order import place_order
+from payments.commands.reconcile import reconcile
+from payments.commands.resolve_parked import resolve_parked
+from payments.commands.set_catalogue import set_plan, set_price, set_rate, set_way
+from payments.operator_queries import answer_catalogue, answer_parked
+from payments.providers import providers_from
+from payments.providers.protocol import Provider
+from payments.queries import (
     answer_balance,
-    answer_book,
     answer_checkout,
+    answer_invoice,
     answer_payment,
     answer_payments,
     answer_plans,
     answer_receipts,
-    place_order,
+    answer_reconciliation,
+    answer_reconciliations,
+    answer_rest,
+    answer_trial_balance,
 )
-from payments.audit import KINDS, answer_audit
 from payments.settings import Settings
-from payments.subscribers import payments_books_rewards, payments_confirms_reported
-from shared.commands import PlaceOrder
-from shared.inspection import AskPayment, AskPayments
-from shared.questions import AskBalance, AskBook, AskCheckout, AskPlans, AskReceipts
+from payments.store import reconciliation_leases as leases
+from payments.store.keys import KINDS
+from payments.store.notices import DROP_OLD
+from payments.store.reconciliations import DROP_OLD_DIFFERENCES, DROP_OLD_RUNS
+from payments.store.rewards import DROP_OLD_HOURS
+from payments.store.waits import WAITS
+from payments.subscribers import (
+    payments_books_reversals,
+    payments_books_rewards,
+    payments_confirms_reported,
+    payments_records_refunds,
+)
+from payments.ticks import (
+    CLOSE_EVERY_S,
+    COUNT_EVERY_S,
+    END_ORDERS_EVERY_S,
+    MEASURE_EVERY_S,
+    MEET_REFUNDS_EVERY_S,
+    close_ledger,
+    count_ways_in,
+    end_orders,
+    measure_reconciliations,
+    meet_refunds,
+)
+from payments.webhooks import ProviderWebhook
+from payments.workers.checking import report_findings
+from payments.workers.noticing import Notices
+from payments.workers.opening import Opener
+from payments.workers.reading import Reader
+from payments.workers.reconciling import Reconciler
+from payments.workers.watching import OpenInvoices
+from shared.contracts.payments import (
+    BalanceQuery,
+    CheckoutQuery,
+    InvoiceQuery,
+    OpenInvoice,
+    PayFromBalance,
+    PaymentQuery,
+    PaymentsQuery,
+    PlaceOrder,
+    PlansQuery,
+    ReceiptsQuery,
+    Reconcile,
+    ReconciliationQuery,
+    ReconciliationsQuery,
+    RestQuery,
+    TrialBalanceQuery,
+)
+from shared.contracts.payments_acts import (
+    AdjustBalance,
+    CatalogueQuery,
+    ParkedQuery,
+    ResolveParked,
+    SetPlan,
+    SetPrice,
+    SetRate,
+    SetWay,
+)
+from shared.platform.loops import Bell
+from shared.platform.settings import read_settings
 from shared.service import Service
-from shared.settings import read_settings
 
 
-def build(settings: Settings | None = None) -> Service:
-    service = Service("payments", settings or read_settings(Settings))
-    service.hears("payments_confirms_reported", payments_confirms_reported)
-    service.hears("payments_books_rewards", payments_books_rewards)
-    service.answers(AskPlans, answer_plans)
-    service.answers(AskCheckout, answer_checkout)
-    service.answers(AskBalance, answer_balance)
-    service.answers(AskReceipts, answer_receipts)
-    service.answers(AskBook, answer_book)
-    service.answers(AskPayment, answer_payment)
-    service.answers(AskPayments, answer_payments)
+def build(settings: Settings | None = None, providers: Sequence[Provider] | None = None) -> Service:
+    """The whole service, not yet running.
+
+    Without `settings` those of the environment; without `providers` those that they name.
+    """
+    settings = settings or read_settings(Settings)
+    service = Service("payments", settings)
+    providers = providers_from(settings) if providers is None else providers
+    names, asked = frozenset(provider.name for provider in providers), Bell()
+    service.subscribes("payments_confirms_reported", payments_confirms_reported)
+    service.subscribes("payments_records_refunds", payments_records_refunds)
+    service.subscribes("payments_books_rewards", payments_books_rewards)
+    service.subscribes("payments_books_reversals", payments_books_reversals)
+    service.answers(PlansQuery, partial(answer_plans, providers=names))
+    service.answers(CheckoutQuery, answer_checkout)
+    service.answers(InvoiceQuery, answer_invoice)
+    service.answers(BalanceQuery, answer_balance)
+    service.answers(RestQuery, partial(answer_rest, providers=names))
+    service.answers(ReceiptsQuery, answer_receipts)
+    service.answers(TrialBalanceQuery, answer_trial_balance)
+    service.answers(PaymentQuery, answer_payment)
+    service.answers(PaymentsQuery, answer_payments)
+    service.answers(ReconciliationsQuery, answer_reconciliations)
+    service.answers(ReconciliationQuery, answer_reconciliation)
     service.audits(answer_audit, KINDS)
-    service.obeys(PlaceOrder, place_order)
+    service.executes(PlaceOrder, place_order)
+    service.executes(OpenInvoice, partial(open_invoice, providers=names, ring=asked.ring))
+    service.executes(PayFromBalance, pay_from_balance)
+    service.executes(Reconcile, partial(reconcile, providers=names))
+    service.answers(CatalogueQuery, answer_catalogue)
+    service.answers(ParkedQuery, answer_parked)
+    service.executes(AdjustBalance, adjust_balance)
+    service.executes(SetPrice, set_price)
+    service.executes(SetPlan, set_plan)
+    service.executes(SetRate, set_rate)
+    service.executes(SetWay, set_way)
+    service.executes(ResolveParked, resolve_parked)
+    service.ticks("end_orders", END_ORDERS_EVERY_S, partial(end_orders, service.database))
+    service.ticks("meet_refunds", MEET_REFUNDS_EVERY_S, partial(meet_refunds, service.database))
+    service.prunes(DROP_OLD_HOURS, DROP_OLD, DROP_OLD_DIFFERENCES, DROP_OLD_RUNS)
+    service.ticks("payments_closes_ledger", CLOSE_EVERY_S, partial(close_ledger, service.database))
+    service.bounds((*WAITS, *leases.WAITS))
+    for provider in providers:
+        _receive(provider, asked, service, settings)
+    if names:
+        count = partial(count_ways_in, sorted(names), service.database)
+        service.ticks("count_ways_in", COUNT_EVERY_S, count)
+        measure = partial(measure_reconciliations, sorted(names), service.database)
+        service.ticks("measure_reconciliations", MEASURE_EVERY_S, measure)
     return service
+
+
+def _receive(provider: Provider, asked: Bell, service: Service, settings: Settings) -> None:
+    """The ways in of one provider: its invoices, its webhook, and the watcher of its invoices."""
+    service.opens(provider.start)
+    service.closes(provider.close)
+    name, database, told = provider.name, service.database, Bell()
+    opener = Opener(provider, database, asked, return_url=settings.return_url)
+    service.loops(f"open_{name}", opener.run)
+    service.loops(f"notice_{name}", Reader(Notices(), provider, database, told).run)
+    service.loops(f"watch_{name}", Reader(OpenInvoices(), provider, database, Bell()).run)
+    service.loops(f"reconcile_{name}", Reconciler(database, provider).run)
+    service.loops(f"check_{name}", partial(report_findings, provider))
+    webhook = ProviderWebhook(provider, database, told.ring, trusted=settings.trusted_networks)
+    service.routes.append((f"/webhooks/{name}", webhook))

@@ -1,20 +1,30 @@
-"""What referrals hears and answers."""
+"""The wiring of referrals: its subscriptions, queries and ticks."""
 
-from referrals.answers import answer_invitations, answer_rewards
+from functools import partial
+
 from referrals.audit import KINDS, answer_audit
+from referrals.queries import answer_invitations, answer_rewards
 from referrals.settings import Settings
-from referrals.subscribers import referrals_registers_started, referrals_rewards_confirmed
-from shared.inspection import AskRewards
-from shared.questions import AskInvitations
+from referrals.store.invitations import DROP_OLD_REFUSALS
+from referrals.subscribers import (
+    referrals_registers_started,
+    referrals_reverses_refunded,
+    referrals_rewards_confirmed,
+)
+from referrals.ticks import MEET_REFUNDS_EVERY_S, meet_refunds
+from shared.contracts.referrals import InvitationsQuery, RewardsQuery
+from shared.platform.settings import read_settings
 from shared.service import Service
-from shared.settings import read_settings
 
 
 def build(settings: Settings | None = None) -> Service:
     service = Service("referrals", settings or read_settings(Settings))
-    service.hears("referrals_registers_started", referrals_registers_started)
-    service.hears("referrals_rewards_confirmed", referrals_rewards_confirmed)
-    service.answers(AskInvitations, answer_invitations)
-    service.answers(AskRewards, answer_rewards)
+    service.subscribes("referrals_registers_started", referrals_registers_started)
+    service.subscribes("referrals_rewards_confirmed", referrals_rewards_confirmed)
+    service.subscribes("referrals_reverses_refunded", referrals_reverses_refunded)
+    service.answers(InvitationsQuery, answer_invitations)
+    service.answers(RewardsQuery, answer_rewards)
     service.audits(answer_audit, KINDS)
+    service.ticks("meet_refunds", MEET_REFUNDS_EVERY_S, partial(meet_refunds, service.database))
+    service.prunes(DROP_OLD_REFUSALS)
     return service

@@ -1,12 +1,13 @@
-"""What referrals reads from the environment."""
+"""The settings of referrals."""
 
 from pydantic import Field, SecretStr
 
-from shared.settings import ServiceSettings
+from shared.platform.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
     dsn: SecretStr = Field(
         validation_alias="TURNPIKE_REFERRALS_DSN",
-        description="Where referrals keeps its tables: postgresql://referrals_app:password@host:5432/turnpike",
+        description="PostgreSQL, as the role referrals_app: "
+        "postgresql://referrals_app:password@host:5432/turnpike",
     )

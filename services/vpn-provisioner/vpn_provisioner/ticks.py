@@ -1,36 +1,69 @@
-"""The door for time: access ends, and what waits is counted."""
+"""Periodic work: expire access, give back what expired too early, fold refunds, count jobs."""
 
 from collections.abc import Callable
 
-from shared.db import Database
+import structlog
+
+from shared.platform.db import Database
 from vpn_provisioner import metrics
-from vpn_provisioner.conclude import conclude
-from vpn_provisioner.store import jobs, subscriptions
+from vpn_provisioner.domain.access import fold
+from vpn_provisioner.store import jobs, periods, shortenings, subscriptions
+from vpn_provisioner.subscribers import shorten
+from vpn_provisioner.workers.announcer import announce
+
+log = structlog.get_logger()
 
 EXPIRE_EVERY_S = 5.0
+REVIVE_EVERY_S = 5.0
+SHORTEN_EVERY_S = 5.0
 COUNT_EVERY_S = 5.0
 PEOPLE_AT_ONCE = 500
-MOST_ROUNDS = 100
+MAX_ROUNDS = 100
 
 
 async def expire(database: Database, wake: Callable[[], None]) -> None:
-    """Subscriptions whose time is over begin to end: every node is to shut their people out, and confirm it.
+    """Begin to end overdue subscriptions: every node is to remove their people and confirm it.
 
-    Who renews in the same moment either comes first, and is not due, or waits here and makes it live again.
+    A renewal at the same moment either comes first, and then the subscription is not due, or it
+    waits for this transaction and makes the subscription live again.
     """
-    for _ in range(MOST_ROUNDS):
+    for _ in range(MAX_ROUNDS):
         async with database.transaction() as tx:
             people = await subscriptions.expire(PEOPLE_AT_ONCE, tx)
             if people:
                 await jobs.want(dict.fromkeys(people), tx)
-                await conclude(people, tx)  # Who was on no node has nobody to wait for.
+                await announce(people, tx)  # People who were on no node have nothing to wait for.
                 tx.after_commit(wake)
         if len(people) < PEOPLE_AT_ONCE:
             return
 
 
+async def revive(database: Database, wake: Callable[[], None]) -> None:
+    """Give access back that a clock ahead of this one took too early, as after a failover."""
+    for _ in range(MAX_ROUNDS):
+        async with database.transaction() as tx:
+            people = await subscriptions.revive(PEOPLE_AT_ONCE, tx)
+            if people:
+                await jobs.want(dict.fromkeys(people), tx)
+                tx.after_commit(wake)
+        if people:
+            log.warning("the clock stepped back: access is given back", people=len(people))
+        if len(people) < PEOPLE_AT_ONCE:
+            return
+
+
+async def meet_refunds(database: Database, wake: Callable[[], None]) -> None:
+    """Shorten access whose first order and its refund came at once: neither saw the other."""
+    async with database.transaction() as tx:
+        people = await shortenings.shortened_lately(PEOPLE_AT_ONCE, tx)
+        if people:
+            stored = await periods.subscriptions_of(people, tx)
+            stale = [one.person for one in stored if fold(one.periods) != one.entitlement]
+            await shorten(dict.fromkeys(stale), tx, wake=wake)
+
+
 async def count(database: Database) -> None:
-    """Set the gauges of what waits and what is dead."""
+    """Set the gauges of capacity, waiting jobs and dead jobs."""
     for node, capacity, waiting, dead in await jobs.counts(database):
         metrics.NODE_CAPACITY.labels(node).set(capacity)
         metrics.JOBS_WAITING.labels(node).set(waiting)

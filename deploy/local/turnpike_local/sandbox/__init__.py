@@ -1,4 +1,4 @@
-"""A stand-in for Telegram that keeps state, refuses what Telegram refuses, and shows its chats in the browser."""
+"""A substitute for Telegram: it has state, the same refusals, and chats in the browser."""
 
 from .app import Sandbox
 from .client import SandboxClient

@@ -1,42 +1,64 @@
-"""The sandbox as a process of its own, until SIGTERM or Ctrl-C."""
+"""The sandbox as a separate process, until SIGTERM or Ctrl-C.
 
-import argparse
-import asyncio
+With their ports, the stand-ins of payment providers run in it too: a process of its own would cost
+each of them as much memory as the sandbox.
+"""
+
 import os
-import signal
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from turnpike_local.cryptopay import CryptoPay
+from turnpike_local.providers import (
+    CRYPTOBOT_TOKEN,
+    YOOKASSA_SECRET_KEY,
+    YOOKASSA_SHOP_ID,
+    Name,
+    url_of,
+    webhook_of,
+)
+from turnpike_local.standin import StandIn
+from turnpike_local.standin.process import parser, run
+from turnpike_local.yookassa import Shop, Yookassa
+
 from .app import Sandbox
-from .state import BrokenStateError
+
+Make = Callable[[Path, int, str, str], StandIn]
+
+SHOP = Shop(YOOKASSA_SHOP_ID, YOOKASSA_SECRET_KEY)
+PROVIDERS: dict[Name, Make] = {
+    "yookassa": lambda folder, port, to, chat: Yookassa(
+        folder, SHOP, port=port, notices_to=to, chat_url=chat
+    ),
+    "cryptobot": lambda folder, port, to, chat: CryptoPay(
+        folder, CRYPTOBOT_TOKEN, port=port, notices_to=to, chat_url=chat
+    ),
+}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m turnpike_local.sandbox", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0 takes a free one and prints it")
-    parser.add_argument("--state", type=Path, required=True, help="the folder that keeps people, chats and payments")
-    parser.add_argument("--token", default=os.environ.get("TURNPIKE_BOT_TOKEN"), help="default: TURNPIKE_BOT_TOKEN")
-    options = parser.parse_args()
-    if not options.token:
-        parser.error("a token is needed: --token or TURNPIKE_BOT_TOKEN")
-    try:
-        asyncio.run(_serve(Sandbox(options.state, options.token, port=options.port)))
-    except (ValueError, BrokenStateError, OSError) as problem:
-        print(f"The sandbox cannot start: {problem}", file=sys.stderr)
-        return 2
-    return 0
+def main(sandbox: type[Sandbox] = Sandbox) -> int:
+    options = parser("turnpike_local.sandbox", __doc__, "people, chats and payments")
+    options.add_argument(
+        "--token", default=os.environ.get("TURNPIKE_BOT_TOKEN"), help="default: TURNPIKE_BOT_TOKEN"
+    )
+    for name in PROVIDERS:
+        options.add_argument(f"--{name}-port", type=int, help=f"run the stand-in of {name} too")
+    options.add_argument("--payments", default="", help="the address of payments, for notices")
+    given = options.parse_args()
+    if not given.token:
+        options.error("a token is needed: --token or TURNPIKE_BOT_TOKEN")
 
+    def providers() -> Iterator[StandIn]:
+        chat_url = f"{url_of(given.port)}/" if given.port else ""
+        for name, make in PROVIDERS.items():
+            port = vars(given)[f"{name}_port"]
+            if port is not None:
+                notices_to = webhook_of(name, given.payments) if given.payments else ""
+                yield make(given.state, port, notices_to, chat_url)
 
-async def _serve(sandbox: Sandbox) -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    await sandbox.start()
-    try:
-        print(f"The sandbox listens on {sandbox.url}", flush=True)
-        await ended.wait()
-    finally:
-        await sandbox.stop()
+    # The sandbox is the last: once it is ready, so are the others.
+    return run(lambda: [*providers(), sandbox(given.state, given.token, port=given.port)])
 
 
 if __name__ == "__main__":

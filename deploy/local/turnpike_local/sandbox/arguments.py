@@ -1,4 +1,4 @@
-"""The parameters of one Bot API call, however they came: query, form, multipart or JSON."""
+"""The parameters of one Bot API call, as query, form, multipart or JSON."""
 
 import json
 import re
@@ -14,7 +14,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")  # Always fits into 64 bits.
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that came with the call."""
+    """A file in the call."""
 
     content: bytes
     media_type: str
@@ -22,7 +22,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Values as Telegram reads them: everything may be a string, and nested objects may be JSON in a string."""
+    """Values as Telegram reads them: any may be a string, a nested object may be JSON in one."""
 
     values: Mapping[str, object] = field(default_factory=dict)
     uploads: Mapping[str, Upload] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Arguments:
         return text
 
     def integer(self, name: str, default: int = 0) -> int:
-        """A number; what is none counts as absent, as for Telegram."""
+        """A number. As in Telegram, any other value counts as absent."""
         text = self.text(name).strip()
         return int(text) if _INTEGER.fullmatch(text) else default
 
@@ -56,17 +56,21 @@ class Arguments:
         return parsed
 
     def upload(self, reference: str) -> Upload | None:
-        """The file sent under this field, or the one that `attach://<field>` names."""
+        """The file of this field, or of the field in `attach://<field>`."""
         return self.uploads.get(reference.removeprefix("attach://"))
 
     def names(self) -> set[str]:
-        """Parameters that were given; a file that another one refers to is a part of that one."""
-        attached = {name for name in self.uploads if any(f"attach://{name}" in str(v) for v in self.values.values())}
+        """The given parameters, without files that another parameter refers to."""
+        attached = {
+            name
+            for name in self.uploads
+            if any(f"attach://{name}" in str(v) for v in self.values.values())
+        }
         return set(self.values) | (set(self.uploads) - attached)
 
 
 async def read_arguments(request: web.Request) -> Arguments:
-    """The query and the body together; the body wins."""
+    """The query and the body together. The body takes precedence."""
     values: dict[str, object] = dict(request.query)
     uploads: dict[str, Upload] = {}
     if request.content_type == "application/json":

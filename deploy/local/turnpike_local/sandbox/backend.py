@@ -1,4 +1,4 @@
-"""Telegram's side of every chat: what both the bot's calls and the people's acts do to messages and updates."""
+"""Telegram's side of every chat: changes of messages and updates, by bots and by people."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -9,13 +9,16 @@ from . import shapes
 from .changes import Hub, Signal
 from .limits import FloodControl, Limits
 from .records import Author, Person
-from .rules import Json, Refused, bad_request
+from .rules import BLOCKED, Json, Refused, bad_request
 from .state import State
+
+REPORTS = frozenset({"successful_payment", "refunded_payment"})
+"""The parts of a message that report money."""
 
 
 @dataclass
 class Backend:
-    """State and those who wait for its changes. Whatever writes runs inside `transaction()`."""
+    """The state, and signals for its changes. All writes run inside `transaction()`."""
 
     state: State
     limits: Limits
@@ -25,6 +28,7 @@ class Backend:
     chat_changed: Signal = field(default_factory=Signal)
     updates_changed: Signal = field(default_factory=Signal)
     updates_to_lose: int = 0
+    reports_to_lose: int = 0
     _changed: set[int] = field(default_factory=set)
     _has_updates: bool = False
 
@@ -38,7 +42,7 @@ class Backend:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything is written, then everybody who waits is woken; on a refusal neither."""
+        """Commit, then wake every waiter. A refusal does neither."""
         try:
             with self.state.transaction():
                 yield
@@ -64,15 +68,17 @@ class Backend:
         self._changed.add(person_id)
 
     def reachable(self, chat_id: str) -> Person:
-        """The person behind `chat_id`, whom the bot may write to."""
+        """The person of a `chat_id`, if the bot may write to them."""
         if not chat_id:
             raise bad_request("chat_id is empty")
         person = self.state.person(int(chat_id)) if re.fullmatch(r"[0-9]{1,18}", chat_id) else None
-        # Telegram keeps a bot from knowing anybody who has not spoken to it.
+        # To a bot, Telegram hides every person who has not started it.
         if person is None or not person.started:
             raise bad_request("chat not found")
+        if person.deactivated:
+            raise Refused(403, "Forbidden: user is deactivated")
         if person.blocked:
-            raise Refused(403, "Forbidden: bot was blocked by the user")
+            raise Refused(403, BLOCKED)
         return person
 
     def bot_says(self, person: Person, content: Json) -> Json:
@@ -80,21 +86,29 @@ class Backend:
         return self._keep(person, "bot", body)
 
     def person_says(self, person: Person, content: Json) -> tuple[Json, int | None]:
-        """A message of a person, which is also an update for the bot: its body and the update's id."""
-        body = self._keep(person, "person", shapes.message(shapes.user(person), person, self.now(), content))
-        return body, self.tell_bot("message", person.id, body)
+        """Store a person's message and its update for the bot. Returns the body and update id."""
+        body = self._keep(
+            person, "person", shapes.message(shapes.user(person), person, self.now(), content)
+        )
+        return body, self.queue_update("message", person.id, body)
 
     def replace(self, person_id: int, body: Json) -> Json:
         self.changed(person_id)
         return self.state.put_message(body)
 
-    def tell_bot(self, kind: str, person_id: int, body: Json) -> int | None:
-        """Queue an update; None when the bot did not ask for its kind or the sandbox was told to lose it."""
+    def queue_update(self, kind: str, person_id: int, body: Json) -> int | None:
+        """Queue an update. Returns its id.
+
+        None when the bot did not ask for its kind, or when a planned fault drops it.
+        """
         allowed = self.state.setting("allowed_updates", [])
         if allowed and kind not in allowed:
             return None
         if self.updates_to_lose > 0:
             self.updates_to_lose -= 1
+            return None
+        if self.reports_to_lose > 0 and not REPORTS.isdisjoint(body):
+            self.reports_to_lose -= 1
             return None
         self._has_updates = True
         return self.state.add_update(kind, person_id, body, self.now())
@@ -103,7 +117,7 @@ class Backend:
         self._has_updates = True
 
     def commands_for(self, person: Person) -> list[Json]:
-        """The menu of this person: the narrowest scope and language that has commands."""
+        """The menu of this person: the narrowest scope and language with commands."""
         kept = self.state.setting("commands", {})
         for scope, chat_id in (("chat", person.id), ("all_private_chats", ""), ("default", "")):
             for language in (person.language_code, ""):

@@ -1,23 +1,27 @@
-"""The door for bots: `/bot<token>/<method>` and `/file/bot<token>/<path>`, answering as api.telegram.org does."""
+"""The entry point for bots: `/bot<token>/<method>` and `/file/bot<token>/<path>`.
+
+The answers have the form of api.telegram.org.
+"""
 
 import hmac
-from typing import NoReturn
 
 from aiohttp import web
 
+from turnpike_local.standin.app import cut
+
 from .arguments import Arguments, read_arguments
 from .methods import GET_UPDATES_TAKES, METHODS, Bot, keep_allowed_updates
+from .planned_faults import PlannedFaults, refuse
 from .rules import Refused, bad_request
-from .stumbles import Stumbles, refuse
 
 
 class BotApi:
-    """Reads a call, makes it, and gives Telegram's envelope around the answer."""
+    """Reads a call, executes it, and wraps the answer in Telegram's envelope."""
 
-    def __init__(self, bot: Bot, token: str, stumbles: Stumbles) -> None:
+    def __init__(self, bot: Bot, token: str, faults: PlannedFaults) -> None:
         self._bot = bot
         self._token = token
-        self._stumbles = stumbles
+        self._faults = faults
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -26,22 +30,22 @@ class BotApi:
         ]
 
     async def _call(self, request: web.Request) -> web.StreamResponse:
-        if self._stumbles.is_down:
-            _cut(request)
+        if self._faults.is_down:
+            cut(request)
         try:
             self._check_token(request)
             method = request.match_info["method"].lower()
-            stumble = self._stumbles.next(method)
-            if stumble is not None:
-                refuse(stumble)
+            fault = self._faults.of_call(method)
+            if fault is not None:
+                refuse(fault)
             result = await self._run(method, await read_arguments(request))
         except Refused as refusal:
             return _refusal(refusal)
         except web.HTTPRequestEntityTooLarge:
             return _refusal(Refused(413, "Request Entity Too Large"))
-        # A long poll may outlive the moment in which Telegram goes away.
-        if stumble is not None or self._stumbles.is_down:
-            _cut(request)
+        # Telegram may have gone away during a long poll.
+        if fault is not None or self._faults.is_down:
+            cut(request)
         return web.json_response({"ok": True, "result": result})
 
     async def _run(self, name: str, call: Arguments) -> object:
@@ -58,7 +62,9 @@ class BotApi:
     async def _get_updates(self, call: Arguments) -> object:
         keep_allowed_updates(self._bot.backend, call)
         return await self._bot.polling.get(
-            offset=call.integer("offset"), limit=call.integer("limit", 100), timeout_s=call.integer("timeout")
+            offset=call.integer("offset"),
+            limit=call.integer("limit", 100),
+            timeout_s=call.integer("timeout"),
         )
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
@@ -77,23 +83,22 @@ class BotApi:
 
 
 def _refuse_unknown(call: Arguments, takes: frozenset[str]) -> None:
-    """Telegram ignores a parameter it does not know, so a misspelt one is lost in silence; here it is an error."""
+    """An unknown parameter is an error here. Telegram ignores it, and with it a misspelt name."""
     unknown = sorted(call.names() - takes)
     if unknown:
-        raise bad_request(f'the sandbox does not know the parameter "{unknown[0]}" (Telegram would ignore it)')
+        raise bad_request(
+            f'the sandbox does not know the parameter "{unknown[0]}" (Telegram would ignore it)'
+        )
 
 
 def _refusal(refusal: Refused) -> web.Response:
-    body: dict[str, object] = {"ok": False, "error_code": refusal.code, "description": refusal.description}
+    body: dict[str, object] = {
+        "ok": False,
+        "error_code": refusal.code,
+        "description": refusal.description,
+    }
     headers = {}
     if refusal.retry_after_s is not None:
         body["parameters"] = {"retry_after": refusal.retry_after_s}
         headers["Retry-After"] = str(refusal.retry_after_s)
     return web.json_response(body, status=refusal.code, headers=headers)
-
-
-def _cut(request: web.Request) -> NoReturn:
-    """End the connection without a word, as a dying server does."""
-    if request.transport is not None:
-        request.transport.abort()
-    raise ConnectionResetError("The sandbox plays a server that is away.")

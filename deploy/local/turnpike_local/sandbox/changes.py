@@ -1,4 +1,4 @@
-"""Waiting for something new inside one process: a signal for long polls, and a bounded stream for each open page."""
+"""Notifications inside one process: a signal for long polls, a bounded stream per open page."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ _EVENTS_QUEUED = 256
 
 
 class Signal:
-    """Wakes everybody who waits; remembers nothing, so look first and wait afterwards."""
+    """Wakes all waiters. It has no memory: check the state first, then wait."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
@@ -33,7 +33,7 @@ class Signal:
 
 
 class Hub:
-    """Events for the pages that are open; a page that falls behind is told to read everything again."""
+    """Events for the open pages. A page that falls behind gets one event: read everything again."""
 
     def __init__(self) -> None:
         self._pages: set[asyncio.Queue[Json | None]] = set()
@@ -49,7 +49,7 @@ class Hub:
                 page.put_nowait(event)
 
     async def events(self, idle_s: float) -> AsyncIterator[Json | None]:
-        """Events as they come, None after `idle_s` without one, until the hub closes."""
+        """Yield events until the hub closes, and None after `idle_s` without one."""
         page: asyncio.Queue[Json | None] = asyncio.Queue(_EVENTS_QUEUED)
         self._pages.add(page)
         try:

@@ -1,47 +1,54 @@
-"""A payment as Telegram makes one: ask the bot, and only after its yes take the Stars and report the charge."""
+"""A payment in Telegram's order: pre-checkout query, approval, charge, report."""
 
 import asyncio
 import re
 import secrets
 from dataclasses import dataclass
+from typing import Literal
 
 from . import shapes
 from .backend import Backend
 from .records import Checkout, Direction, Invoice, Person, StarTransaction
-from .rules import QUERY_TOO_OLD, STARS, InvoiceDraft, Refused, bad_request
+from .rules import QUERY_TOO_OLD, STARS, InvoiceDraft, Json, Refused, bad_request
 
-_TRACE_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 BOT_SILENT = "The bot did not answer in time. You were not charged."
 
 
-class PaymentRefused(Exception):  # noqa: N818 - the person reads it; nothing is broken.
-    """Nothing was charged; the message is what the person sees."""
+class PaymentRefused(Exception):  # noqa: N818 - an answer to the person, not an error.
+    """Nothing was charged. The message is shown to the person."""
 
 
 @dataclass(frozen=True)
 class Payment:
-    """What came of pressing "pay": a charge, or the sentence that the person saw."""
+    """The result of a payment: a charge, or the error that the person saw."""
 
     charge: str | None = None
     error: str | None = None
 
 
 class Payments:
-    """The desk between people who pay and the bot that must agree within ten seconds."""
+    """Takes payments of people. The bot has ten seconds to approve each."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._waiting: dict[str, asyncio.Future[Payment]] = {}
 
     def invoice(self, draft: InvoiceDraft, message_id: int | None) -> Invoice:
-        """Keep an invoice. A trace id in its payload makes that trace the story of this payment."""
-        for trace_id in _TRACE_ID.findall(draft.payload):
-            self._backend.state.add_story(trace_id)
+        """Store an invoice. The first trace id in its payload makes that trace a purchase."""
+        self._backend.state.purchases.placed(draft, self._backend.now())
         slug = self._backend.state.add_invoice(draft, message_id)
         return Invoice(slug, message_id, draft)
 
+    def shown(self, person: Person, keyboard: Json | None) -> None:
+        """A keyboard is in this person's chat: the purchases behind its links are theirs."""
+        rows = keyboard["inline_keyboard"] if keyboard else []
+        for slug in (invoice_slug(button.get("url", "")) for row in rows for button in row):
+            invoice = self._backend.state.invoice(slug) if slug else None
+            if invoice:
+                self._backend.state.purchases.shown(invoice.draft, person.id)
+
     async def pay(self, person: Person, slug: str) -> Payment:
-        """Ask the bot, wait for its answer, and say what came of it."""
+        """Send the pre-checkout query, wait for its answer, and return the result."""
         with self._backend.transaction():
             checkout_id = self._ask(person, slug)
         answered: asyncio.Future[Payment] = asyncio.get_running_loop().create_future()
@@ -57,11 +64,14 @@ class Payments:
         backend = self._backend
         invoice = self.payable(person, slug)
         checkout_id = backend.state.add_checkout(person.id, slug, backend.now())
-        backend.tell_bot("pre_checkout_query", person.id, shapes.pre_checkout_query(checkout_id, person, invoice))
+        backend.state.purchases.tried(invoice.draft, person.id, "asked")
+        backend.queue_update(
+            "pre_checkout_query", person.id, shapes.pre_checkout_query(checkout_id, person, invoice)
+        )
         return checkout_id
 
     def payable(self, person: Person, slug: str) -> Invoice:
-        """The invoice, when this person could pay it now."""
+        """The invoice, if this person can pay it now. Raises PaymentRefused."""
         invoice = self._backend.state.invoice(slug)
         if invoice is None:
             raise PaymentRefused("This invoice does not exist.")
@@ -69,12 +79,12 @@ class Payments:
             raise PaymentRefused("This invoice is paid already.")
         if invoice.draft.currency == STARS and person.stars < invoice.draft.total_amount:
             raise PaymentRefused(
-                f"Not enough Stars: {invoice.draft.total_amount} are needed, {person.stars} are there."
+                f"Not enough Stars: {invoice.draft.total_amount} needed, {person.stars} available."
             )
         return invoice
 
     def answer(self, checkout_id: str, *, ok: bool, error_message: str) -> None:
-        """The bot's answer; a second or a late one is refused, as an answer to an unknown query is."""
+        """The bot's answer. A second or late one is refused like one to an unknown query."""
         backend = self._backend
         checkout = backend.state.checkout(checkout_id)
         too_late = backend.now() - backend.limits.pre_checkout_s
@@ -83,43 +93,50 @@ class Payments:
         if ok:
             payment = self._charge(checkout)
         else:
-            backend.state.end_checkout(checkout.id, "refused")
+            self._end(checkout, "refused")
             payment = Payment(error=error_message)
         if payment.error:
             backend.toast(checkout.person_id, "payment", payment.error, alert=True)
-        self._tell(checkout.id, payment)
+        self._resolve(checkout.id, payment)
 
     def _charge(self, checkout: Checkout) -> Payment:
         state = self._backend.state
         person, invoice = self._parties(checkout)
         try:
-            self.payable(person, checkout.slug)  # The last invoice may have taken the Stars for this one.
+            # Another invoice may have taken the Stars meanwhile.
+            self.payable(person, checkout.slug)
         except PaymentRefused as refusal:
-            state.end_checkout(checkout.id, "refused")
+            self._end(checkout, "refused")
             return Payment(error=str(refusal))
         charge = f"stx{secrets.token_urlsafe(33)}"
         if invoice.draft.currency == STARS:
             self._move_stars(person, invoice, charge, incoming=True)
         state.mark_paid(checkout.id, charge)
+        state.purchases.charged(invoice.draft, person.id)
         content = shapes.payment_content("successful_payment", invoice, checkout, charge)
         report, report_id = self._backend.person_says(person, content)
         state.keep_report(checkout.id, report_id, report)
         return Payment(charge=charge)
 
     def refund(self, user_id: int, charge: str) -> None:
-        """Give the Stars back, once; Telegram answers a second time with CHARGE_ALREADY_REFUNDED."""
+        """Return the Stars, once. Telegram answers a second call with CHARGE_ALREADY_REFUNDED."""
         checkout = self._backend.state.checkout_of_charge(charge)
         if checkout is None or checkout.person_id != user_id:
             raise bad_request("CHARGE_ID_INVALID")
         person, invoice = self._parties(checkout)
         if not self._move_stars(person, invoice, charge, incoming=False):
             raise bad_request("CHARGE_ALREADY_REFUNDED")
-        self._backend.person_says(person, shapes.payment_content("refunded_payment", invoice, checkout, charge))
+        self._backend.state.purchases.refunded(invoice.draft)
+        self._backend.person_says(
+            person, shapes.payment_content("refunded_payment", invoice, checkout, charge)
+        )
 
     def _move_stars(self, person: Person, invoice: Invoice, charge: str, *, incoming: bool) -> bool:
         backend, amount = self._backend, invoice.draft.total_amount
         direction: Direction = "in" if incoming else "out"
-        moved = StarTransaction(charge, direction, person.id, amount, invoice.draft.payload, backend.now())
+        moved = StarTransaction(
+            charge, direction, person.id, amount, invoice.draft.payload, backend.now()
+        )
         is_new = backend.state.add_star_transaction(moved)
         if is_new:
             backend.state.add_stars(person.id, -amount if incoming else amount)
@@ -129,13 +146,19 @@ class Payments:
         with self._backend.transaction():
             checkout = self._backend.state.checkout(checkout_id)
             assert checkout is not None  # Checkouts are never removed.
-            if checkout.state == "paid":  # Answered in the moment in which the wait ended.
+            if checkout.state == "paid":  # The answer came as the wait ended.
                 return Payment(charge=checkout.charge)
-            self._backend.state.end_checkout(checkout_id, "expired")
+            self._end(checkout, "expired")
             self._backend.toast(person.id, "payment", BOT_SILENT, alert=True)
         return Payment(error=BOT_SILENT)
 
-    def _tell(self, checkout_id: str, payment: Payment) -> None:
+    def _end(self, checkout: Checkout, how: Literal["refused", "expired"]) -> None:
+        state = self._backend.state
+        state.end_checkout(checkout.id, how)
+        if invoice := state.invoice(checkout.slug):
+            state.purchases.tried(invoice.draft, checkout.person_id, how)
+
+    def _resolve(self, checkout_id: str, payment: Payment) -> None:
         waiting = self._waiting.get(checkout_id)
         if waiting is not None and not waiting.done():
             waiting.set_result(payment)
@@ -146,3 +169,9 @@ class Payments:
         if person is None or invoice is None:
             raise Refused(500, "Internal Server Error")
         return person, invoice
+
+
+def invoice_slug(url: str) -> str | None:
+    """The invoice that a link of Telegram opens."""
+    match = re.fullmatch(r"https?://t\.me/(?:\$|invoice/)([\w-]+)", url)
+    return match.group(1) if match else None

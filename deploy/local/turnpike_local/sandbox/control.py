@@ -1,39 +1,44 @@
-"""The door for people, tests and demos: JSON under `/sandbox/`, and a stream of events for the page."""
+"""The entry point for people, tests and demos: JSON under `/sandbox/`, and a stream of events."""
 
 import json
 import math
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import cast, get_args
 
 from aiohttp import web
 
+from turnpike_local.standin.app import Handler
+
 from .backend import Backend
+from .keys import Keys
 from .people import People, Unable
+from .planned_faults import Answer, PlannedFault, PlannedFaults
 from .records import Checkout, Update
 from .rules import Json
-from .stumbles import Answer, Stumble, Stumbles
-from .traces import TRACES_KEPT, Traces, UnreadableTracesError
 from .updates import Posting
 
 STARS_AT_FIRST = 10_000
 _WAIT_MOST_S = 30.0
 _DOWN_MOST_S = 3600.0
 _KEEP_ALIVE_S = 15.0
-_TRACES_LISTED = 50
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Control:
-    """Every route is a few lines: read, act, answer."""
+    """The routes. Each reads the request, acts and answers."""
 
-    def __init__(self, backend: Backend, people: People, posting: Posting, stumbles: Stumbles, traces: Traces) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        people: People,
+        posting: Posting,
+        faults: PlannedFaults,
+        keys: Keys,
+    ) -> None:
         self._backend = backend
         self._people = people
         self._posting = posting
-        self._stumbles = stumbles
-        self._traces = traces
+        self._faults = faults
+        self._keys = keys
 
     def routes(self) -> list[web.RouteDef]:
         person = r"/sandbox/people/{person:\d{1,18}}"
@@ -46,16 +51,17 @@ class Control:
             web.post(f"{person}/press", self._press),
             web.post(f"{person}/open", self._open),
             web.post(f"{person}/pay", self._pay),
+            web.post(f"{person}/stars", self._add_stars),
+            web.post(f"{person}/try", self._try_key),
             web.post(f"{person}/block", self._block),
             web.post(f"{person}/unblock", self._unblock),
+            web.post(f"{person}/deactivate", self._deactivate),
             web.get("/sandbox/payments", self._payments),
             web.post("/sandbox/payments/{charge}/repeat", self._repeat),
-            web.post("/sandbox/stumble", self._stumble),
+            web.post("/sandbox/faults", self._plan_faults),
             web.post("/sandbox/updates/drop", self._drop_updates),
             web.get("/sandbox/files/{file_id}", self._file),
             web.get("/sandbox/events", self._events),
-            web.get("/sandbox/traces", self._list_traces),
-            web.post("/v1/traces", self._receive_traces),
         ]
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -67,8 +73,8 @@ class Control:
             "pending_updates": self._backend.state.pending_update_count(),
             "webhook": self._posting.webhook.url,
             "page_visits": self._backend.state.setting("page_visits", 0),
-            "stumbles": self._stumbles.planned,
-            "down_for_s": round(self._stumbles.down_for_s, 3),
+            "planned_faults": len(self._faults.calls),
+            "down_for_s": round(self._faults.down_for_s, 3),
         }
         return web.json_response(health, status=200 if health["ok"] else 503)
 
@@ -88,8 +94,10 @@ class Control:
         return web.json_response(asdict(person), status=201)
 
     async def _chat(self, request: web.Request) -> web.Response:
-        since, wait_s = _number(request, "since", -1), _number(request, "wait_s", 0)
-        chat = await self._people.chat_after(_person(request), int(since), min(max(wait_s, 0.0), _WAIT_MOST_S))
+        since, wait_s = number(request, "since", -1), number(request, "wait_s", 0)
+        chat = await self._people.chat_after(
+            _person(request), int(since), min(max(wait_s, 0.0), _WAIT_MOST_S)
+        )
         return web.json_response(chat)
 
     async def _say(self, request: web.Request) -> web.Response:
@@ -102,14 +110,29 @@ class Control:
         if "data" in body:
             button: Json = {"callback_data": _string(body, "data")}
         else:
-            button = self._people.button(person_id, message_id, _integer(body, "row"), _integer(body, "column"))
+            button = self._people.button(
+                person_id, message_id, _integer(body, "row"), _integer(body, "column")
+            )
         return web.json_response(self._people.press(person_id, message_id, button))
 
     async def _open(self, request: web.Request) -> web.Response:
-        return web.json_response(self._people.open(_person(request), _string(await _body(request), "url")))
+        return web.json_response(
+            self._people.open(_person(request), _string(await _body(request), "url"))
+        )
 
     async def _pay(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._people.pay(_person(request), _string(await _body(request), "invoice")))
+        return web.json_response(
+            await self._people.pay(_person(request), _string(await _body(request), "invoice"))
+        )
+
+    async def _add_stars(self, request: web.Request) -> web.Response:
+        amount = _integer(await _body(request), "add", STARS_AT_FIRST)
+        return web.json_response({"stars": self._people.add_stars(_person(request), amount)})
+
+    async def _try_key(self, request: web.Request) -> web.Response:
+        key = _string(await _body(request), "key")
+        self._people.check_has_key(_person(request), key)
+        return web.json_response(asdict(await self._keys.attempt(key)))
 
     async def _block(self, request: web.Request) -> web.Response:
         await _body(request)
@@ -121,10 +144,17 @@ class Control:
         self._people.block(_person(request), blocked=False)
         return web.json_response({"blocked": False})
 
+    async def _deactivate(self, request: web.Request) -> web.Response:
+        await _body(request)
+        self._people.deactivate(_person(request))
+        return web.json_response({"deactivated": True})
+
     # Payments and faults
 
     async def _payments(self, _: web.Request) -> web.Response:
-        return web.json_response({"payments": [self._payment(paid) for paid in self._backend.state.payments()]})
+        return web.json_response(
+            {"payments": [self._payment(paid) for paid in self._backend.state.payments()]}
+        )
 
     def _payment(self, paid: Checkout) -> Json:
         invoice = self._backend.state.invoice(paid.slug)
@@ -138,7 +168,10 @@ class Control:
         }
 
     async def _repeat(self, request: web.Request) -> web.Response:
-        """Report a payment again: `as` "same" is the very update, as after a lost confirmation; "new" another one."""
+        """Report a payment again.
+
+        `as` is "same" for the same update, as after a lost confirmation, or "new" for a new one.
+        """
         body = await _body(request)
         paid = self._backend.state.checkout_of_charge(request.match_info["charge"])
         if paid is None or paid.report is None:
@@ -146,7 +179,7 @@ class Control:
         how = _string(body, "as", "same")
         with self._backend.transaction():
             if how == "new" or paid.report_id is None:
-                update_id = self._backend.tell_bot("message", paid.person_id, paid.report)
+                update_id = self._backend.queue_update("message", paid.person_id, paid.report)
             elif how == "same":
                 update_id = paid.report_id
                 self._backend.state.repeat_update(
@@ -157,27 +190,31 @@ class Control:
                 raise Unable('`as` is "same" or "new".', code=400)
         return web.json_response({"update_id": update_id})
 
-    async def _stumble(self, request: web.Request) -> web.Response:
-        """Faults to come; `clear` forgets the ones planned before."""
+    async def _plan_faults(self, request: web.Request) -> web.Response:
+        """Plan faults. `clear` removes the earlier ones first."""
         body = await _body(request)
         if body.get("clear") is True:
-            self._stumbles.clear()
-            self._backend.updates_to_lose = 0
+            self._faults.clear()
+            self._backend.updates_to_lose = self._backend.reports_to_lose = 0
         if "answer" in body:
             answer = _string(body, "answer")
             if answer not in get_args(Answer):
                 raise Unable(f"`answer` is one of {', '.join(get_args(Answer))}.", code=400)
             method = _string(body, "method", "").lower() or None
-            stumble = Stumble(cast(Answer, answer), method, _integer(body, "retry_after_s", 1))
-            self._stumbles.plan(stumble, _integer(body, "calls", 1))
+            fault = PlannedFault(cast(Answer, answer), method, _integer(body, "retry_after_s", 1))
+            self._faults.calls.add(fault, _integer(body, "calls", 1))
         if "down_s" in body:
-            self._stumbles.go_down(min(float(_integer(body, "down_s")), _DOWN_MOST_S))
+            self._faults.go_down(min(float(_integer(body, "down_s")), _DOWN_MOST_S))
         if "lose_updates" in body:
             self._backend.updates_to_lose = _integer(body, "lose_updates")
-        return web.json_response({"planned": self._stumbles.planned, "down_for_s": self._stumbles.down_for_s})
+        if "lose_reports" in body:
+            self._backend.reports_to_lose = _integer(body, "lose_reports")
+        return web.json_response(
+            {"planned": len(self._faults.calls), "down_for_s": self._faults.down_for_s}
+        )
 
     async def _drop_updates(self, request: web.Request) -> web.Response:
-        """What Telegram does to updates of more than a day: they are gone."""
+        """Delete pending updates, as Telegram does after a day."""
         await _body(request)
         return web.json_response({"dropped": self._backend.state.drop_updates()})
 
@@ -186,42 +223,30 @@ class Control:
         if photo is None:
             raise Unable("There is no such photo.", code=404)
         return web.Response(
-            body=photo.content, content_type=photo.media_type, headers={"Cache-Control": "max-age=86400"}
+            body=photo.content,
+            content_type=photo.media_type,
+            headers={"Cache-Control": "max-age=86400"},
         )
 
-    # What happens
+    # Events
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events; each says only what to read again."""
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        """Server-sent events. Each names only the kind of data to read again."""
+        stream = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        )
         await stream.prepare(request)
         await stream.write(b"retry: 1000\n\n")
         async for event in self._backend.hub.events(_KEEP_ALIVE_S):
-            await stream.write(b": still here\n\n" if event is None else f"data: {json.dumps(event)}\n\n".encode())
+            await stream.write(
+                b": still here\n\n" if event is None else f"data: {json.dumps(event)}\n\n".encode()
+            )
         return stream
-
-    async def _receive_traces(self, request: web.Request) -> web.Response:
-        try:
-            touched = self._traces.receive(await request.read())  # aiohttp has undone gzip, within its size limit.
-        except UnreadableTracesError as error:
-            raise Unable(f"This is no OTLP export: {error}", code=400) from error
-        if touched:
-            self._backend.hub.publish({"kind": "traces"})
-        return web.Response(body=b"", content_type="application/x-protobuf")
-
-    async def _list_traces(self, request: web.Request) -> web.Response:
-        about = request.query.get("about")
-        if about is not None:
-            return web.json_response({"spans": self._traces.about(about.lower())})
-        stories = self._backend.state.newest_stories(TRACES_KEPT)
-        listed = self._traces.newest(_TRACES_LISTED)
-        newest = [{**trace, "story": trace["trace_id"] in stories} for trace in listed]
-        return web.json_response({"traces": newest, "newest_story": self._traces.newest_of(stories)})
 
 
 @web.middleware
 async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What a person cannot do is answered with one sentence."""
+    """Answer an act that a person cannot do with its status and one sentence."""
     try:
         return await handler(request)
     except Unable as unable:
@@ -233,7 +258,7 @@ def _person(request: web.Request) -> int:
 
 
 async def _body(request: web.Request) -> Json:
-    """A JSON object; asking for its content type keeps other sites' forms from pressing buttons here."""
+    """The JSON object of the body. The content type excludes forms of other sites."""
     if request.content_type != "application/json":
         raise Unable("Send application/json.", code=415)
     try:
@@ -259,7 +284,7 @@ def _integer(body: Json, name: str, default: int | None = None) -> int:
     return value
 
 
-def _number(request: web.Request, name: str, default: float) -> float:
+def number(request: web.Request, name: str, default: float) -> float:
     try:
         number = float(request.query.get(name, default))
     except ValueError:

@@ -1,4 +1,4 @@
-"""How fast a bot may speak and how long Telegram waits for it."""
+"""Telegram's rate limits and time limits for a bot."""
 
 import math
 from collections import OrderedDict
@@ -11,14 +11,15 @@ _CHATS_REMEMBERED = 10_000
 
 @dataclass(frozen=True)
 class Limits:
-    """Telegram's figures (core.telegram.org/bots/faq); tests turn them."""
+    """Telegram's figures (core.telegram.org/bots/faq). Tests change them."""
 
     messages_per_s: float = 30.0
     messages_burst: int = 30
     chat_messages_per_s: float = 1.0
     chat_messages_burst: int = 5
     pre_checkout_s: float = 10.0
-    callback_s: float = 60.0  # Telegram gives no figure; an answer a minute late is refused there too.
+    # Telegram gives no figure. It refuses an answer that is a minute late.
+    callback_s: float = 60.0
     update_kept_s: float = 24 * 3600.0
     deletable_s: float = 48 * 3600.0
     webhook_timeout_s: float = 30.0
@@ -28,7 +29,7 @@ class Limits:
 
 @dataclass
 class Bucket:
-    """A token bucket that tells how long the next token takes."""
+    """A token bucket."""
 
     per_s: float
     burst: int
@@ -36,14 +37,14 @@ class Bucket:
     at_s: float
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds until one message may go; 0 means now."""
+        """Seconds until one message may be sent; 0 means now."""
         self.tokens = min(self.burst, self.tokens + max(0.0, now_s - self.at_s) * self.per_s)
         self.at_s = now_s
         return 0.0 if self.tokens >= 1 else (1 - self.tokens) / self.per_s
 
 
 class FloodControl:
-    """Two kinds of bucket, one for the bot and one for each chat; a refused message takes from neither."""
+    """One bucket for the bot and one for each chat. A refused message takes from neither."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -51,7 +52,7 @@ class FloodControl:
         self._chats: OrderedDict[int, Bucket] = OrderedDict()
 
     def take(self, chat_id: int, now_s: float) -> None:
-        """Let one message through, or refuse it with the whole seconds to wait."""
+        """Take one token from both. Raises `Refused` with the whole seconds to wait."""
         chat = self._chat(chat_id)
         wait_s = max(self._all.wait_s(now_s), chat.wait_s(now_s))
         if wait_s > 0:
@@ -61,7 +62,9 @@ class FloodControl:
 
     def _chat(self, chat_id: int) -> Bucket:
         burst = self._limits.chat_messages_burst
-        bucket = self._chats.setdefault(chat_id, Bucket(self._limits.chat_messages_per_s, burst, burst, 0.0))
+        bucket = self._chats.setdefault(
+            chat_id, Bucket(self._limits.chat_messages_per_s, burst, burst, 0.0)
+        )
         self._chats.move_to_end(chat_id)
         if len(self._chats) > _CHATS_REMEMBERED:
             self._chats.popitem(last=False)

@@ -1,7 +1,8 @@
-"""Telegram's HTML, read into the plain text and the entities that Telegram keeps.
+"""Telegram's HTML, parsed into the plain text and the entities that Telegram keeps.
 
-The dialect and its refusals follow TDLib's `parse_html` (td/telegram/MessageEntity.cpp): a fixed list of tags, four
-named character references, tags properly nested. Offsets and lengths are in UTF-16 code units, as in the Bot API.
+The dialect and its refusals follow TDLib's `parse_html` (td/telegram/MessageEntity.cpp): a fixed
+list of tags, four named character references, tags properly nested. Offsets and lengths are in
+UTF-16 code units, as in the Bot API.
 """
 
 import re
@@ -31,7 +32,9 @@ _ENTITY_OF_TAG = {
 _NAMED = {"lt": "<", "gt": ">", "amp": "&", "quot": '"'}
 _REFERENCE = re.compile(r"&(?:#x([0-9a-fA-F]{1,6})|#([0-9]{1,7})|(lt|gt|amp|quot)(?![A-Za-z]));?")
 _NAME = re.compile(r"[^\s>]*")
-_ATTRIBUTE = re.compile(r"""([^\s=>]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+)(?=[\s>])))?""", re.ASCII)
+_ATTRIBUTE = re.compile(
+    r"""([^\s=>]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([\w.-]+)(?=[\s>])))?""", re.ASCII
+)
 _SPACE = re.compile(r"\s*")
 _URL = re.compile(r"https?://[^\s<>\"]+[^\s<>\".,;:!?)»]")
 _COMMAND = re.compile(r"(?<![\w/])/[A-Za-z0-9_]{1,32}(?![\w/])")
@@ -39,7 +42,7 @@ _COMMAND = re.compile(r"(?<![\w/])/[A-Za-z0-9_]{1,32}(?![\w/])")
 
 @dataclass(frozen=True)
 class Formatted:
-    """A text without markup and the spans of it that look different."""
+    """A text without markup, and its formatted spans."""
 
     text: str
     entities: list[Json] = field(default_factory=list)
@@ -54,9 +57,10 @@ class _OpenTag:
 
 
 def formatted(text: str, parse_mode: str, entities: object) -> Formatted:
-    """What a bot wrote, as it is kept: trimmed, with the links and commands that Telegram finds by itself.
+    """A bot's text in the form that is kept: trimmed, with the links and commands found in it.
 
-    Markdown is refused as an unknown mode: the shop writes none, and half a parser would accept what Telegram refuses.
+    Markdown is refused as an unknown mode. The shop writes none, and a partial parser would accept
+    texts that Telegram refuses.
     """
     mode = parse_mode.lower()
     if mode not in ("", "html"):
@@ -67,7 +71,7 @@ def formatted(text: str, parse_mode: str, entities: object) -> Formatted:
 
 
 def parse_html(source: str) -> Formatted:
-    """The text and entities of `source`; refuses what Telegram cannot parse, naming the byte where it gave up."""
+    """The text and entities of `source`. A refusal names the byte offset, like Telegram's."""
     parts: list[str] = []
     entities: list[Json] = []
     open_tags: list[_OpenTag] = []
@@ -89,7 +93,7 @@ def parse_html(source: str) -> Formatted:
 
 
 def _character(source: str, position: int) -> tuple[str, int]:
-    """One character of text: a reference decoded, or the character itself (an unknown reference is plain text)."""
+    """One character of text, with a known reference decoded. An unknown reference is plain text."""
     reference = _REFERENCE.match(source, position)
     if reference is None:
         return source[position], position + 1
@@ -103,7 +107,7 @@ def _character(source: str, position: int) -> tuple[str, int]:
 
 
 def _open(source: str, begin: int) -> tuple[str, dict[str, str], int]:
-    """A start tag: its name, its attributes, and the position behind it."""
+    """A start tag: its name, its attributes, and the position after it."""
     at = _byte_offset(source, begin)
     match = _NAME.match(source, begin + 1)
     assert match is not None  # The pattern matches the empty string.
@@ -133,9 +137,14 @@ def _open(source: str, begin: int) -> tuple[str, dict[str, str], int]:
 
 
 def _close(
-    source: str, begin: int, open_tags: list[_OpenTag], entities: list[Json], offset: int, parts: list[str]
+    source: str,
+    begin: int,
+    open_tags: list[_OpenTag],
+    entities: list[Json],
+    offset: int,
+    parts: list[str],
 ) -> int:
-    """An end tag: turns the tag it closes into an entity; answers the position behind it."""
+    """Turn the tag that ends here into an entity. Returns the position after it."""
     at = _byte_offset(source, begin)
     if not open_tags:
         raise _unparsable(f"Unexpected end tag at byte offset {at}")
@@ -146,7 +155,9 @@ def _close(
         raise _unparsable(f"Unclosed end tag at byte offset {at}")
     tag = open_tags.pop()
     if name and name != tag.name:
-        raise _unparsable(f'Unmatched end tag at byte offset {at}, expected "</{tag.name}>", found "</{name}>"')
+        raise _unparsable(
+            f'Unmatched end tag at byte offset {at}, expected "</{tag.name}>", found "</{name}>"'
+        )
     if offset > tag.offset:
         entity = _entity(tag, offset - tag.offset, "".join(parts[tag.began_at :]))
         if entity is not None:
@@ -159,7 +170,7 @@ def _entity(tag: _OpenTag, length: int, inside: str) -> Json | None:
     if tag.name == "a":
         url = tag.attributes.get("href") or inside
         if url_problem(url):
-            return None  # What is no link for Telegram stays plain text, without a word.
+            return None  # Telegram silently keeps such a link as plain text.
         return {**entity, "url": url if "://" in url else f"http://{url}"}
     if tag.name == "code" and tag.attributes.get("class", "").startswith("language-"):
         entity["language"] = tag.attributes["class"].removeprefix("language-")
@@ -173,17 +184,20 @@ def _entity(tag: _OpenTag, length: int, inside: str) -> Json | None:
 
 
 def _add(entities: list[Json], entity: Json) -> None:
-    """`<pre><code class="language-x">` is one entity; a language means nothing on `<code>` alone."""
+    """Add an entity. `<pre><code class="language-x">` is one; `<code>` alone has no language."""
     inner = entities[-1] if entities else None
     same_span = inner is not None and all(inner[key] == entity[key] for key in ("offset", "length"))
     if inner is not None and entity["type"] == "pre" and same_span and inner["type"] == "code":
-        entities[-1] = {**entity, **({"language": inner["language"]} if "language" in inner else {})}
+        entities[-1] = {
+            **entity,
+            **({"language": inner["language"]} if "language" in inner else {}),
+        }
     else:
         entities.append(entity)
 
 
 def _trimmed(given: Formatted) -> Formatted:
-    """White space at both ends goes, and entities with it."""
+    """Strip white space at both ends, and the entities on it."""
     start = utf16_units(given.text) - utf16_units(given.text.lstrip())
     text = given.text.strip()
     end = utf16_units(text)
@@ -200,9 +214,11 @@ def _trimmed(given: Formatted) -> Formatted:
 
 
 def _found_entities(kept: Formatted) -> list[Json]:
-    """Links and commands in plain text, but not inside code or another link."""
+    """Links and commands in plain text, except inside code or another link."""
     taken = [
-        (e["offset"], e["offset"] + e["length"]) for e in kept.entities if e["type"] in ("code", "pre", "text_link")
+        (e["offset"], e["offset"] + e["length"])
+        for e in kept.entities
+        if e["type"] in ("code", "pre", "text_link")
     ]
     found: list[Json] = []
     for kind, pattern in (("url", _URL), ("bot_command", _COMMAND)):
@@ -219,10 +235,16 @@ def _given_entities(text: str, entities: object) -> list[Json]:
     if not isinstance(entities, list):
         return []
     for entity in entities:
-        numbers = isinstance(entity, Mapping) and all(type(entity.get(key)) is int for key in ("offset", "length"))
+        numbers = isinstance(entity, Mapping) and all(
+            type(entity.get(key)) is int for key in ("offset", "length")
+        )
         if not numbers or not isinstance(entity.get("type"), str):
             raise bad_request("can't parse MessageEntity: type, offset and length are expected")
-        if entity["offset"] < 0 or entity["length"] <= 0 or entity["offset"] + entity["length"] > utf16_units(text):
+        if (
+            entity["offset"] < 0
+            or entity["length"] <= 0
+            or entity["offset"] + entity["length"] > utf16_units(text)
+        ):
             raise bad_request("ENTITY_BOUNDS_INVALID")
     return [dict(entity) for entity in entities]
 

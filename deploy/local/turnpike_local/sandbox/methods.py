@@ -1,7 +1,7 @@
-"""The methods of the Bot API that the shop calls, one function each, and the table that names them.
+"""The methods of the Bot API that the shop calls, one function each, and the table of them.
 
-`METHODS` lists what each method takes. A parameter that Telegram knows and that changes nothing here
-(`disable_notification` and its like) is taken and ignored; any other is refused by the door (`bot_api.py`).
+`METHODS` lists the parameters of each method. A parameter of Telegram that has no effect here, such
+as `disable_notification`, is accepted and ignored. `bot_api.py` refuses every other parameter.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ from .updates import Polling, Posting, Webhook
 
 @dataclass(frozen=True)
 class Bot:
-    """What a method may touch."""
+    """The parts that a method may use."""
 
     backend: Backend
     payments: Payments
@@ -42,7 +42,7 @@ class Bot:
 
 @dataclass(frozen=True)
 class Method:
-    """A method without waiting: it runs in one transaction, which ends before the answer."""
+    """A synchronous method. It runs in one transaction, which ends before the answer."""
 
     run: Callable[[Bot, Arguments], object]
     takes: frozenset[str]
@@ -88,13 +88,15 @@ def edit_message_caption(bot: Bot, call: Arguments) -> Json:
 
 
 def edit_message_media(bot: Bot, call: Arguments) -> Json:
-    """Another photo, or a photo in place of the text."""
+    """Replace the photo, or replace the text by a photo."""
     person, body = _own_message(bot, call)
     media = call.json("media")
     if not isinstance(media, dict) or media.get("type") != "photo":
         raise bad_request("can't parse InputMedia: only a photo is expected here")
     caption = formatted(
-        str(media.get("caption") or ""), str(media.get("parse_mode") or ""), media.get("caption_entities")
+        str(media.get("caption") or ""),
+        str(media.get("parse_mode") or ""),
+        media.get("caption_entities"),
     )
     check_caption(caption.text)
     photo = _photo(bot, call, str(media.get("media") or ""))
@@ -160,8 +162,11 @@ def send_invoice(bot: Bot, call: Arguments) -> Json:
     bot.backend.floods.take(person.id, bot.backend.now())
     message = bot.backend.bot_says(person, {})
     kept = bot.payments.invoice(draft, message["message_id"])
+    bot.backend.state.purchases.shown(draft, person.id)
     content = shapes.invoice_content(kept, call.text("start_parameter"))
-    return bot.backend.replace(person.id, {**message, **content, "reply_markup": keyboard or shapes.pay_button(kept)})
+    return bot.backend.replace(
+        person.id, {**message, **content, "reply_markup": keyboard or shapes.pay_button(kept)}
+    )
 
 
 def create_invoice_link(bot: Bot, call: Arguments) -> str:
@@ -176,12 +181,16 @@ def answer_pre_checkout_query(bot: Bot, call: Arguments) -> bool:
 
 
 def get_star_transactions(bot: Bot, call: Arguments) -> Json:
-    limit = call.integer("limit", 100)
-    if not 1 <= limit <= 100:
-        raise bad_request("LIMIT_INVALID")
+    """The oldest first. As in Telegram, a limit outside of 1 to 100 becomes the nearest of both."""
+    limit = min(max(call.integer("limit", 100), 1), 100)
     moved = bot.backend.state.star_transactions(max(call.integer("offset"), 0), limit)
     people = {person.id: person for person in bot.backend.state.people()}
     return {"transactions": [shapes.star_transaction(one, people[one.person_id]) for one in moved]}
+
+
+def get_my_star_balance(bot: Bot, _: Arguments) -> Json:
+    """The sum of all Stars in and out. Test Stars are whole, so there is no `nanostar_amount`."""
+    return {"amount": bot.backend.state.star_balance()}
 
 
 def refund_star_payment(bot: Bot, call: Arguments) -> bool:
@@ -209,7 +218,9 @@ def get_my_commands(bot: Bot, call: Arguments) -> list[Json]:
 def _commands_key(call: Arguments) -> str:
     scope = call.json("scope")
     scope = scope if isinstance(scope, dict) else {}
-    return commands_key(str(scope.get("type", "default")), scope.get("chat_id", ""), call.text("language_code"))
+    return commands_key(
+        str(scope.get("type", "default")), scope.get("chat_id", ""), call.text("language_code")
+    )
 
 
 def set_webhook(bot: Bot, call: Arguments) -> bool:
@@ -239,13 +250,15 @@ def get_webhook_info(bot: Bot, _: Arguments) -> Json:
 
 
 def keep_allowed_updates(backend: Backend, call: Arguments) -> None:
-    """The kinds wanted from now on; an absent list leaves the earlier choice, an empty one means all."""
+    """Store the wanted kinds. An absent list keeps the earlier choice, an empty one means all."""
     allowed = call.json("allowed_updates")
     if isinstance(allowed, list):
-        backend.state.put_setting("allowed_updates", [kind for kind in allowed if isinstance(kind, str)])
+        backend.state.put_setting(
+            "allowed_updates", [kind for kind in allowed if isinstance(kind, str)]
+        )
 
 
-# What they share
+# Shared by several methods
 
 
 def _text(call: Arguments) -> Formatted:
@@ -258,18 +271,23 @@ def _text(call: Arguments) -> Formatted:
 
 
 def _caption(call: Arguments) -> Formatted:
-    caption = formatted(call.text("caption"), call.text("parse_mode"), call.json("caption_entities"))
+    caption = formatted(
+        call.text("caption"), call.text("parse_mode"), call.json("caption_entities")
+    )
     check_caption(caption.text)
     return caption
 
 
 def _send(bot: Bot, person: Person, content: Json, keyboard: Json | None) -> Json:
     bot.backend.floods.take(person.id, bot.backend.now())
-    return bot.backend.bot_says(person, {**content, **({"reply_markup": keyboard} if keyboard else {})})
+    bot.payments.shown(person, keyboard)
+    return bot.backend.bot_says(
+        person, {**content, **({"reply_markup": keyboard} if keyboard else {})}
+    )
 
 
 def _own_message(bot: Bot, call: Arguments) -> tuple[Person, Json]:
-    """A message of the bot, to be edited."""
+    """The bot's message to edit, and its person. Raises `Refused`."""
     person = bot.backend.reachable(call.text("chat_id"))
     message_id = call.integer("message_id")
     if message_id <= 0:
@@ -291,17 +309,24 @@ def _content(body: Json) -> Json:
 
 
 def _edit(bot: Bot, person: Person, body: Json, content: Json, call: Arguments) -> Json:
-    """New content in place of the old; the keyboard goes unless it is sent again."""
+    """Replace the content. The keyboard is removed unless it is sent again."""
     keyboard = inline_keyboard(call.json("reply_markup"), on_invoice="invoice" in body)
     if content == _content(body) and keyboard == body.get("reply_markup"):
         raise bad_request(NOT_MODIFIED)
+    bot.payments.shown(person, keyboard)
     frame = {key: value for key, value in body.items() if key not in (*_CONTENT, "reply_markup")}
     edited = {**frame, **content, "edit_date": int(bot.backend.now())}
-    return bot.backend.replace(person.id, {**edited, **({"reply_markup": keyboard} if keyboard else {})})
+    return bot.backend.replace(
+        person.id, {**edited, **({"reply_markup": keyboard} if keyboard else {})}
+    )
 
 
 def _invoice(call: Arguments) -> InvoiceDraft:
-    extras = {name: call.values.get(name) for name in _CARD_ONLY if call.text(name) not in ("", "false", "0", "[]")}
+    extras = {
+        name: call.values.get(name)
+        for name in _CARD_ONLY
+        if call.text(name) not in ("", "false", "0", "[]")
+    }
     return invoice(
         title=call.text("title", required=True),
         description=call.text("description", required=True),
@@ -314,7 +339,7 @@ def _invoice(call: Arguments) -> InvoiceDraft:
 
 
 def _photo(bot: Bot, call: Arguments, reference: str) -> Photo:
-    """A photo sent with the call, or one that Telegram has already."""
+    """A photo sent with the call, or one that Telegram already has."""
     upload = call.upload(reference)
     photo = bot.backend.state.photo(reference) if upload is None else new_photo(upload.content)
     if photo is None:
@@ -336,9 +361,15 @@ _CARD_ONLY = (
     "send_email_to_provider",
     "is_flexible",
 )
-_INVOICE = {"title", "description", "payload", "currency", "prices", "provider_token", *_CARD_ONLY} | {
-    f"photo_{what}" for what in ("url", "size", "width", "height")
-}
+_INVOICE = {
+    "title",
+    "description",
+    "payload",
+    "currency",
+    "prices",
+    "provider_token",
+    *_CARD_ONLY,
+} | {f"photo_{name}" for name in ("url", "size", "width", "height")}
 _SENDING = {
     "chat_id",
     "reply_markup",
@@ -374,13 +405,22 @@ METHODS: dict[str, Method] = {
     ),
     "sendinvoice": _method(send_invoice, "start_parameter", *_SENDING, *_INVOICE),
     "createinvoicelink": _method(create_invoice_link, *_INVOICE),
-    "answerprecheckoutquery": _method(answer_pre_checkout_query, "pre_checkout_query_id", "ok", "error_message"),
+    "answerprecheckoutquery": _method(
+        answer_pre_checkout_query, "pre_checkout_query_id", "ok", "error_message"
+    ),
     "getstartransactions": _method(get_star_transactions, "offset", "limit"),
+    "getmystarbalance": _method(get_my_star_balance),
     "refundstarpayment": _method(refund_star_payment, "user_id", "telegram_payment_charge_id"),
     "setmycommands": _method(set_my_commands, "commands", "scope", "language_code"),
     "getmycommands": _method(get_my_commands, "scope", "language_code"),
     "setwebhook": _method(
-        set_webhook, "url", "secret_token", "max_connections", "allowed_updates", "drop_pending_updates", "ip_address"
+        set_webhook,
+        "url",
+        "secret_token",
+        "max_connections",
+        "allowed_updates",
+        "drop_pending_updates",
+        "ip_address",
     ),
     "deletewebhook": _method(delete_webhook, "drop_pending_updates"),
     "getwebhookinfo": _method(get_webhook_info),

@@ -1,4 +1,4 @@
-"""What a photo is: a PNG or a JPEG that says its size."""
+"""Photos: PNG and JPEG files, and their size in pixels."""
 
 import secrets
 import struct
@@ -8,7 +8,7 @@ from .rules import PHOTO_BYTES, bad_request
 
 
 def new_photo(content: bytes) -> Photo:
-    """The photo in `content`, under a new id; Telegram gives the same bytes another id each time."""
+    """The photo in `content`, with a new id. As in Telegram, equal bytes get new ids."""
     if len(content) > PHOTO_BYTES:
         raise bad_request("file is too big for a photo")
     width, height, media_type = _dimensions(content)
@@ -28,7 +28,10 @@ def _jpeg_size(content: bytes) -> tuple[int, int]:
     """Width and height from the first frame header (ITU T.81, B.2.2)."""
     position = 2
     while position + 9 <= len(content) and content[position] == 0xFF:
-        marker, length = content[position + 1], int.from_bytes(content[position + 2 : position + 4], "big")
+        marker, length = (
+            content[position + 1],
+            int.from_bytes(content[position + 2 : position + 4], "big"),
+        )
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", content[position + 5 : position + 9])
             return width, height

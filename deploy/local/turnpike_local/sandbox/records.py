@@ -1,4 +1,4 @@
-"""What is kept, as values: people, invoices, attempts to pay, updates, Stars that moved, photos."""
+"""The values in the state: people, invoices, checkouts, updates, Star transactions, photos."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +12,7 @@ Direction = Literal["in", "out"]
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody with a Telegram account; `stars` are test Stars, `version` grows with every change of the chat."""
+    """A Telegram account. `stars` are test Stars; every change of the chat increases `version`."""
 
     id: int
     first_name: str
@@ -22,11 +22,12 @@ class Person:
     started: bool
     blocked: bool
     version: int
+    deactivated: bool
 
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice behind a link, or, with a message id, one shown in a chat, which can be paid once."""
+    """An invoice behind a link. With a message id it is shown in a chat and can be paid once."""
 
     slug: str
     message_id: int | None
@@ -35,7 +36,10 @@ class Invoice:
 
 @dataclass(frozen=True)
 class Checkout:
-    """One attempt to pay; `report` is the update body that told the bot of the payment, `report_id` its first id."""
+    """One attempt to pay.
+
+    `report` is the body of the update that reported the payment, `report_id` its first id.
+    """
 
     id: str
     person_id: int

@@ -1,7 +1,7 @@
-"""What Telegram refuses: pure checks of keyboards, texts and invoices, in Telegram's own words.
+"""Telegram's refusals: pure checks of keyboards, texts and invoices, with Telegram's sentences.
 
-Sentences are those of the Bot API server and of TDLib (`tdlib/telegram-bot-api`, `tdlib/td`) or were reported by people
-who met them. Where the stand-in is stricter than Telegram on purpose, the function's docstring says so.
+The sentences come from the Bot API server and TDLib (`tdlib/telegram-bot-api`, `tdlib/td`), or from
+reports of users. Where the sandbox is stricter than Telegram on purpose, the docstring says so.
 """
 
 import re
@@ -25,7 +25,22 @@ COMMANDS = 100
 PHOTO_BYTES = 10 * 1024 * 1024
 STARS = "XTR"
 CURRENCIES = frozenset(
-    {"AMD", "BYN", "EUR", "GBP", "GEL", "KGS", "KZT", "PLN", "RUB", "TRY", "UAH", "USD", "UZS", STARS}
+    {
+        "AMD",
+        "BYN",
+        "EUR",
+        "GBP",
+        "GEL",
+        "KGS",
+        "KZT",
+        "PLN",
+        "RUB",
+        "TRY",
+        "UAH",
+        "USD",
+        "UZS",
+        STARS,
+    }
 )
 BUTTON_SCHEMES = frozenset({"http", "https", "tg", "ton", "tonsite"})
 BUTTON_ACTIONS = frozenset(
@@ -46,15 +61,16 @@ START_PAYLOAD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 COMMAND = re.compile(r"[a-z0-9_]{1,32}")
 SECRET_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
+BLOCKED = "Forbidden: bot was blocked by the user"
 QUERY_TOO_OLD = "query is too old and response timeout expired or query ID is invalid"
 NOT_MODIFIED = (
-    "message is not modified: specified new message content and reply markup are exactly the same as a current content "
-    "and reply markup of the message"
+    "message is not modified: specified new message content and reply markup are exactly the same "
+    "as a current content and reply markup of the message"
 )
 
 
-class Refused(Exception):  # noqa: N818 - a refusal is an answer of Telegram, not a fault of ours.
-    """Telegram says no: the HTTP code, the sentence, and for 429 how many seconds to wait."""
+class Refused(Exception):  # noqa: N818 - an answer of Telegram, not an error.
+    """A refusal of Telegram: the HTTP code, the sentence, and for 429 the seconds to wait."""
 
     def __init__(self, code: int, description: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(description)
@@ -68,7 +84,9 @@ def bad_request(reason: str) -> Refused:
 
 
 def too_many_requests(retry_after_s: int) -> Refused:
-    return Refused(429, f"Too Many Requests: retry after {retry_after_s}", retry_after_s=retry_after_s)
+    return Refused(
+        429, f"Too Many Requests: retry after {retry_after_s}", retry_after_s=retry_after_s
+    )
 
 
 def utf16_units(text: str) -> int:
@@ -101,10 +119,11 @@ def check_secret_token(token: str) -> None:
 
 
 def inline_keyboard(markup: object, *, on_invoice: bool = False) -> Json | None:
-    """The keyboard as Telegram keeps it, or None for an empty one; unknown fields are dropped, as there.
+    """The keyboard as Telegram keeps it, or None for an empty one. Unknown fields are dropped.
 
-    Stricter than Telegram: a button with two actions is refused (Telegram keeps the first that it knows; its
-    documentation asks for exactly one), and so is a reply keyboard, which this chat cannot show.
+    Stricter than Telegram: a button with two actions is refused, because the documentation demands
+    exactly one (Telegram keeps the first that it knows). A reply keyboard is refused, because this
+    chat cannot show it.
     """
     if markup is None:
         return None
@@ -112,7 +131,10 @@ def inline_keyboard(markup: object, *, on_invoice: bool = False) -> Json | None:
         raise bad_request("object expected as reply markup")
     rows = markup.get("inline_keyboard")
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise bad_request('field "inline_keyboard" must be an Array of Arrays (only inline keyboards are shown here)')
+        raise bad_request(
+            'field "inline_keyboard" must be an Array of Arrays '
+            "(only inline keyboards are shown here)"
+        )
     kept = [[_button(button) for button in row] for row in rows if row]
     if sum(map(len, kept)) > BUTTONS_PER_MESSAGE:
         raise bad_request("REPLY_MARKUP_TOO_LONG")
@@ -129,7 +151,9 @@ def _button(button: object) -> Json:
         raise bad_request(f'{wrong}field "text" must be of type String')
     if not text.strip():
         raise bad_request(f"{wrong}text must be non-empty")
-    actions = sorted(name for name in BUTTON_ACTIONS & button.keys() if button[name] not in (None, False))
+    actions = sorted(
+        name for name in BUTTON_ACTIONS & button.keys() if button[name] not in (None, False)
+    )
     if not actions:
         raise bad_request(f"{wrong}Text buttons are unallowed in the inline keyboard")
     if len(actions) > 1:
@@ -155,20 +179,22 @@ def _check_url(url: object) -> None:
 
 
 def url_problem(url: str) -> str | None:
-    """Why Telegram takes this for no link; None when it is one. Without a scheme it is read as HTTP."""
+    """The reason why Telegram rejects this link, or None. A link without a scheme is HTTP."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme.lower() not in BUTTON_SCHEMES:
         return "Unsupported URL protocol"
     if parts.scheme.lower() == "tg":
         return None
-    # A name without a dot, `localhost` above all, is no host for Telegram; an address of four numbers is.
+    # Telegram rejects a host name without a dot, such as `localhost`. It accepts IPv4 addresses.
     return None if parts.hostname and "." in parts.hostname.strip(".") else "Wrong HTTP URL"
 
 
 def _check_web_app(app: object) -> None:
     url = app.get("url") if isinstance(app, Mapping) else None
     if not isinstance(url, str) or not url.startswith("https://"):
-        raise bad_request(f"inline keyboard button Web App URL '{url}' is invalid: Only HTTPS links are allowed")
+        raise bad_request(
+            f"inline keyboard button Web App URL '{url}' is invalid: Only HTTPS links are allowed"
+        )
 
 
 def _check_copy_text(copied: object) -> None:
@@ -186,8 +212,10 @@ _ACTION_CHECKS = {
 
 
 def _check_pay_button(rows: list[list[Json]], *, on_invoice: bool) -> None:
-    """A pay button is the first of an invoice and stands nowhere else."""
-    places = [(i, j) for i, row in enumerate(rows) for j, button in enumerate(row) if "pay" in button]
+    """A pay button is the first button of an invoice, and is allowed nowhere else."""
+    places = [
+        (i, j) for i, row in enumerate(rows) for j, button in enumerate(row) if "pay" in button
+    ]
     expected = [(0, 0)] if on_invoice and rows else []
     if places != expected:
         raise bad_request("BUTTON_TYPE_INVALID")
@@ -198,7 +226,7 @@ def _check_pay_button(rows: list[list[Json]], *, on_invoice: bool) -> None:
 
 @dataclass(frozen=True)
 class InvoiceDraft:
-    """What a bot asks a person to pay; the amount is in minor units, Stars are whole."""
+    """The content of an invoice. The amount is in minor units; Stars are whole."""
 
     title: str
     description: str
@@ -208,11 +236,19 @@ class InvoiceDraft:
 
 
 def invoice(
-    *, title: str, description: str, payload: str, currency: str, provider_token: str, prices: object, extras: Json
+    *,
+    title: str,
+    description: str,
+    payload: str,
+    currency: str,
+    provider_token: str,
+    prices: object,
+    extras: Json,
 ) -> InvoiceDraft:
-    """An acceptable invoice. `extras` are the parameters that Stars do not know (tips, contacts, shipping).
+    """The draft of a valid invoice.
 
-    TITLE_INVALID and DESCRIPTION_INVALID are our wording; the bounds are Telegram's.
+    `extras` are the parameters that Stars do not support: tips, contacts, shipping. TITLE_INVALID
+    and DESCRIPTION_INVALID are our wording; the limits are Telegram's. Raises `Refused`.
     """
     if len(title) > TITLE_CHARACTERS:
         raise bad_request("TITLE_INVALID")

@@ -1,4 +1,4 @@
-"""The objects of the Bot API, built from what is kept (core.telegram.org/bots/api#available-types)."""
+"""The objects of the Bot API, built from the state (core.telegram.org/bots/api#available-types)."""
 
 from typing import Literal
 
@@ -27,8 +27,14 @@ def chat(person: Person) -> Json:
 
 
 def full_chat(person: Person) -> Json:
-    """The fields that getChat always has, beside those of the chat itself."""
-    gifts = ("unlimited_gifts", "limited_gifts", "unique_gifts", "premium_subscription", "gifts_from_channels")
+    """The chat with the other fields that getChat always has."""
+    gifts = (
+        "unlimited_gifts",
+        "limited_gifts",
+        "unique_gifts",
+        "premium_subscription",
+        "gifts_from_channels",
+    )
     return {
         **chat(person),
         "accent_color_id": 0,
@@ -38,7 +44,7 @@ def full_chat(person: Person) -> Json:
 
 
 def message(sender: Json, person: Person, date: float, content: Json) -> Json:
-    """A message without its number, which the chat gives it."""
+    """A message without its id, which the chat assigns."""
     return {"from": sender, "chat": chat(person), "date": int(date), **content}
 
 
@@ -99,7 +105,10 @@ def pre_checkout_query(checkout_id: str, person: Person, invoice: Invoice) -> Js
 
 
 def payment_content(
-    kind: Literal["successful_payment", "refunded_payment"], invoice: Invoice, checkout: Checkout, charge: str
+    kind: Literal["successful_payment", "refunded_payment"],
+    invoice: Invoice,
+    checkout: Checkout,
+    charge: str,
 ) -> Json:
     return {
         kind: {
@@ -113,7 +122,7 @@ def payment_content(
 
 
 def star_transaction(moved: StarTransaction, person: Person) -> Json:
-    """Incoming ones have a source, refunds a receiver; the amount has no sign."""
+    """A payment has a source, a refund has a receiver. The amount has no sign."""
     partner = {
         "type": "user",
         "transaction_type": "invoice_payment",
@@ -129,8 +138,11 @@ def star_transaction(moved: StarTransaction, person: Person) -> Json:
 
 
 def membership(person: Person, me: Json, date: float) -> Json:
-    """How a bot hears that it was blocked or let in again; `person` is as before."""
-    member, kicked = {"user": me, "status": "member"}, {"user": me, "status": "kicked", "until_date": 0}
+    """The update about a block or unblock. `person` is the record before the change."""
+    member, kicked = (
+        {"user": me, "status": "member"},
+        {"user": me, "status": "kicked", "until_date": 0},
+    )
     old, new = (kicked, member) if person.blocked else (member, kicked)
     return {
         "chat": chat(person),
@@ -142,9 +154,11 @@ def membership(person: Person, me: Json, date: float) -> Json:
 
 
 def pay_button(invoice: Invoice) -> Json:
-    """The button that Telegram puts under an invoice sent without one."""
+    """The button that Telegram adds to an invoice without buttons."""
     draft = invoice.draft
     price = (
-        f"⭐️ {draft.total_amount}" if draft.currency == STARS else f"{draft.total_amount / 100:.2f} {draft.currency}"
+        f"⭐️ {draft.total_amount}"
+        if draft.currency == STARS
+        else f"{draft.total_amount / 100:.2f} {draft.currency}"
     )
     return {"inline_keyboard": [[{"text": f"Pay {price}", "pay": True}]]}

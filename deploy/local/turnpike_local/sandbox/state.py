@@ -1,26 +1,30 @@
-"""What the stand-in for Telegram remembers: one SQLite file, written before any answer.
-
-Write-ahead logging with `synchronous=normal` outlives the death of the process at any moment; a power cut may take the
-last moments, which a stand-in may lose.
-"""
+"""The sandbox's state: people, chats, updates, invoices, Stars."""
 
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from .records import Author, Checkout, CheckoutState, Invoice, Person, Photo, StarTransaction, Update
+from turnpike_local.standin.state import SqliteState
+
+from . import purchases
+from .records import (
+    Author,
+    Checkout,
+    CheckoutState,
+    Invoice,
+    Person,
+    Photo,
+    StarTransaction,
+    Update,
+)
 from .rules import InvoiceDraft, Json
 
 FIRST_PERSON = 7_000_000_001  # Telegram ids need more than 32 bits.
 TOASTS_KEPT = 50
 
 _SCHEMA = """
-create table if not exists settings (name text primary key, value text not null) without rowid;
 create table if not exists people (
   id integer primary key autoincrement,
   first_name text not null,
@@ -31,6 +35,7 @@ create table if not exists people (
   blocked integer not null default 0,
   version integer not null default 0
 );
+create table if not exists deactivated (person_id integer primary key) without rowid;
 create table if not exists messages (
   message_id integer primary key autoincrement,
   chat_id integer not null,
@@ -62,8 +67,11 @@ create table if not exists toasts (
   text text not null,
   alert integer not null
 );
-create table if not exists invoices (slug text primary key, message_id integer, draft text not null) without rowid;
-create table if not exists stories (seq integer primary key, trace_id text not null unique);
+create table if not exists invoices (
+  slug text primary key,
+  message_id integer,
+  draft text not null
+) without rowid;
 create table if not exists checkouts (
   id text primary key,
   person_id integer not null,
@@ -93,74 +101,43 @@ create table if not exists photos (
 ) without rowid;
 """
 
-_FIRST_PERSON = """
-insert into sqlite_sequence (name, seq)
-select 'people', ? where not exists (select 1 from sqlite_sequence where name = 'people')
+_PEOPLE = """
+select people.*, exists (select 1 from deactivated where person_id = id) as deactivated from people
 """
 
 
-class BrokenStateError(Exception):
-    """The state folder holds something that is not this stand-in's state."""
-
-
-class State:
-    """The only writer of the file. Everything runs in one thread, so a transaction is never shared."""
-
+class State(SqliteState):
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(folder / "sandbox.sqlite3", isolation_level=None)
-        self._db.row_factory = sqlite3.Row
-        try:
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = normal")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(_FIRST_PERSON, [FIRST_PERSON - 1])
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            raise BrokenStateError(f"{folder / 'sandbox.sqlite3'} is not a state of the sandbox: {error}") from error
-
-    def close(self) -> None:
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing; inside another transaction it is part of that one."""
-        if self._db.in_transaction:
-            yield
-            return
-        self._db.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("rollback")
-            raise
-        self._db.execute("commit")
-
-    def setting(self, name: str, default: Any) -> Any:
-        row = self._row("select value from settings where name = ?", name)
-        return default if row is None else json.loads(row["value"])
-
-    def put_setting(self, name: str, value: object) -> None:
-        self._db.execute("insert or replace into settings (name, value) values (?, ?)", [name, json.dumps(value)])
+        super().__init__(
+            folder / "sandbox.sqlite3",
+            _SCHEMA + purchases.SCHEMA,
+            whose="the sandbox",
+            first_ids={"people": FIRST_PERSON},
+        )
+        self.purchases = purchases.Purchases(self._db)
 
     # People
 
-    def add_person(self, first_name: str, username: str | None, language_code: str, stars: int) -> Person:
-        insert = "insert into people (first_name, username, language_code, stars) values (?, ?, ?, ?)"
+    def add_person(
+        self, first_name: str, username: str | None, language_code: str, stars: int
+    ) -> Person:
+        insert = (
+            "insert into people (first_name, username, language_code, stars) values (?, ?, ?, ?)"
+        )
         person_id = self._insert(insert, first_name, username, language_code, stars)
         person = self.person(person_id)
         assert person is not None
         return person
 
     def person(self, person_id: int) -> Person | None:
-        row = self._row("select * from people where id = ?", person_id)
+        row = self._row(f"{_PEOPLE} where id = ?", person_id)
         return None if row is None else _person(row)
 
     def people(self) -> list[Person]:
-        return [_person(row) for row in self._db.execute("select * from people order by id")]
+        return [_person(row) for row in self._db.execute(f"{_PEOPLE} order by id")]
 
     def touch(self, person_id: int) -> None:
-        """Something in this person's chat is new."""
+        """Mark this person's chat as changed."""
         self._db.execute("update people set version = version + 1 where id = ?", [person_id])
 
     def set_started(self, person_id: int) -> None:
@@ -169,19 +146,24 @@ class State:
     def set_blocked(self, person_id: int, *, blocked: bool) -> None:
         self._db.execute("update people set blocked = ? where id = ?", [blocked, person_id])
 
+    def set_deactivated(self, person_id: int) -> None:
+        self._db.execute("insert or ignore into deactivated values (?)", [person_id])
+
     def add_stars(self, person_id: int, amount: int) -> None:
         self._db.execute("update people set stars = stars + ? where id = ?", [amount, person_id])
 
     # Messages
 
     def add_message(self, chat_id: int, author: Author, sent_at: float, body: Json) -> Json:
-        """Keep a message; answers its body with the number it got."""
+        """Store a message. Returns its body with the id it got."""
         insert = "insert into messages (chat_id, author, sent_at, body) values (?, ?, ?, '')"
         message_id = self._insert(insert, chat_id, author, sent_at)
         return self.put_message({"message_id": message_id, **body})
 
     def put_message(self, body: Json) -> Json:
-        self._db.execute("update messages set body = ? where message_id = ?", [_dumped(body), body["message_id"]])
+        self._db.execute(
+            "update messages set body = ? where message_id = ?", [_dumped(body), body["message_id"]]
+        )
         return body
 
     def message(self, chat_id: int, message_id: int) -> tuple[Author, float, Json] | None:
@@ -191,7 +173,9 @@ class State:
         return None if row is None else (row["author"], row["sent_at"], json.loads(row["body"]))
 
     def messages(self, chat_id: int, newest: int) -> list[tuple[Author, Json]]:
-        query = "select author, body from messages where chat_id = ? order by message_id desc limit ?"
+        query = (
+            "select author, body from messages where chat_id = ? order by message_id desc limit ?"
+        )
         rows = self._db.execute(query, [chat_id, newest]).fetchall()
         return [(row["author"], json.loads(row["body"])) for row in reversed(rows)]
 
@@ -201,25 +185,41 @@ class State:
     # Updates
 
     def add_update(self, kind: str, person_id: int, body: Json, now: float) -> int:
-        update_id = int(self.setting("next_update_id", None) or 100_000_000 + secrets.randbelow(800_000_000))
+        update_id = int(
+            self.setting("next_update_id", None) or 100_000_000 + secrets.randbelow(800_000_000)
+        )
         self.put_setting("next_update_id", update_id + 1)
-        insert = "insert into updates (update_id, kind, person_id, made_at, body) values (?, ?, ?, ?, ?)"
+        insert = (
+            "insert into updates (update_id, kind, person_id, made_at, body) values (?, ?, ?, ?, ?)"
+        )
         self._db.execute(insert, [update_id, kind, person_id, now, _dumped(body)])
         return update_id
 
     def repeat_update(self, update: Update) -> None:
-        """The same update once more; an offset beyond it does not confirm it before it was handed out."""
+        """Queue an update again. A higher offset confirms it only after it was delivered."""
         replace = (
             "insert or replace into updates (update_id, kind, person_id, made_at, body, again)"
             " values (?, ?, ?, ?, ?, 1)"
         )
-        values = [update.update_id, update.kind, update.person_id, update.made_at, _dumped(update.body)]
+        values = [
+            update.update_id,
+            update.kind,
+            update.person_id,
+            update.made_at,
+            _dumped(update.body),
+        ]
         self._db.execute(replace, values)
 
     def pending_updates(self, limit: int) -> list[Update]:
         rows = self._db.execute("select * from updates order by update_id limit ?", [limit])
         return [
-            Update(row["update_id"], row["kind"], row["person_id"], row["made_at"], json.loads(row["body"]))
+            Update(
+                row["update_id"],
+                row["kind"],
+                row["person_id"],
+                row["made_at"],
+                json.loads(row["body"]),
+            )
             for row in rows
         ]
 
@@ -231,11 +231,14 @@ class State:
         self._db.executemany(mark, [[update.update_id] for update in updates])
 
     def confirm_updates(self, below: int) -> None:
-        self._db.execute("delete from updates where update_id < ? and (again = 0 or handed_out = 1)", [below])
+        self._db.execute(
+            "delete from updates where update_id < ? and (again = 0 or handed_out = 1)", [below]
+        )
 
     def confirm_all_but_newest(self, count: int) -> None:
         delete = (
-            "delete from updates where update_id not in (select update_id from updates order by update_id desc limit ?)"
+            "delete from updates where update_id not in"
+            " (select update_id from updates order by update_id desc limit ?)"
         )
         self._db.execute(delete, [count])
 
@@ -248,7 +251,7 @@ class State:
     def drop_updates(self) -> int:
         return self._db.execute("delete from updates").rowcount
 
-    # Callback queries and what a person saw for a moment
+    # Callback queries and toasts
 
     def add_callback(self, person_id: int, now: float) -> str:
         callback_id = str(secrets.randbits(63))
@@ -257,8 +260,14 @@ class State:
         return callback_id
 
     def answer_callback(self, callback_id: str, asked_after: float) -> int | None:
-        """Use the query up; answers whose it is, or None when it is unknown, answered or too old."""
-        update = "update callbacks set answered = 1 where id = ? and answered = 0 and asked_at >= ? returning person_id"
+        """Mark a query as answered.
+
+        Returns its person, or None when it is unknown, answered or too old.
+        """
+        update = (
+            "update callbacks set answered = 1"
+            " where id = ? and answered = 0 and asked_at >= ? returning person_id"
+        )
         row = self._row(update, callback_id, asked_after)
         return None if row is None else int(row["person_id"])
 
@@ -266,15 +275,21 @@ class State:
         insert = "insert into toasts (person_id, made_at, kind, text, alert) values (?, ?, ?, ?, ?)"
         self._db.execute(insert, [person_id, now, kind, text, alert])
         delete = (
-            "delete from toasts "
-            "where id in (select id from toasts where person_id = ? order by id desc limit -1 offset ?)"
+            "delete from toasts where id in"
+            " (select id from toasts where person_id = ? order by id desc limit -1 offset ?)"
         )
         self._db.execute(delete, [person_id, TOASTS_KEPT])
 
     def toasts(self, person_id: int) -> list[Json]:
         rows = self._db.execute("select * from toasts where person_id = ? order by id", [person_id])
         return [
-            {"id": r["id"], "at": r["made_at"], "kind": r["kind"], "text": r["text"], "alert": bool(r["alert"])}
+            {
+                "id": r["id"],
+                "at": r["made_at"],
+                "kind": r["kind"],
+                "text": r["text"],
+                "alert": bool(r["alert"]),
+            }
             for r in rows
         ]
 
@@ -285,13 +300,6 @@ class State:
         insert = "insert into invoices (slug, message_id, draft) values (?, ?, ?)"
         self._db.execute(insert, [slug, message_id, _dumped(asdict(draft))])
         return slug
-
-    def add_story(self, trace_id: str) -> None:
-        self._db.execute("insert or ignore into stories (trace_id) values (?)", [trace_id])
-
-    def newest_stories(self, limit: int) -> set[str]:
-        rows = self._db.execute("select trace_id from stories order by seq desc limit ?", [limit])
-        return {row["trace_id"] for row in rows}
 
     def invoice(self, slug: str) -> Invoice | None:
         return _invoice(self._row("select * from invoices where slug = ?", slug))
@@ -312,52 +320,77 @@ class State:
         return _checkout(self._row("select * from checkouts where charge = ?", charge))
 
     def was_paid(self, slug: str) -> bool:
-        return self._row("select 1 from checkouts where slug = ? and state = 'paid'", slug) is not None
+        return (
+            self._row("select 1 from checkouts where slug = ? and state = 'paid'", slug) is not None
+        )
 
     def end_checkout(self, checkout_id: str, state: CheckoutState) -> None:
         self._db.execute("update checkouts set state = ? where id = ?", [state, checkout_id])
 
     def mark_paid(self, checkout_id: str, charge: str) -> None:
-        self._db.execute("update checkouts set state = 'paid', charge = ? where id = ?", [charge, checkout_id])
+        self._db.execute(
+            "update checkouts set state = 'paid', charge = ? where id = ?", [charge, checkout_id]
+        )
 
     def keep_report(self, checkout_id: str, update_id: int | None, report: Json) -> None:
         update = "update checkouts set report_id = ?, report = ? where id = ?"
         self._db.execute(update, [update_id, _dumped(report), checkout_id])
 
     def payments(self) -> list[Checkout]:
-        rows = self._db.execute("select * from checkouts where state = 'paid' order by asked_at").fetchall()
+        rows = self._db.execute(
+            "select * from checkouts where state = 'paid' order by asked_at"
+        ).fetchall()
         return [checkout for row in rows if (checkout := _checkout(row)) is not None]
 
     def add_star_transaction(self, moved: StarTransaction) -> bool:
-        """False when this charge already moved in this direction."""
+        """Returns False when this charge has moved in this direction before."""
         insert = (
-            "insert or ignore into star_transactions (charge, direction, person_id, amount, payload, made_at)"
-            " values (?, ?, ?, ?, ?, ?)"
+            "insert or ignore into star_transactions"
+            " (charge, direction, person_id, amount, payload, made_at) values (?, ?, ?, ?, ?, ?)"
         )
-        values = [moved.charge, moved.direction, moved.person_id, moved.amount, moved.payload, moved.made_at]
+        values = [
+            moved.charge,
+            moved.direction,
+            moved.person_id,
+            moved.amount,
+            moved.payload,
+            moved.made_at,
+        ]
         return self._db.execute(insert, values).rowcount == 1
 
     def star_transactions(self, offset: int, limit: int) -> list[StarTransaction]:
-        """In the order in which they happened."""
-        rows = self._db.execute("select * from star_transactions order by seq limit ? offset ?", [limit, offset])
+        """Star transactions in their order."""
+        rows = self._db.execute(
+            "select * from star_transactions order by seq limit ? offset ?", [limit, offset]
+        )
         return [
-            StarTransaction(r["charge"], r["direction"], r["person_id"], r["amount"], r["payload"], r["made_at"])
+            StarTransaction(
+                r["charge"], r["direction"], r["person_id"], r["amount"], r["payload"], r["made_at"]
+            )
             for r in rows
         ]
+
+    def star_balance(self) -> int:
+        """The bot's Stars: payments less refunds."""
+        query = (
+            "select coalesce(sum(case direction when 'in' then amount else -amount end), 0)"
+            " from star_transactions"
+        )
+        return int(self._db.execute(query).fetchone()[0])
 
     # Photos
 
     def add_photo(self, photo: Photo) -> None:
-        insert = "insert into photos (file_id, width, height, media_type, content) values (?, ?, ?, ?, ?)"
-        self._db.execute(insert, [photo.file_id, photo.width, photo.height, photo.media_type, photo.content])
+        insert = (
+            "insert into photos (file_id, width, height, media_type, content)"
+            " values (?, ?, ?, ?, ?)"
+        )
+        values = [photo.file_id, photo.width, photo.height, photo.media_type, photo.content]
+        self._db.execute(insert, values)
 
     def photo(self, file_id: str) -> Photo | None:
         row = self._row("select * from photos where file_id = ?", file_id)
         return None if row is None else Photo(**dict(row))
-
-    def _row(self, query: str, *values: object) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._db.execute(query, values).fetchone()
-        return row
 
     def _insert(self, insert: str, *values: object) -> int:
         row_id = self._db.execute(insert, values).lastrowid
@@ -371,7 +404,8 @@ def _dumped(body: Json) -> str:
 
 def _person(row: sqlite3.Row) -> Person:
     known = dict(row)
-    return Person(**{**known, "started": bool(known["started"]), "blocked": bool(known["blocked"])})
+    flags = {name: bool(known[name]) for name in ("started", "blocked", "deactivated")}
+    return Person(**{**known, **flags})
 
 
 def _invoice(row: sqlite3.Row | None) -> Invoice | None:

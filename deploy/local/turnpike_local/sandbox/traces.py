@@ -1,48 +1,33 @@
-"""A receiver of OTLP/HTTP traces that keeps the newest in memory (opentelemetry.io/docs/specs/otlp)."""
+"""A receiver of OTLP/HTTP traces. The newest are in memory."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
+from .spans import Span, spans_in
+from .steps import is_step
 
 TRACES_KEPT = 2_000
 SPANS_PER_TRACE = 2_000
-
-_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
-_STATUSES = ("unset", "ok", "error")
-
-
-class UnreadableTracesError(Exception):
-    """The body is not an OTLP export."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """One span; times in nanoseconds since 1970, ids in hex, `links` as pairs of trace and span id."""
-
-    trace_id: str
-    span_id: str
-    parent_id: str | None
-    links: list[tuple[str, str]]
-    name: str
-    kind: str
-    service: str
-    start_ns: int
-    end_ns: int
-    attributes: dict[str, Any]
-    status: str
-    status_message: str
 
 
 @dataclass
 class _Trace:
     spans: dict[str, Span] = field(default_factory=dict)
-    linked_from: set[tuple[str, str]] = field(default_factory=set)  # Spans of other traces that point here.
+    steps: dict[str, Span] = field(default_factory=dict)
+    """Those of the spans that are steps of a purchase."""
+    linked_from: set[tuple[str, str]] = field(default_factory=set)
+    """Spans of other traces with a link to this one."""
+
+
+@dataclass(frozen=True)
+class OwnSpans:
+    """The spans of one trace. When it is cut, there may have been more than are kept."""
+
+    spans: list[Span]
+    missing: int
+    is_cut: bool
 
 
 class Traces:
@@ -52,8 +37,8 @@ class Traces:
         self._traces: OrderedDict[str, _Trace] = OrderedDict()
 
     def receive(self, body: bytes) -> set[str]:
-        """Keep an export; answers the ids of the traces that it touched."""
-        spans = list(_spans(_export(body)))
+        """Store an export. Returns the ids of its traces."""
+        spans = list(spans_in(body))
         for span in spans:
             self._keep(span)
         while len(self._traces) > TRACES_KEPT:
@@ -65,6 +50,8 @@ class Traces:
         self._traces.move_to_end(span.trace_id)
         if len(trace.spans) < SPANS_PER_TRACE:
             trace.spans[span.span_id] = span
+            if is_step(span):
+                trace.steps[span.span_id] = span
         for linked_trace, _ in span.links:
             linked = self._traces.get(linked_trace)
             if linked is not None and len(linked.linked_from) < SPANS_PER_TRACE:
@@ -75,24 +62,50 @@ class Traces:
         newest = list(reversed(self._traces.items()))[:limit]
         return [_summary(trace_id, trace) for trace_id, trace in newest if trace.spans]
 
-    def newest_of(self, stories: set[str]) -> str | None:
-        """The one of these traces that had the newest span."""
-        return next((trace_id for trace_id in reversed(self._traces) if trace_id in stories), None)
+    def newest_of(self, trace_ids: set[str]) -> str | None:
+        """The trace with the newest span among these."""
+        return next((known for known in reversed(self._traces) if known in trace_ids), None)
+
+    def steps(self, trace_id: str) -> Sequence[Span]:
+        """The steps of a purchase that have arrived."""
+        trace = self._traces.get(trace_id)
+        return [] if trace is None else list(trace.steps.values())
+
+    def own(self, trace_id: str) -> OwnSpans:
+        """The spans of the trace itself, and how many more they name that did not arrive."""
+        trace = self._traces.get(trace_id)
+        spans = [] if trace is None else list(trace.spans.values())
+        named = {(trace_id, span.parent_id) for span in spans if span.parent_id}
+        named.update(link for span in spans for link in span.links)
+        missing = sum(not self._has(*one) for one in named)
+        return OwnSpans(spans, missing, is_cut=len(spans) == SPANS_PER_TRACE)
+
+    def _has(self, trace_id: str, span_id: str) -> bool:
+        trace = self._traces.get(trace_id)
+        return trace is not None and span_id in trace.spans
 
     def about(self, trace_id: str) -> list[dict[str, Any]]:
-        """All spans of a trace and the linked ones of others (a batch that served it) with what they contain."""
+        """All spans of a trace, and the linked spans of other traces with their descendants.
+
+        A batch is linked to the traces of its items.
+        """
         trace = self._traces.get(trace_id)
         if trace is None:
             return []
         neighbours = set(trace.linked_from)
         for span in trace.spans.values():
-            neighbours.update((linked, inside) for linked, inside in span.links if linked != trace_id)
+            neighbours.update(
+                (linked, inside) for linked, inside in span.links if linked != trace_id
+            )
         spans = {span.span_id: span for span in trace.spans.values()}
         for other_id, root in neighbours:
             other = self._traces.get(other_id)
             if other is not None:
                 spans.update({span.span_id: span for span in _with_descendants(other, root)})
-        return [asdict(span) for span in sorted(spans.values(), key=lambda span: (span.start_ns, -span.end_ns))]
+        return [
+            asdict(span)
+            for span in sorted(spans.values(), key=lambda span: (span.start_ns, -span.end_ns))
+        ]
 
 
 def _summary(trace_id: str, trace: _Trace) -> dict[str, Any]:
@@ -109,57 +122,10 @@ def _summary(trace_id: str, trace: _Trace) -> dict[str, Any]:
 
 
 def _with_descendants(trace: _Trace, root: str) -> list[Span]:
-    """Parents start before their children, so one pass in the order of start finds all of them."""
+    """The span and its descendants. Parents start first, so one pass by start finds all."""
     inside, found = {root}, []
     for span in sorted(trace.spans.values(), key=lambda span: span.start_ns):
         if span.span_id == root or span.parent_id in inside:
             inside.add(span.span_id)
             found.append(span)
     return found
-
-
-def _export(body: bytes) -> ExportTraceServiceRequest:
-    try:
-        return ExportTraceServiceRequest.FromString(body)
-    except DecodeError as error:
-        raise UnreadableTracesError(str(error)) from error
-
-
-def _spans(export: ExportTraceServiceRequest) -> Iterator[Span]:
-    for resource in export.resource_spans:
-        service = str(_attributes(resource.resource.attributes).get("service.name", "unknown"))
-        for scope in resource.scope_spans:
-            for span in scope.spans:
-                yield _span(span, service)
-
-
-def _span(span: OtlpSpan, service: str) -> Span:
-    return Span(
-        trace_id=span.trace_id.hex(),
-        span_id=span.span_id.hex(),
-        parent_id=span.parent_span_id.hex() or None,
-        links=[(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
-        name=span.name,
-        kind=_KINDS[span.kind] if span.kind < len(_KINDS) else "unspecified",
-        service=service,
-        start_ns=span.start_time_unix_nano,
-        end_ns=span.end_time_unix_nano,
-        attributes=_attributes(span.attributes),
-        status=_STATUSES[span.status.code] if span.status.code < len(_STATUSES) else "unset",
-        status_message=span.status.message,
-    )
-
-
-def _attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    return {pair.key: _plain(pair.value) for pair in pairs}
-
-
-def _plain(value: AnyValue) -> Any:
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [_plain(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return _attributes(value.kvlist_value.values)
-    if kind == "bytes_value":
-        return value.bytes_value.hex()
-    return None if kind is None else getattr(value, kind)

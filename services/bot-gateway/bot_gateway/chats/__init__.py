@@ -1,4 +1,4 @@
-"""The doors that people come through: one router per screen, fed by the chat lane."""
+"""The entry point for messages and taps: one router per screen, fed by the chat lane."""
 
 from datetime import datetime
 from typing import Any
@@ -6,28 +6,33 @@ from typing import Any
 from aiogram import Dispatcher
 from aiogram.types import Update
 
-from bot_gateway.chats import access, anything, balance, buy, friends, start, support
+from bot_gateway.chats import access, anything, balance, buy, friends, pay, start, support, topup
 from bot_gateway.chats.visit import Admission, Shop
-from bot_gateway.lanes.chat import Run
-from bot_gateway.updates import ALLOWED
+from bot_gateway.domain.updates import ALLOWED
+from bot_gateway.workers.chat_lane import Run
 
 COMMANDS = ("start", "support", "paysupport", "terms", "privacy")
 
 
 def open_chats(shop: Shop) -> Run:
-    """What runs one raw update. State lives in buttons and in the database; there is none here (W-09)."""
+    """The function that runs one raw update.
+
+    It keeps no state: that is in buttons and in the database (W-09).
+    """
     dispatcher = Dispatcher(disable_fsm=True)
     admission = Admission(shop)
     dispatcher.message.middleware(admission)
     dispatcher.callback_query.middleware(admission)
-    for screen in (start, support, buy, access, balance, friends, anything):
+    for screen in (start, support, buy, pay, access, balance, topup, friends, anything):
         dispatcher.include_router(screen.routes())
 
     async def run(raw: dict[str, Any], received_at: datetime) -> None:
-        if raw.keys().isdisjoint(ALLOWED):  # Of a kind that we did not ask for.
+        if raw.keys().isdisjoint(ALLOWED):  # A kind that was not requested.
             return
         update = Update.model_validate(raw, context={"bot": shop.bot})
         cause = f"telegram:{shop.bot.id}:{update.update_id}"
-        await dispatcher.feed_update(shop.bot, update, shop=shop, cause=cause, received_at=received_at)
+        await dispatcher.feed_update(
+            shop.bot, update, shop=shop, cause=cause, received_at=received_at
+        )
 
     return run

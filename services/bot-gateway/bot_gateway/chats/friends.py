@@ -1,12 +1,12 @@
-"""Invite friends: the link, and what came of it."""
+"""Invite friends: the invitation link, and its results."""
 
 from aiogram import F, Router
 from aiogram.types import CallbackQuery
 
-from bot_gateway import screens
-from bot_gateway.buttons import Go
+from bot_gateway.chats import screens
+from bot_gateway.chats.buttons import Go
 from bot_gateway.chats.visit import Visit
-from shared.questions import AskInvitations
+from shared.contracts.referrals import InvitationsQuery
 
 
 def routes() -> Router:
@@ -16,7 +16,7 @@ def routes() -> Router:
 
 
 async def show_friends(_: CallbackQuery, visit: Visit) -> None:
-    standing = await visit.ask(AskInvitations(person=visit.person.person))
+    invited = await visit.query(InvitationsQuery(person=visit.person.person))
     me = await visit.shop.bot.me()
     link = f"https://t.me/{me.username}?start=r_{visit.person.code}"
-    await visit.show(screens.friends(standing, link, visit.say))
+    await visit.show(screens.friends(invited, link, visit.say))

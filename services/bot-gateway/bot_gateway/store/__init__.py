@@ -1,1 +1,1 @@
-"""The cellar of bot-gateway: people, the intake of updates, yeses to charges, and token buckets."""
+"""SQL of bot-gateway: people, updates, payment reports, checkout holds and token buckets."""

@@ -1,66 +1,150 @@
 paid-issuing =
-    ⏳ <b>Paid: { $price }</b>
+    ⏳ <b>Paid: { $paid }</b>
 
-    Your access is being issued. The key will appear here, in this message.
+    Your access is being set up. This message will change when it is ready.
 
 access-ready =
     ✅ <b>Paid. Your access is ready</b>
 
-    { plan }, { devices }, until { moment }.
+    { plan }, { devices }, until { $moment }.
 
-    Your key, tap to copy:
+access-extended =
+    ✅ <b>Paid. Extended until { $moment }</b>
+
+    { plan }, { devices }.
+
+access-changed =
+    ✅ <b>Paid. Your plan is now { plan }</b>
+
+    { devices }, until { $moment }.
+
+converted-time = The time you had left on { before } became { converted } of { plan }. The date includes it.
+
+converted-nothing = There was too little time left on { before } to carry over.
+
+same-key = Your key stays the same: there is nothing to set up.
+
+new-link =
+    Your access has moved to other servers. Tap the new key to copy it, and replace the old one in your app:
     <code>{ $key }</code>
 
+key =
+    1. Tap your key to copy it:
+    <code>{ $key }</code>
+    2. Install an app: Happ or Hiddify. Both run on phones and on computers.
+    3. In the app, press “+” and add the key from the clipboard.
+    4. Switch it on.
+
+paid-from-balance =
+    ⏳ <b>Paid from the balance: { $paid }</b>
+
+    Your wallet now holds { $wallet }. Your access is being set up. This message will change when it is ready.
+
+from-balance = You paid { $paid } from your balance. Your wallet now holds { $wallet }.
+
+left-over = You paid more than the price: { $over } is left over. It went to your wallet, which now holds { $wallet }.
+
 button-my-access = 🔑 My access
+button-qr = 🔳 QR code
+button-pay-rest = 💳 Pay the rest
+button-buy = 🛒 Buy
+button-buy-again = 🛒 Buy again
+button-balance = 💰 Balance
+button-friends = 🤝 Invite friends
+button-support = 💬 Support
 
 topped-up =
-    💰 <b>{ $value } received</b>
+    💰 <b>{ $paid } received</b>
 
     { $reason ->
-        [order_closed] This order is paid or closed already, so the money bought nothing.
-        [order_too_old] This order is older than 30 days and can no longer be paid.
-        [not_yours] This order belongs to somebody else, so the money bought nothing.
-        [no_order] The payment names no order of ours, so the money bought nothing.
-       *[unknown] The money bought nothing.
-    } It is in your wallet, which now holds { $wallet }.
+        [order_closed] This order was already paid, or you paid a newer one instead.
+        [order_too_old] This order is more than 30 days old and can no longer be paid.
+        [not_yours] This order belongs to somebody else, so your payment does not count for it.
+        [no_order] This payment does not belong to any order.
+       *[unknown] No order was paid with it.
+    } The money went to your wallet, which now holds { $wallet }. To buy access with it, press “Buy”. If you paid by mistake, press “Support”.
+
+balance-topped-up =
+    💰 <b>Balance topped up: { $value }</b>
+
+    Wallet: { $wallet }
 
 missing =
-    💰 <b>{ $value } received</b>, { $missing } is still missing
+    💰 <b>{ $paid } received</b>, { $missing } still missing
 
     { $reason ->
-        [part_spent] Part of what you paid before has been spent since.
-       *[unknown] It is less than the price of the order.
-    } Your order stays open at its price. Your wallet holds { $wallet }.
+        [part_spent] Part of what you paid for this order went to another order of yours or to a debt.
+       *[unknown] This is not enough to pay for the order.
+    } The order keeps its price for 30 days. Your wallet now holds { $wallet }.
 
-left-over =
-    💰 <b>{ $over } more than the price</b>
+pay-rest = To complete the order, press “Pay the rest”. Your balance can pay for it too, once it holds the whole price.
 
-    You paid more for this order than it costs. The rest is in your wallet, which now holds { $wallet }.
+refunded =
+    ↩️ <b>{ $paid } returned</b>
+
+    The money goes back to where you paid from.
+
+refund-ended = The purchase is cancelled: { plan } for { months }. “My access” shows until when you have access now.
+
+refund-shortened = Your access is shorter now: a part of the purchase is cancelled ({ plan } for { months }).
+
+refund-wallet = Your wallet now holds { $wallet }.
+
+refund-owed = { $owed } of this money had already been spent: you owe it. Your next payments settle it first.
 
 friend-registered =
-    👋 <b>A friend has joined by your invitation</b>
+    👋 <b>A friend has joined with your link</b>
 
-    You will get a share of what they pay.
+    You get a share of every payment they make.
 
 reward-earned =
     🎁 <b>{ $reward } earned</b>: { $percent }% of a friend’s payment
 
-    { paying }. { left } more, and you will get { $next }%.
+    { paying }. With { left } more you get { $next }%.
 
 reward-earned-at-the-top =
     🎁 <b>{ $reward } earned</b>: { $percent }% of a friend’s payment
 
-    { paying }. You have reached the highest level.
+    { paying }. Your share is already the highest.
 
 access-ended =
-    ⌛ <b>Your access ended</b> on { moment }
+    ⌛ <b>Your access ended</b> on { $moment }
 
-    You can buy again at any time: /start
+    You can buy again at any time.
 
 plan = { $plan ->
     [basic] Basic
     [plus] Plus
    *[other] { $plan }
+}
+
+before = { $before ->
+    [basic] Basic
+    [plus] Plus
+   *[other] { $before }
+}
+
+converted = { $days ->
+    [0] { hours }
+   *[other] { $hours ->
+        [0] { days }
+       *[other] { days } { hours }
+    }
+}
+
+days = { $days ->
+    [one] { $days } day
+   *[other] { $days } days
+}
+
+hours = { $hours ->
+    [one] { $hours } hour
+   *[other] { $hours } hours
+}
+
+months = { $months ->
+    [one] { $months } month
+   *[other] { $months } months
 }
 
 devices = { $devices ->
@@ -69,12 +153,12 @@ devices = { $devices ->
 }
 
 paying = { $paying ->
-    [one] { $paying } invited friend pays
-   *[other] { $paying } invited friends pay
+    [one] You have { $paying } paying friend
+   *[other] You have { $paying } paying friends
 }
 
 left = { $left ->
-    [one] One
+    [one] one
    *[other] { $left }
 }
 
@@ -91,4 +175,8 @@ moment = { $day } { $month ->
     [10] October
     [11] November
    *[12] December
-} { $year }, { $time } UTC
+} { $year }, { $time } { zone }
+
+# The time that readers of this language get, and its hours before UTC.
+zone = UTC
+zone-hours = 0

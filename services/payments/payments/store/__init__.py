@@ -1,1 +1,0 @@
-"""The cellar: every statement of the book and of what is shown of it."""

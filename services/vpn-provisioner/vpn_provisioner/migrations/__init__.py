@@ -1,1 +1,1 @@
-"""The shape of vpn-provisioner's tables, step by step."""
+"""The SQL migrations of the schema `vpn`."""

@@ -1,1 +1,1 @@
-"""The windows on VPN panels: one protocol, one file for each kind of panel."""
+"""Clients of VPN panels: one protocol, and one package for each kind of panel."""

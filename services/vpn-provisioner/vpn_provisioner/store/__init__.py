@@ -1,4 +1,5 @@
-"""The cellar: every statement of this service.
+"""Every SQL statement of this service except those of the audit.
 
-Whoever changes jobs locks the subscriptions of their people first, by person; so nobody waits in a circle.
+A transaction that changes jobs first locks the subscriptions of their people, ordered by person.
+So no two transactions wait for each other in a circle.
 """

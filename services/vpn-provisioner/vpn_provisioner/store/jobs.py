@@ -1,19 +1,19 @@
-"""What each node is to hold for each person, who is working on it, and what came of it."""
+"""Access jobs: the state that each node is to hold for each person, its lease and its outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from shared.db import Database, Row, Tx, columns
-from vpn_provisioner.attempts import Attempt
-from vpn_provisioner.drift import Listed
+from shared.platform.db import Database, Row, Tx, columns
+from vpn_provisioner.domain.attempts import Attempt
+from vpn_provisioner.domain.drift import ListedJob
 from vpn_provisioner.store import subscriptions
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job that was taken: what is wanted of the node, absolutely, in which generation."""
+    """A claimed job: the absolute state that the node is to hold, and its generation."""
 
     person: UUID
     key: UUID = field(repr=False)
@@ -43,7 +43,9 @@ set key = excluded.key,
   state = 'waiting',
   tries = 0,
   run_at = case when access_jobs.claim is null then now() else access_jobs.run_at end,
-  agreed_at = case when access_jobs.present and access_jobs.key = excluded.key then access_jobs.agreed_at end,
+  agreed_at = case
+    when access_jobs.present and access_jobs.key = excluded.key then access_jobs.agreed_at
+  end,
   error = null,
   trace = excluded.trace
 """
@@ -74,9 +76,10 @@ where j.person = u.person and j.node = u.node
 
 
 async def want(people: Mapping[UUID, str | None], tx: Tx) -> None:
-    """Write into the jobs what the subscriptions of these people, locked before, have become; `people` to traces.
+    """Write the present subscriptions of these people, locked before, into their jobs.
 
-    A job that is being worked on keeps its lease: the answer to the old wish will not count, and then it runs again.
+    `people` maps each person to a trace. A job in progress keeps its lease: the answer to its old
+    generation will not count, and then it runs again.
     """
     await tx.execute(WANT, list(people), list(people.values()))
     await tx.execute(UNWANT, list(people), list(people.values()))
@@ -96,14 +99,15 @@ set claim = $4,
   run_at = now() + $5
 from due d
 where j.person = d.person and j.node = d.node
-returning j.person, j.key, j.until, j.devices, j.traffic_bytes, j.present, j.generation, j.tries, j.trace
+returning
+  j.person, j.key, j.until, j.devices, j.traffic_bytes, j.present, j.generation, j.tries, j.trace
 """
 
 
 async def claim(
     node: UUID, *, failed_before: bool, most: int, token: UUID, lease_s: float, database: Database
 ) -> list[Job]:
-    """Take due jobs of a node for a lease; nobody else gets them before it ends."""
+    """Claim due jobs of a node for a lease; no other worker gets them before it ends."""
     rows = await database.fetch(CLAIM, node, failed_before, most, token, timedelta(seconds=lease_s))
     return [Job(**dict(row)) for row in rows]
 
@@ -121,9 +125,12 @@ where node = $1 and person in (
 """
 
 
-async def renew(node: UUID, token: UUID, people: Sequence[UUID], *, lease_s: float, database: Database) -> bool:
-    """Hold these people's jobs for another lease; False when somebody else has one of them."""
-    return _count(await database.execute(RENEW, node, token, people, timedelta(seconds=lease_s))) == len(people)
+async def renew(
+    node: UUID, token: UUID, people: Sequence[UUID], *, lease_s: float, database: Database
+) -> bool:
+    """Renew the lease of these people's jobs; False when another worker has one of them."""
+    tag = await database.execute(RENEW, node, token, people, timedelta(seconds=lease_s))
+    return _count(tag) == len(people)
 
 
 AGREE = """
@@ -158,17 +165,27 @@ where person = any($3::uuid[]) and node = $1 and claim = $2
 
 
 async def settle(node: UUID, token: UUID, attempts: Mapping[Job, Attempt], tx: Tx) -> None:
-    """Write down what came of the jobs that were taken with this token.
+    """Record the attempts of the jobs that were claimed with this token.
 
-    An answer to an older generation does not count: the job is given back and runs again at once. A claim that was
-    taken over meanwhile is left to whoever has it.
+    An answer to an older generation does not count: the job is given back and runs again at once.
+    A claim that another worker took over stays with that worker.
     """
     await subscriptions.lock([job.person for job in attempts], tx)
-    agreed = [(job.person, job.generation) for job, attempt in attempts.items() if attempt.verdict == "agreed"]
-    failed = [
-        (job.person, job.generation, "dead" if attempt.verdict == "dead" else "waiting", attempt.after_s, attempt.error)
+    agreed = [
+        (job.person, job.generation)
         for job, attempt in attempts.items()
-        if attempt.verdict in ("again", "dead")
+        if attempt.verdict == "agreed"
+    ]
+    failed = [
+        (
+            job.person,
+            job.generation,
+            "dead" if attempt.verdict == "dead" else "waiting",
+            attempt.after_s,
+            attempt.error,
+        )
+        for job, attempt in attempts.items()
+        if attempt.verdict in ("retry", "dead")
     ]
     settled = 0
     if agreed:
@@ -179,7 +196,7 @@ async def settle(node: UUID, token: UUID, attempts: Mapping[Job, Attempt], tx: T
         await tx.execute(GIVE_BACK, node, token, [job.person for job in attempts])
 
 
-AGAIN = """
+RERUN = """
 update access_jobs
 set generation = generation + 1,
   state = 'waiting',
@@ -188,13 +205,16 @@ where node = $1 and person = any($2::uuid[]) and state = 'agreed'
 """
 
 
-async def again(node: UUID, people: Sequence[UUID], tx: Tx) -> int:
-    """The node has lost, or kept, what it agreed with: let the jobs of these people run again. Answers how many do."""
+async def rerun(node: UUID, people: Sequence[UUID], tx: Tx) -> int:
+    """Let agreed jobs of these people run again; returns how many.
+
+    For a node that lost a user of its own, or holds a user again that it removed.
+    """
     await subscriptions.lock(people, tx)
-    return _count(await tx.execute(AGAIN, node, people))
+    return _count(await tx.execute(RERUN, node, people))
 
 
-SHUT_OUT = """
+REMOVE_UNKNOWN = """
 insert into access_jobs (person, node, key, until, present)
 select person, $1, key, now(), false
 from unnest($2::uuid[], $3::uuid[]) as s (person, key)
@@ -203,13 +223,18 @@ on conflict on constraint a_person_has_one_job_on_a_node do nothing
 """
 
 
-async def shut_out(node: UUID, strangers: Mapping[UUID, UUID], tx: Tx) -> int:
-    """Want people gone from a node on which nobody ever wanted them; `strangers` to the keys they have there."""
-    return _count(await tx.execute(SHUT_OUT, node, list(strangers), list(strangers.values())))
+async def remove_unknown(node: UUID, keys: Mapping[UUID, UUID], tx: Tx) -> int:
+    """Write jobs that remove people who never had a job on this node; returns how many.
+
+    `keys` maps each person to their key there.
+    """
+    return _count(await tx.execute(REMOVE_UNKNOWN, node, list(keys), list(keys.values())))
 
 
-JOBS_PAGE = """
-select person, key, present, state = 'agreed' and agreed_at < $4 as settled
+# A job that was agreed in the future was agreed before the clock stepped back.
+PAGE = """
+select person, key, present,
+  state = 'agreed' and (agreed_at < $4 or agreed_at > now() + interval '5 seconds') as settled
 from access_jobs
 where node = $1 and person > $2
 order by person
@@ -217,10 +242,15 @@ limit $3
 """
 
 
-async def jobs_page(node: UUID, after: UUID, most: int, looked_at: datetime, database: Database) -> list[Listed]:
-    """So many jobs of a node after this person's, by person; `settled` are those agreed before `looked_at`."""
-    rows = await database.fetch(JOBS_PAGE, node, after, most, looked_at)
-    return [Listed(row["person"], row["key"], row["present"], row["settled"]) for row in rows]
+async def page(
+    node: UUID, after: UUID, most: int, listed_at: datetime, database: Database
+) -> list[ListedJob]:
+    """So many jobs of a node after this person's, by person.
+
+    `settled` are those that the node agreed with before `listed_at`.
+    """
+    rows = await database.fetch(PAGE, node, after, most, listed_at)
+    return [ListedJob(row["person"], row["key"], row["present"], row["settled"]) for row in rows]
 
 
 DEAD = """
@@ -234,11 +264,11 @@ limit $2
 
 
 async def dead(person: UUID | None, most: int, database: Database) -> list[Row]:
-    """Jobs that were given up, the oldest first; their last try is the moment they died."""
+    """Dead jobs, the oldest first. A job died at its last try."""
     return await database.fetch(DEAD, person, most)
 
 
-REVIVE = """
+REPLAY = """
 with dead as (
   select person, node
   from access_jobs
@@ -256,15 +286,24 @@ where j.person = d.person and j.node = d.node
 """
 
 
-async def revive(person: UUID | None, most: int, tx: Tx) -> int:
-    """Let dead jobs run again, of one person or of everybody; answers how many."""
-    return _count(await tx.execute(REVIVE, person, most))
+async def replay(person: UUID | None, most: int, tx: Tx) -> int:
+    """Let dead jobs run again, of one person or of everybody; returns how many."""
+    return _count(await tx.execute(REPLAY, person, most))
 
 
+# Up to 100 000 of each.
 COUNTS = """
 select n.name, n.capacity,
-  (select count(*) from access_jobs j where j.node = n.id and j.state = 'waiting') as waiting,
-  (select count(*) from access_jobs j where j.node = n.id and j.state = 'dead') as dead
+  (
+    select count(*)
+    from (
+      select from access_jobs where node = n.id and state = 'waiting' limit 100000
+    ) as w
+  ) as waiting,
+  (
+    select count(*)
+    from (select from access_jobs where node = n.id and state = 'dead' limit 100000) as d
+  ) as dead
 from nodes n
 where n.state = 'serving'
 order by n.name
@@ -272,10 +311,27 @@ order by n.name
 
 
 async def counts(database: Database) -> list[tuple[str, int, int, int]]:
-    """Per node: its name and capacity, and how many of its jobs wait and are dead."""
-    return [(row["name"], row["capacity"], row["waiting"], row["dead"]) for row in await database.fetch(COUNTS)]
+    """For each node its name, its capacity, and the numbers of waiting and of dead jobs."""
+    return [
+        (row["name"], row["capacity"], row["waiting"], row["dead"])
+        for row in await database.fetch(COUNTS)
+    ]
+
+
+# A comparison finds a node that holds such a person again, and removes unknown people.
+DROP_GONE_JOBS = """
+delete from access_jobs
+where (person, node) in (
+  select person, node
+  from access_jobs
+  where state = 'agreed' and not present and agreed_at < now() - interval '90 days'
+  order by agreed_at
+  limit $1
+  for update skip locked
+)
+"""
 
 
 def _count(tag: str) -> int:
-    """How many rows a statement changed, by PostgreSQL's command tag."""
+    """The number of changed rows, from PostgreSQL's command tag."""
     return int(tag.split()[-1])

@@ -1,25 +1,12 @@
-"""The nodes, and how far each of them was given back what a restart took from it."""
+"""The nodes, their incarnations, and how far their people were put back after a restart."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from shared.db import Database, Tx
+from shared.platform.db import Database, Tx
+from vpn_provisioner.domain.nodes import Node
 
-NOBODY = UUID(int=0)  # Before every person.
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A panel as a row: where it is and how it is spoken with. Two of the same are the same connection."""
-
-    id: UUID
-    name: str
-    kind: str
-    node_group: str
-    address: str
-    inbound: str
-    link_template: str
+BEFORE_ALL = UUID(int=0)  # The cursor before the first person.
 
 
 SERVING = """
@@ -34,9 +21,17 @@ async def serving(database: Database) -> list[Node]:
     return [Node(**dict(row)) for row in await database.fetch(SERVING)]
 
 
-ALONE = "lock table nodes in access exclusive mode"
+LOCK_NODES = "lock table nodes in access exclusive mode"
 
-PLACE = """
+LIKE_IT = """
+select name
+from nodes
+where id <> $1 and (name = $2 or (address = $3 and inbound = $4))
+order by name
+limit 1
+"""
+
+REGISTER = """
 insert into nodes (id, name, kind, node_group, address, inbound, link_template, capacity)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
 on conflict (id) do update
@@ -46,28 +41,49 @@ set address = excluded.address,
 """
 
 
-async def place(node: Node, capacity: int, tx: Tx) -> None:
-    """Put a node into service, or move one that is.
+async def register(node: Node, capacity: int, tx: Tx) -> str | None:
+    """Put a node into service, or move one that is in service.
 
-    It waits until nobody reads the list: whoever decided without this node has committed by then, and the putting-back
-    that follows finds his people.
+    Changes nothing when another row has its address and inbound, or its name: returns that name.
+    It waits until no transaction reads the list. A transaction that decided without this node has
+    committed by then, and putting back, which follows, finds its people.
     """
-    await tx.execute(ALONE)
+    await tx.execute(LOCK_NODES)
+    like_it: str | None = await tx.fetchval(LIKE_IT, node.id, node.name, node.address, node.inbound)
+    if like_it is not None:
+        return like_it
     await tx.execute(
-        PLACE, node.id, node.name, node.kind, node.node_group, node.address, node.inbound, node.link_template, capacity
+        REGISTER,
+        node.id,
+        node.name,
+        node.kind,
+        node.node_group,
+        node.address,
+        node.inbound,
+        node.link_template,
+        capacity,
     )
+    return None
+
+
+RETIRED = "select exists (select from nodes where id = $1 and state = 'retired')"
+
+
+async def is_retired(node: UUID, database: Database) -> bool:
+    retired: bool = await database.fetchval(RETIRED, node)
+    return retired
 
 
 INCARNATION = "select incarnation, put_back_after from nodes where id = $1"
 
 
 async def incarnation_of(node: UUID, database: Database) -> tuple[str | None, bool]:
-    """The incarnation that is being served, and whether somebody still has to be put back into it."""
+    """The recorded incarnation, and whether people still have to be put back into it."""
     row = await database.fetchrow(INCARNATION, node)
     return (None, False) if row is None else (row["incarnation"], row["put_back_after"] is not None)
 
 
-REBORN = """
+RECORD_INCARNATION = """
 update nodes
 set incarnation = $2,
   put_back_after = $3
@@ -75,12 +91,12 @@ where id = $1 and incarnation is distinct from $2
 """
 
 
-async def reborn(node: UUID, incarnation: str, tx: Tx) -> bool:
-    """Note that a node is another one than it was: everybody is to be put back. False when that is known already."""
-    return await tx.execute(REBORN, node, incarnation, NOBODY) == "UPDATE 1"
+async def record_incarnation(node: UUID, incarnation: str, tx: Tx) -> bool:
+    """Record a new incarnation: everybody is to be put back. False when it is recorded already."""
+    return await tx.execute(RECORD_INCARNATION, node, incarnation, BEFORE_ALL) == "UPDATE 1"
 
 
-PUTTING_BACK = """
+PUT_BACK_CURSOR = """
 select put_back_after
 from nodes
 where id = $1 and put_back_after is not null
@@ -112,20 +128,21 @@ order by person desc
 limit 1
 """
 
-PUT_BACK_AS_FAR_AS = "update nodes set put_back_after = $2 where id = $1"
+MOVE_CURSOR = "update nodes set put_back_after = $2 where id = $1"
 
 
 async def put_back(node: Node, most: int, tx: Tx) -> bool:
-    """Let the jobs of the next people run again whom the node has lost; False when nobody is left to put back.
+    """Let the jobs of the next page of people run again; False when nobody is left to put back.
 
-    Who works on a job now may have written into the node that was, or into the one that is: the generation rises, and
-    it is done once more. Dead jobs stay dead. One replica at a time; another finds the place where this one stopped.
+    A worker with a claimed job may have written into the old incarnation or into the new one: the
+    generation rises, and the job runs once more. Dead jobs stay dead. One replica works at a time;
+    another one continues where it stopped.
     """
-    row = await tx.fetchrow(PUTTING_BACK, node.id)
+    row = await tx.fetchrow(PUT_BACK_CURSOR, node.id)
     if row is None:
         return False
     last = await tx.fetchval(PUT_BACK, node.id, node.node_group, row["put_back_after"], most)
-    await tx.execute(PUT_BACK_AS_FAR_AS, node.id, last)
+    await tx.execute(MOVE_CURSOR, node.id, last)
     return last is not None
 
 
@@ -133,20 +150,20 @@ NOW = "select now()"
 
 
 async def now(database: Database) -> datetime:
-    """The database's clock, by which jobs were agreed before a look or after."""
+    """The database's clock: it decides whether a job was agreed before a listing or after it."""
     moment: datetime = await database.fetchval(NOW)
     return moment
 
 
-LOOKED_AT = """
+RECORD_COMPARISON = """
 update nodes
-set looked_at = now(),
+set compared_at = now(),
   missing = $2,
-  strangers = $3
+  unwanted = $3
 where id = $1
 """
 
 
-async def looked_at(node: UUID, missing: int, strangers: int, tx: Tx) -> None:
-    """Record what a look at everybody on the node found."""
-    await tx.execute(LOOKED_AT, node, missing, strangers)
+async def record_comparison(node: UUID, missing: int, unwanted: int, tx: Tx) -> None:
+    """Record the drift that a comparison of all users on the node found."""
+    await tx.execute(RECORD_COMPARISON, node, missing, unwanted)

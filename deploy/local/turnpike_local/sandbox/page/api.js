@@ -1,4 +1,4 @@
-// The control API of the sandbox: one function for reading, one for acting.
+// The control API of the sandbox: one function reads, one acts.
 
 export async function read(path) {
   return answer(await fetch(`/sandbox/${path}`, { cache: "no-store" }));
@@ -6,7 +6,8 @@ export async function read(path) {
 
 export async function act(path, body = {}) {
   const headers = { "Content-Type": "application/json" };
-  return answer(await fetch(`/sandbox/${path}`, { method: "POST", headers, body: JSON.stringify(body) }));
+  const options = { method: "POST", headers, body: JSON.stringify(body) };
+  return answer(await fetch(`/sandbox/${path}`, options));
 }
 
 async function answer(response) {
@@ -15,12 +16,14 @@ async function answer(response) {
   return body;
 }
 
-// Elements are built, never parsed: nothing that a person or the bot wrote can become markup.
+// Elements are built, never parsed: a text of a person or the bot cannot become markup.
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+    else if (value !== false && value !== null && value !== undefined) {
+      made.setAttribute(name, value === true ? "" : value);
+    }
   }
   made.append(...children.filter((child) => child !== null && child !== undefined));
   return made;
@@ -28,7 +31,7 @@ export function element(tag, attributes = {}, ...children) {
 
 export const find = (id) => document.getElementById(id);
 
-// A colour for a name, always the same one.
+// The hue of a name, always the same.
 export function hue(name) {
   let sum = 0;
   for (const character of name) sum = (sum * 31 + character.codePointAt(0)) % 360;

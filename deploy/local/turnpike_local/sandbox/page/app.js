@@ -1,23 +1,44 @@
-// The page: people as tabs, the chosen one's chat, and dialogs for paying and for following links.
+// The page: people as tabs, the chat of one person, and dialogs for payments and links.
 
+import { chosenPerson, chosenTrace, keepPerson } from "./address.js";
 import { act, element, find, read } from "./api.js";
 import { ChatView, amount } from "./chat.js";
-import { StoryView } from "./story.js";
+import { openDialog, wireDialogs } from "./dialogs.js";
+import { composer, keepFocus } from "./focus.js";
+import { PaySheet } from "./pay.js";
+import { PeopleTabs } from "./people.js";
+import { TraceView } from "./trace.js";
 
 const TYPING_MS = 5000;
 const TOAST_MS = 3000;
+const STARS_ADDED = 10_000;
 
-const page = { people: [], chosen: null, chat: null, bot: null, unread: new Set(), toastSeen: new Map() };
+const page = {
+  people: [],
+  chosen: null,
+  chat: null,
+  bot: null,
+  unread: new Set(),
+  toastSeen: new Map(),
+};
 
-const story = new StoryView();
-const view = new ChatView(find("messages"), {
+const trace = new TraceView();
+const tabs = new PeopleTabs(find("people"), choose);
+const sheet = new PaySheet({
+  pay: (invoice) => attempt(() => act(`people/${page.chosen}/pay`, { invoice })),
+  paid: (invoice) => toast(`Paid ${amount(invoice)}`),
+  addStars,
+});
+const view = new ChatView(find("messages"), find("newer"), {
   press,
   link: follow,
   copy,
   command: (text) => say(text),
+  tryKey: (key) => attempt(() => act(`people/${page.chosen}/try`, { key })),
   repeat: (charge, as) => attempt(async () => {
     await act(`payments/${charge}/repeat`, { as });
-    toast(as === "same" ? "The same update is on its way again." : "A new update about this charge is on its way.");
+    const sent = { same: "The same update is sent again.", new: "A new update is sent." };
+    toast(sent[as]);
   }),
 });
 
@@ -26,44 +47,38 @@ const view = new ChatView(find("messages"), {
 async function refreshPeople() {
   page.people = (await read("people")).people;
   const known = page.people.some((person) => person.id === page.chosen);
-  if (!known) page.chosen = page.people.find((person) => `#${person.id}` === location.hash)?.id ?? page.people[0]?.id ?? null;
+  if (!known) {
+    const linked = page.people.find((person) => person.id === chosenPerson());
+    page.chosen = linked?.id ?? page.people[0]?.id ?? null;
+  }
   drawPeople();
+  if (!known) await refreshChat(); // The events of this chat may have come before.
 }
 
 function drawPeople() {
-  const tabs = page.people.map((person) => {
-    const isChosen = person.id === page.chosen;
-    const face = element("span", { class: "avatar", "aria-hidden": "true" }, [...person.first_name][0].toUpperCase());
-    face.style.setProperty("--hue", (person.id * 137.5) % 360);
-    const attributes = { role: "tab", "aria-selected": String(isChosen), class: page.unread.has(person.id) ? "unread" : null };
-    return element("button", { ...attributes, onclick: () => choose(person.id) }, face, person.first_name);
-  });
-  const tablist = find("people");
-  const left = tablist.scrollLeft; // Drawing anew must not move what somebody scrolled.
-  tablist.replaceChildren(...tabs);
-  tablist.scrollLeft = left;
+  tabs.draw(page.people, page.chosen, page.unread);
 }
 
-function showChosenTab() {
-  find("people").querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
-}
-
-async function choose(personId) {
+// `stays` leaves the focus where it is.
+async function choose(personId, { stays = false } = {}) {
   page.chosen = personId;
   page.unread.delete(personId);
-  history.replaceState(null, "", `#${personId}`);
-  view.clear();
+  keepPerson(personId);
+  keepFocus(() => view.clear());
   find("toasts").replaceChildren();
   drawPeople();
-  showChosenTab();
+  tabs.showChosen();
   await refreshChat();
-  find("text").focus();
+  if (!stays) composer()?.focus();
 }
 
 async function newPerson(form) {
-  const stars = Number(form.get("stars") ?? 10_000);
-  const body = { first_name: form.get("first_name"), username: form.get("username") ?? "", language_code: form.get("language_code"), stars };
-  return act("people", body);
+  return act("people", {
+    first_name: form.get("first_name"),
+    username: form.get("username") ?? "",
+    language_code: form.get("language_code"),
+    stars: Number(form.get("stars") ?? 10_000),
+  });
 }
 
 // The chat
@@ -72,60 +87,74 @@ async function refreshChat() {
   const personId = page.chosen;
   if (personId === null) return drawChat(null);
   const chat = await read(`people/${personId}/chat`);
-  if (personId === page.chosen) drawChat(chat);
+  if (personId === page.chosen) keepFocus(() => drawChat(chat));
 }
 
 function drawChat(chat) {
   page.chat = chat;
   const person = chat?.person;
   find("stars").textContent = person ? `★ ${person.stars.toLocaleString("en")}` : "";
+  find("add-stars").hidden = !person;
+  if (person) sheet.showBalance(person.stars);
   find("block").hidden = !person?.started;
   find("block").textContent = person?.blocked ? "Unblock bot" : "Block bot";
   find("start").hidden = Boolean(person?.started && !person.blocked);
-  find("start").textContent = person ? (person.blocked ? "Restart" : "Start") : "Add the first person";
+  const start = person?.blocked ? "Restart" : "Start";
+  find("start").textContent = person ? start : "Add the first person";
   find("say").hidden = !person?.started || person.blocked;
   find("menu").hidden = !chat?.commands.length;
   find("commands").replaceChildren(...(chat?.commands ?? []).map(command));
-  if (!chat) return find("messages").replaceChildren(greeting());
-  if (chat.messages.length) view.show(chat.messages);
-  else find("messages").replaceChildren(greeting());
+  if (chat?.messages.length) view.show(chat.messages);
+  else {
+    view.clear();
+    find("messages").replaceChildren(greeting());
+  }
+  if (!chat) return;
   showNewToasts(chat);
 }
 
 function command({ command: name, description }) {
-  const choose_ = () => {
+  const send = () => {
     openMenu(false);
+    find("menu").focus();
     say(`/${name}`);
   };
-  return element("li", {}, element("button", { type: "button", onclick: choose_ }, element("b", {}, `/${name}`), ` ${description}`));
+  const label = element("b", {}, `/${name}`);
+  const button = element("button", { type: "button", onclick: send }, label, ` ${description}`);
+  return element("li", { "data-part": name }, button);
 }
 
 function greeting() {
-  return element("div", { class: "greeting" }, element("p", {}, "A shop inside a chat, with test money."), element("p", {}, page.people.length ? "Press Start." : "Add a person and press Start."));
+  return element(
+    "div",
+    { class: "greeting" },
+    element("p", {}, "A shop inside a chat, with test money."),
+    element("p", {}, page.people.length ? "Press Start." : "Add a person and press Start."),
+  );
 }
 
-// Notices that were there before the chat was opened are history.
+// Toasts from before the chat was opened are not shown again.
 function showNewToasts(chat) {
   const newest = chat.toasts.at(-1)?.id ?? 0;
   const seen = page.toastSeen.get(chat.person.id);
   page.toastSeen.set(chat.person.id, newest);
   if (seen === undefined) return;
   for (const one of chat.toasts.filter(({ id }) => id > seen)) {
-    if (one.kind === "payment" && find("pay-dialog").open) continue; // The pay sheet shows it.
+    if (one.kind === "payment" && sheet.isOpen) continue; // It is on the pay sheet.
     if (one.alert) alertWith(one.text);
     else toast(one.text);
   }
 }
 
 function toast(text, ...more) {
-  const made = element("div", { class: "toast" }, text, ...more);
+  const made = element("div", { class: "toast" }, element("bdi", {}, text), ...more);
   find("toasts").append(made);
   setTimeout(() => made.remove(), TOAST_MS);
 }
 
 function alertWith(text) {
   find("alert-text").textContent = text;
-  if (!find("alert-dialog").open) find("alert-dialog").showModal();
+  openDialog(find("alert-dialog"));
 }
 
 function showTyping() {
@@ -147,25 +176,33 @@ async function attempt(doing) {
 
 const say = (text) => attempt(() => act(`people/${page.chosen}/say`, { text }));
 
+// As many as always, or as many as are missing. Returns the new balance, or null.
+async function addStars(least = 0) {
+  const add = Math.max(STARS_ADDED, least);
+  const added = await attempt(() => act(`people/${page.chosen}/stars`, { add }));
+  return added?.stars ?? null;
+}
+
 async function press(message, button, row, column, pressed) {
   if (button.url && startLink(button.url)) return follow(button.url);
   pressed.classList.add("pressed");
   setTimeout(() => pressed.classList.remove("pressed"), 600);
-  // What was seen is what is pressed: by now another keyboard may stand in its place.
+  // The data of the button as it was seen: the message may have another keyboard by now.
   const seen = button.callback_data ? { data: button.callback_data } : { row, column };
-  const opened = await attempt(() => act(`people/${page.chosen}/press`, { message_id: message.message_id, ...seen }));
+  const body = { message_id: message.message_id, ...seen };
+  const opened = await attempt(() => act(`people/${page.chosen}/press`, body));
   return opened && show(opened);
 }
 
 function show(opened) {
-  if (opened.opens === "invoice") openPaySheet(opened.invoice);
+  if (opened.opens === "invoice") sheet.open(opened.invoice, page.chat.person.stars);
   else if (opened.opens === "copy") copy(opened.text);
   else if (opened.opens === "link") showLink(opened.url);
 }
 
 async function follow(url) {
   const link = startLink(url);
-  if (link) return askWhoFollows(link);
+  if (link) return askForFollower(link);
   const opened = await attempt(() => act(`people/${page.chosen}/open`, { url }));
   return opened && show(opened);
 }
@@ -178,14 +215,21 @@ function startLink(url) {
   } catch {
     return null;
   }
-  if (parts.hostname === "t.me" && parts.pathname === "/share/url") return startLink(parts.searchParams.get("url") ?? "");
-  const isOurs = parts.hostname === "t.me" && parts.pathname.slice(1).toLowerCase() === page.bot?.username.toLowerCase();
+  if (parts.hostname !== "t.me") return null;
+  if (parts.pathname === "/share/url") return startLink(parts.searchParams.get("url") ?? "");
+  const isOurs = parts.pathname.slice(1).toLowerCase() === page.bot?.username.toLowerCase();
   return isOurs && parts.searchParams.get("start") ? url : null;
 }
 
 function showLink(url) {
   const leads = /^https?:/.test(url);
-  toast("This opens ", leads ? element("a", { href: url, target: "_blank", rel: "noopener noreferrer" }, url) : url);
+  const attributes = { href: url, target: "_blank", rel: "noopener noreferrer" };
+  toast("This opens ", leads ? element("a", attributes, url) : url);
+}
+
+function startBot() {
+  const url = `https://t.me/${page.bot.username}`;
+  return attempt(() => act(`people/${page.chosen}/open`, { url }));
 }
 
 async function copy(text) {
@@ -195,45 +239,16 @@ async function copy(text) {
 
 // Dialogs
 
-function openPaySheet(invoice) {
-  page.invoice = invoice;
-  const balance = `★ ${page.chat.person.stars.toLocaleString("en")} test Stars`;
-  find("pay-title").textContent = invoice.title;
-  find("pay-description").textContent = invoice.description;
-  find("pay-price").textContent = amount(invoice);
-  find("pay-balance").textContent = invoice.currency === "XTR" ? `Balance: ${balance}` : "Test card";
-  find("pay-outcome").textContent = "";
-  find("pay-confirm").textContent = `Confirm and pay ${amount(invoice)}`;
-  find("pay-confirm").disabled = false;
-  find("pay-dialog").showModal();
-}
-
-async function confirmPayment(event) {
-  event.preventDefault();
-  const button = find("pay-confirm");
-  button.disabled = true;
-  find("pay-outcome").textContent = "";
-  button.textContent = "Asking the shop…";
-  const paid = await attempt(() => act(`people/${page.chosen}/pay`, { invoice: page.invoice.slug }));
-  if (paid?.paid) {
-    find("pay-dialog").close();
-    toast(`Paid ${amount(page.invoice)}`);
-    return;
-  }
-  button.disabled = false;
-  button.textContent = "Try again";
-  find("pay-outcome").textContent = paid?.error ?? "";
-}
-
-function askWhoFollows(url) {
+function askForFollower(url) {
   find("link-address").textContent = url;
-  const others = page.people.map((person) =>
-    element("button", { type: "button", class: "quiet", onclick: () => followAs(person.id, url) }, person.first_name),
-  );
+  const others = page.people.map((person) => {
+    const attributes = { type: "button", class: "quiet", onclick: () => followAs(person.id, url) };
+    return element("button", attributes, element("bdi", {}, person.first_name));
+  });
   find("link-people").replaceChildren(...others);
   find("link-form").reset();
   find("link-form").dataset.url = url;
-  find("link-dialog").showModal();
+  openDialog(find("link-dialog"));
 }
 
 async function followAs(personId, url) {
@@ -250,7 +265,7 @@ function openMenu(opened) {
 
 function askForPerson() {
   find("person-form").reset();
-  find("person-dialog").showModal();
+  openDialog(find("person-dialog"));
 }
 
 // Wiring
@@ -258,8 +273,9 @@ function askForPerson() {
 find("add-person").addEventListener("click", askForPerson);
 find("start").addEventListener("click", () => {
   if (page.chosen === null) askForPerson();
-  else attempt(() => act(`people/${page.chosen}/open`, { url: `https://t.me/${page.bot.username}` }));
+  else startBot();
 });
+find("add-stars").addEventListener("click", () => addStars());
 find("block").addEventListener("click", () =>
   attempt(() => act(`people/${page.chosen}/${page.chat.person.blocked ? "unblock" : "block"}`)),
 );
@@ -270,6 +286,9 @@ find("say").addEventListener("submit", (event) => {
   if (text) say(text);
 });
 find("menu").addEventListener("click", () => openMenu(find("commands").hidden));
+find("commands").addEventListener("focusout", ({ relatedTarget: next }) => {
+  if (next && !next.closest(".menu")) openMenu(false); // Tab left the list.
+});
 document.addEventListener("click", (event) => {
   if (!event.target.closest(".menu")) openMenu(false);
 });
@@ -293,22 +312,22 @@ find("link-form").addEventListener("submit", (event) => {
   if (!wanted.get("first_name").trim()) return;
   attempt(async () => followAs((await newPerson(wanted)).id, form.dataset.url));
 });
-find("pay-form").addEventListener("submit", confirmPayment);
-for (const closes of document.querySelectorAll("[data-closes]")) {
-  closes.addEventListener("click", () => closes.closest("dialog").close());
-}
+wireDialogs();
 for (const button of document.querySelectorAll("[data-shows]")) {
-  button.addEventListener("click", () => {
-    document.body.dataset.view = button.dataset.shows;
-    for (const other of document.querySelectorAll("[data-shows]")) {
-      other.setAttribute("aria-pressed", String(other === button));
-    }
-  });
+  button.addEventListener("click", () => showView(button.dataset.shows));
 }
 
-// What happens
+// On a narrow page one of the two is shown.
+function showView(name) {
+  document.body.dataset.view = name;
+  for (const button of document.querySelectorAll("[data-shows]")) {
+    button.setAttribute("aria-pressed", String(button.dataset.shows === name));
+  }
+}
 
-// Many events within a moment are one reading.
+// Events
+
+// Many events within a short time cause one read.
 function soon(doing, pause_ms) {
   let waits = false;
   return () => {
@@ -316,18 +335,18 @@ function soon(doing, pause_ms) {
     waits = true;
     setTimeout(() => {
       waits = false;
-      doing().catch(() => null); // The sandbox is away; the stream comes back and everything is read again.
+      doing().catch(() => null); // The sandbox is away. The stream reconnects and reads all again.
     }, pause_ms);
   };
 }
 
 const chatSoon = soon(refreshChat, 20);
 const peopleSoon = soon(refreshPeople, 20);
-const storySoon = soon(() => story.refresh(), 250);
+const traceSoon = soon(() => trace.refresh(), 250);
 
-function hear(event) {
+function receive(event) {
   if (event.kind === "everything" || event.kind === "people") peopleSoon();
-  if (event.kind === "everything" || event.kind === "traces") storySoon();
+  if (event.kind !== "typing") traceSoon(); // A payment shows in its chat before its spans arrive.
   if (event.kind === "everything" || event.kind === "people") chatSoon();
   if (event.kind === "typing" && event.person === page.chosen) showTyping();
   if (event.kind !== "chat") return;
@@ -341,16 +360,19 @@ function hear(event) {
 }
 
 async function begin() {
+  if (chosenTrace()) showView("trace");
   page.bot = (await read("health")).bot;
   find("bot-name").textContent = page.bot.first_name;
   await refreshPeople();
   if (page.chosen !== null) await choose(page.chosen);
   else drawChat(null);
-  await story.refresh();
+  await trace.refresh();
   const stream = new EventSource("/sandbox/events");
-  stream.addEventListener("message", ({ data }) => hear(JSON.parse(data)));
-  stream.addEventListener("open", () => hear({ kind: "everything" }));
-  stream.addEventListener("error", () => (find("status").textContent = "the sandbox is away"));
+  stream.addEventListener("message", ({ data }) => receive(JSON.parse(data)));
+  stream.addEventListener("open", () => receive({ kind: "everything" }));
+  stream.addEventListener("error", () => {
+    find("status").textContent = "the sandbox is away";
+  });
 }
 
 begin().catch((error) => alertWith(error.message));

@@ -1,6 +1,7 @@
 // One chat as Telegram shows it: bubbles, formatted text, photos, inline keyboards, receipts.
 
 import { element } from "./api.js";
+import { KeyTrials } from "./keys.js";
 
 const TAGS = {
   bold: "b",
@@ -11,34 +12,45 @@ const TAGS = {
   expandable_blockquote: "blockquote",
 };
 
+const NEW_TAB = { target: "_blank", rel: "noopener noreferrer" };
+
+// So near to its end, the list follows new messages.
+const NEAR_PX = 60;
+
 export class ChatView {
-  // `acts` holds what a press does: command, press, link, repeat.
-  constructor(list, acts) {
+  // `acts` holds the handlers of presses: command, press, link, copy, repeat, tryKey. `newer` is
+  // the button for a reader who scrolled up.
+  constructor(list, newer, acts) {
     this.list = list;
+    this.newer = newer;
     this.acts = acts;
     this.shown = new Map();
+    this.follows = true;
+    this.top = 0; // Where the list was scrolled to.
+    this.trials = new KeyTrials(list, acts.tryKey, () => this.follow());
+    list.addEventListener("scroll", () => this.look());
+    newer.addEventListener("click", () => {
+      this.scrollToEnd();
+      list.focus(); // The button is hidden now.
+    });
+    new ResizeObserver(() => this.follow()).observe(list);
   }
 
   clear() {
     this.shown.clear();
     this.list.replaceChildren();
+    this.follows = true;
+    this.top = 0;
+    this.newer.hidden = true;
   }
 
-  // Only messages that changed are built again, so that photos do not flicker and focus stays.
+  // Only changed messages are built again, so that photos do not flicker and focus stays.
   show(messages) {
-    const atEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 120;
-    const isFirst = this.shown.size === 0;
+    const newest = Math.max(0, ...this.shown.keys());
     const known = new Set();
     let previous = null;
     for (const message of messages) {
-      const signature = JSON.stringify(message);
-      let kept = this.shown.get(message.message_id);
-      if (!kept || kept.signature !== signature) {
-        const built = this.bubble(message);
-        if (kept) kept.node.replaceWith(built);
-        kept = { signature, node: built };
-        this.shown.set(message.message_id, kept);
-      }
+      const kept = this.kept(message);
       known.add(message.message_id);
       const after = previous ? previous.nextSibling : this.list.firstChild;
       if (after !== kept.node) this.list.insertBefore(kept.node, after);
@@ -51,11 +63,46 @@ export class ChatView {
       }
     }
     while (previous?.nextSibling) previous.nextSibling.remove(); // The greeting of an empty chat.
-    if (atEnd || isFirst) this.scrollToEnd(isFirst);
+    this.announce(messages.filter((message) => message.message_id > newest));
   }
 
-  scrollToEnd(atOnce = false) {
-    this.list.scrollTo({ top: this.list.scrollHeight, behavior: atOnce ? "instant" : "smooth" });
+  // The node of a message, built again where the message has changed.
+  kept(message) {
+    const signature = JSON.stringify(message);
+    const known = this.shown.get(message.message_id);
+    if (known?.signature === signature) return known;
+    const node = this.bubble(message);
+    known?.node.replaceWith(node);
+    const kept = { signature, node };
+    this.shown.set(message.message_id, kept);
+    return kept;
+  }
+
+  // A reader who scrolled up stays there, unless the new message is their own.
+  announce(added) {
+    if (added.some(({ author }) => author === "person")) this.scrollToEnd();
+    this.follow();
+    if (added.length && !this.follows) this.newer.hidden = false;
+  }
+
+  // Only a reader scrolls up. A list that grew meanwhile is no sign of one.
+  look() {
+    const { scrollHeight, scrollTop, clientHeight } = this.list;
+    if (scrollHeight - scrollTop - clientHeight < NEAR_PX) this.follows = true;
+    else if (scrollTop < this.top) this.follows = false;
+    if (this.follows) this.newer.hidden = true;
+    this.top = scrollTop;
+  }
+
+  follow() {
+    this.look(); // The event of a reader's scroll may still be on its way.
+    if (this.follows) this.scrollToEnd();
+  }
+
+  scrollToEnd() {
+    this.list.scrollTop = this.list.scrollHeight;
+    this.top = this.list.scrollTop;
+    this.newer.hidden = true;
   }
 
   bubble(message) {
@@ -68,50 +115,64 @@ export class ChatView {
         alt: "Photo",
         width: size.width,
         height: size.height,
-        onload: () => this.scrollToEnd(),
+        onload: () => this.follow(),
       });
       body.append(image);
     }
     const text = message.text ?? message.caption;
     if (text) {
       const entities = message.entities ?? message.caption_entities ?? [];
-      body.append(element("div", { class: "text" }, ...this.formatted(text, entities)));
+      body.append(element("bdi", { class: "text" }, ...this.formatted(text, entities)));
     }
     if (message.invoice) body.append(invoice(message.invoice));
     body.append(time(message));
     const rows = message.reply_markup?.inline_keyboard ?? [];
-    const keyboard = rows.length ? element("div", { class: "keyboard" }, ...rows.map((row, i) => this.row(message, row, i))) : null;
-    return element("article", { class: `message ${message.author}`, "data-message": message.message_id }, body, keyboard);
+    const keyboard = rows.length ? this.keyboard(message, rows) : null;
+    const attributes = { class: `message ${message.author}`, "data-part": message.message_id };
+    return element("article", attributes, body, keyboard);
+  }
+
+  keyboard(message, rows) {
+    const made = rows.map((row, i) => this.row(message, row, i));
+    return element("div", { class: "keyboard" }, ...made);
   }
 
   row(message, buttons, row) {
-    const made = buttons.map((button, column) =>
-      element(
-        "button",
-        { class: kind(button), onclick: (event) => this.acts.press(message, button, row, column, event.currentTarget) },
-        button.text,
-      ),
-    );
+    const made = buttons.map((button, column) => {
+      if (leadsOut(button.url)) return link(button.url, { class: "opens" }, button.text);
+      const press = (event) => {
+        this.acts.press(message, button, row, column, event.currentTarget);
+      };
+      return element("button", { class: kind(button), onclick: press }, button.text);
+    });
     return element("div", { class: "row" }, ...made);
   }
 
   receipt(message) {
     const paid = message.successful_payment;
     const charge = paid.telegram_payment_charge_id;
+    const same = {
+      title: "Send the same update again, as after a lost confirmation",
+      onclick: () => this.acts.repeat(charge, "same"),
+    };
+    const another = {
+      title: "Send a new update about the same charge",
+      onclick: () => this.acts.repeat(charge, "new"),
+    };
     return element(
       "article",
-      { class: "service", "data-message": message.message_id },
+      { class: "service", "data-part": message.message_id },
       element("span", {}, `You paid ${amount(paid)}`),
       element(
         "span",
         { class: "again" },
-        element("button", { title: "The very same update once more, as after a lost confirmation", onclick: () => this.acts.repeat(charge, "same") }, "Repeat report"),
-        element("button", { title: "Another update about the same charge", onclick: () => this.acts.repeat(charge, "new") }, "Report anew"),
+        element("button", same, "Repeat report"),
+        element("button", another, "New report"),
       ),
     );
   }
 
-  // Telegram's offsets count UTF-16 units, as JavaScript's strings do.
+  // Telegram's offsets count UTF-16 units, like JavaScript's strings.
   formatted(text, entities, begin = 0, end = text.length) {
     const parts = [];
     let position = begin;
@@ -120,7 +181,9 @@ export class ChatView {
       const entity = entities[index];
       const inside = [];
       const entityEnd = entity.offset + entity.length;
-      while (++index < entities.length && entities[index].offset < entityEnd) inside.push(entities[index]);
+      while (++index < entities.length && entities[index].offset < entityEnd) {
+        inside.push(entities[index]);
+      }
       parts.push(text.slice(position, entity.offset));
       const children = this.formatted(text, inside, entity.offset, entityEnd);
       parts.push(this.span(entity, text.slice(entity.offset, entityEnd), children));
@@ -133,14 +196,18 @@ export class ChatView {
   span(entity, text, children) {
     if (TAGS[entity.type]) return element(TAGS[entity.type], {}, ...children);
     if (entity.type === "spoiler") {
-      return element("button", { class: "spoiler", title: "Show", onclick: (event) => event.currentTarget.classList.add("open") }, ...children);
+      const open = (event) => event.currentTarget.classList.add("open");
+      return element("button", { class: "spoiler", title: "Show", onclick: open }, ...children);
     }
     if (entity.type === "code" || entity.type === "pre") {
-      const copy = element("button", { class: "copy", "aria-label": "Copy code", onclick: () => this.acts.copy(text) });
-      return element("span", { class: entity.type }, element("code", {}, ...children), copy);
+      const attributes = { class: "copy", "aria-label": "Copy code" };
+      const copy = element("button", { ...attributes, onclick: () => this.acts.copy(text) });
+      const code = element("span", { class: entity.type }, element("code", {}, ...children), copy);
+      return text.startsWith("vless://") ? element("span", {}, code, this.trials.box(text)) : code;
     }
     if (entity.type === "url" || entity.type === "text_link") {
       const url = entity.url ?? text;
+      if (leadsOut(url)) return link(url, {}, ...children);
       const follow = (event) => {
         event.preventDefault();
         this.acts.link(url);
@@ -148,11 +215,20 @@ export class ChatView {
       return element("a", { href: url, rel: "noopener noreferrer", onclick: follow }, ...children);
     }
     if (entity.type === "bot_command") {
-      return element("button", { class: "command", onclick: () => this.acts.command(text) }, ...children);
+      const send = () => this.acts.command(text);
+      return element("button", { class: "command", onclick: send }, ...children);
     }
     return element("span", {}, ...children);
   }
 }
+
+// A link out of Telegram. The browser opens it by itself: a script that waits for an answer first
+// may be taken for an advertisement.
+function link(url, attributes, ...children) {
+  return element("a", { href: url, ...NEW_TAB, ...attributes }, ...children);
+}
+
+const leadsOut = (url) => /^https?:\/\/(?!t\.me(?:[/:?#]|$))/i.test(url ?? "");
 
 function kind(button) {
   if (button.pay || /^https:\/\/t\.me\/(\$|invoice\/)/.test(button.url ?? "")) return "pays";
@@ -170,7 +246,8 @@ function invoice(shown) {
 }
 
 export function amount({ total_amount: total, currency }) {
-  return currency === "XTR" ? `★ ${total.toLocaleString("en")}` : `${(total / 100).toFixed(2)} ${currency}`;
+  if (currency === "XTR") return `★ ${total.toLocaleString("en")}`;
+  return `${(total / 100).toFixed(2)} ${currency}`;
 }
 
 function service(text) {
@@ -180,5 +257,6 @@ function service(text) {
 function time(message) {
   const at = new Date((message.edit_date ?? message.date) * 1000);
   const clock = at.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
-  return element("time", { datetime: at.toISOString() }, message.edit_date ? `edited ${clock}` : clock);
+  const shown = message.edit_date ? `edited ${clock}` : clock;
+  return element("time", { datetime: at.toISOString() }, shown);
 }

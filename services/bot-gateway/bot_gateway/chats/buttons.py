@@ -1,0 +1,161 @@
+"""Callback data of buttons: typed, at most 64 bytes, and never trusted.
+
+They name a wish; the person and the price come from the database. They stand here and not in
+`domain/` because aiogram packs, parses and filters them.
+"""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import Literal
+from uuid import UUID
+
+from aiogram.filters.callback_data import CallbackData
+from pydantic import Field
+
+from bot_gateway.domain.people import Language
+from shared.contracts.message import derived_id
+from shared.contracts.payments import (
+    LEAST_TOPUP_MINOR,
+    MAX_MONTHS,
+    MAX_PLAN_CHARACTERS,
+    MOST_TOPUP_MINOR,
+    Way,
+)
+
+ScreenName = Literal[
+    "menu",
+    "my_access",
+    "access",
+    "key",
+    "qr",
+    "connect",
+    "buy",
+    "balance",
+    "topup",
+    "amount",
+    "friends",
+    "language",
+    "terms",
+    "privacy",
+    "support",
+]
+
+
+class Go(CallbackData, prefix="go"):
+    """Show a screen in place of the current one. `access` and `qr` leave their message as it is."""
+
+    to: ScreenName
+
+    @classmethod
+    def unpack(cls, value: str) -> "Go":
+        """Also of `Below`: the same screens, at another place."""
+        below = f"{Below.__prefix__}{cls.__separator__}"
+        if value.startswith(below):
+            value = cls.__prefix__ + cls.__separator__ + value.removeprefix(below)
+        return super().unpack(value)
+
+
+class Below(CallbackData, prefix="below"):
+    """Show a screen below the message of the button, which stays: a message of notifier."""
+
+    to: ScreenName
+
+
+def leaves_its_message(data: str) -> bool:
+    """Whether the message of this button stays, and the screen appears below it."""
+    own = (Go(to="access").pack(), Go(to="qr").pack())
+    prefixes = tuple(f"{kind.__prefix__}{kind.__separator__}" for kind in (Below, PayRest))
+    return data in own or data.startswith(prefixes)
+
+
+class PickPlan(CallbackData, prefix="plan"):
+    plan: str
+
+
+class PickPeriod(CallbackData, prefix="period"):
+    plan: str
+    months: int = Field(ge=1, le=MAX_MONTHS)
+
+
+class Pay(CallbackData, prefix="pay"):
+    """Order this. The id was drawn with the screen of the button, so two taps are one order.
+
+    `balance` pays from the balance. `missing` asks for what the balance lacks.
+    """
+
+    plan: str = Field(min_length=1, max_length=MAX_PLAN_CHARACTERS)
+    months: int = Field(ge=1, le=MAX_MONTHS)
+    way: Literal[Way, "balance", "missing"]
+    command: str
+
+    def command_id(self, person: UUID) -> UUID:
+        return order_id(self.command, person)
+
+
+class PayTopUp(CallbackData, prefix="add"):
+    """Order a top-up of so many rubles. Its id was drawn with the screen, as that of `Pay`."""
+
+    rubles: int = Field(ge=LEAST_TOPUP_MINOR // 100, le=MOST_TOPUP_MINOR // 100)
+    way: Way
+    command: str
+
+    def command_id(self, person: UUID) -> UUID:
+        return order_id(self.command, person)
+
+
+def packed(drawn: UUID) -> str:
+    """22 characters for an id that is drawn with a screen."""
+    return urlsafe_b64encode(drawn.bytes).decode().rstrip("=")
+
+
+def order_id(command: str, person: UUID) -> UUID:
+    """The id of the order, derived from the person: a forged button uses up nobody else's.
+
+    Raises ValueError for a text that is no packed id.
+    """
+    drawn = UUID(bytes=urlsafe_b64decode(command + "=="))
+    return derived_id("order", person, drawn)
+
+
+class PayOrder(CallbackData, prefix="order"):
+    """Pay for an order that was placed. payments refuses an order of somebody else."""
+
+    order: UUID
+    way: Literal[Way, "balance"]
+    from_balance: bool
+    """The balance pays first, and the way asks for what is missing."""
+
+
+class PayRest(CallbackData, prefix="rest"):
+    """Pay what this order still lacks: a button of notifier's message about too little money.
+
+    That message stays, and the screen appears below it.
+    """
+
+    order: UUID
+
+
+class TopUp(CallbackData, prefix="topup"):
+    """Show the ways to add so many rubles to the balance."""
+
+    rubles: int = Field(ge=LEAST_TOPUP_MINOR // 100, le=MOST_TOPUP_MINOR // 100)
+
+
+class History(CallbackData, prefix="history"):
+    """Show the movements of the balance before or after this one."""
+
+    page: Literal["before", "after"]
+    transfer: UUID
+
+
+class PickLanguage(CallbackData, prefix="language"):
+    language: Language
+
+
+class Accept(CallbackData, prefix="accept"):
+    """Accept the offer in the version that was shown."""
+
+    version: int
+
+
+class Hide(CallbackData, prefix="hide"):
+    """Delete the message of the button."""

@@ -1,0 +1,1 @@
+"""Handlers of commands, one file for each capability."""

@@ -1,0 +1,1 @@
+"""Values and decisions of bot-gateway: people and raw updates. No I/O."""

@@ -1,0 +1,122 @@
+"""Opening an invoice: what an order lacks is asked for in one way to pay."""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import timedelta
+
+from payments.domain.checkout import WITHOUT_KEYS, refused_for
+from payments.domain.confirmation import Order
+from payments.domain.ledger import Holdings
+from payments.store import catalogue, invoice_jobs, orders
+from payments.store.orders import Asked
+from shared.contracts.message import Refused, derived_id
+from shared.contracts.money import stars_for
+from shared.contracts.payload import write_payload
+from shared.contracts.payments import OpenedInvoice, OpenInvoice
+from shared.platform.db import Row, Tx
+
+INVOICE_LIVES_FOR = timedelta(minutes=30)
+SHORTEST = timedelta(seconds=60)
+"""An open invoice with less time left is replaced, and no order with less is asked for."""
+
+
+async def open_invoice(
+    command: OpenInvoice,
+    tx: Tx,
+    *,
+    providers: Collection[str] = (),
+    ring: Callable[[], None] | None = None,
+) -> OpenedInvoice | Refused:
+    """Open an invoice for the missing amount, or answer the present one that asks for it.
+
+    Each invoice is charged once, so a part-paid order needs another. Two taps get one invoice.
+    `providers` are the outside providers that the shop has an account with. An invoice of theirs
+    is asked for by a job, and `ring` tells its worker.
+    """
+    way = await catalogue.way_of(command.way, tx)
+    if way is None or way["acquirer"] not in {*WITHOUT_KEYS, *providers}:
+        return Refused(reason="way_closed")
+    order, price_stars, too_old = await orders.to_pay(command.order, SHORTEST, tx)
+    if refusal := refused_for(command.person, order, too_old=too_old):
+        return Refused(reason=refusal)
+    assert order is not None, "an unknown order is refused"
+    if await orders.being_booked(command.charged, command.order, tx):
+        return Refused(reason="being_booked")
+    holdings = await orders.held(order.person, tx)
+    missing_minor = missing_of(order, holdings, from_balance=command.from_balance)
+    if missing_minor <= 0:
+        return Refused(reason="nothing_missing")
+    asked = asked_for(missing_minor, order, price_stars, way)
+    if asked is None:
+        return Refused(reason="way_closed")
+    if asked.amount_minor > way["most_minor"]:
+        return Refused(reason="too_much")
+    await orders.reopen(order.id, tx, from_balance=command.from_balance)
+    present = await orders.newest_invoice(order.id, tx)
+    if present and is_the_same(present, asked):
+        return answer_of(order, asked, present)
+    invoice = derived_id("invoice", command.id)
+    outside = asked.acquirer in providers
+    state = "asking" if outside else "open"
+    opened = await orders.insert_invoice(invoice, order.id, asked, state, INVOICE_LIVES_FOR, tx)
+    if outside:
+        await invoice_jobs.insert(invoice, asked.acquirer, tx)
+        if ring is not None:
+            tx.after_commit(ring)
+    return answer_of(order, asked, opened)
+
+
+def missing_of(order: Order, holdings: Holdings, *, from_balance: bool) -> int:
+    """In kopecks. A top-up lacks its amount until money for it came."""
+    if order.what == "topup":
+        return order.price_minor
+    return replace(order, from_balance=from_balance).missing_from(holdings, order.received_minor)
+
+
+def asked_for(missing_minor: int, order: Order, price_stars: int | None, way: Row) -> Asked | None:
+    """At least the least amount of the way: what comes above the price stays in the wallet.
+
+    None where the order has no price in Stars.
+    """
+    kind = way["way"], way["acquirer"]
+    if way["currency"] == "RUB":
+        amount_minor = max(missing_minor, way["least_minor"])
+        return Asked(*kind, amount_minor, "RUB", amount_minor)
+    if price_stars is None:
+        return None
+    amount_minor = stars_for(missing_minor, order.price_minor, price_stars)
+    return Asked(*kind, amount_minor, way["currency"], missing_minor)
+
+
+def is_the_same(present: Row, asked: Asked) -> bool:
+    """Whether the present invoice asks for the same, is unpaid, and lives long enough."""
+    return bool(
+        present["state"] in ("asking", "open")
+        and present["received_minor"] == 0
+        and (present["way"], present["asked_minor"]) == (asked.way, asked.amount_minor)
+        and present["worth_minor"] == asked.worth_minor
+        and present["expires_in_s"] >= SHORTEST.total_seconds()
+    )
+
+
+def answer_of(order: Order, asked: Asked, opened: Row) -> OpenedInvoice:
+    """`opened` is the row of the invoice."""
+    terms = order.terms
+    return OpenedInvoice(
+        order=order.id,
+        invoice=opened["id"],
+        what=order.what,
+        plan=terms.plan if terms else None,
+        months=terms.months if terms else None,
+        list_month_minor=terms.list_month_minor if terms else None,
+        price_minor=order.price_minor,
+        payload=write_payload(order.id, opened["id"], order.trace),
+        way=asked.way,
+        asked_minor=asked.amount_minor,
+        currency=asked.currency,
+        worth_minor=asked.worth_minor,
+        state=opened["state"],
+        pay_url=opened["pay_url"],
+        expires_at=opened["expires_at"],
+        expires_in_s=opened["expires_in_s"],
+    )

@@ -1,0 +1,1 @@
+"""YooKassa: payments in rubles by SBP and card."""

@@ -1,0 +1,338 @@
+"""Messages of YooKassa's API v3: requests from values, values from answers. Pure.
+
+Sources: its OpenAPI 3.0.2, its pages about webhooks and HTTP codes, and its SDK 3.13.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Any
+
+from payments.domain.provider import (
+    Asked,
+    Failure,
+    Finding,
+    Hint,
+    Ignored,
+    Malformed,
+    Notice,
+    Opened,
+    Payment,
+    Refund,
+    RefundDone,
+    RefundPending,
+    RefundState,
+    Refusal,
+    SlowDown,
+    State,
+    Sum,
+    Unknown,
+    Unreadable,
+    Way,
+)
+from payments.providers.caller import Answer
+from payments.providers.reading import (
+    CannotReadError,
+    Json,
+    clean,
+    moment_of,
+    object_of,
+    optional_moment_of,
+    own_text,
+    readable,
+    sum_of,
+    text_of,
+    word,
+)
+from shared.contracts.money import decimal_of
+
+METHODS: dict[Way, str] = {"sbp": "sbp", "card": "bank_card"}
+STATES: dict[str, State] = {
+    "pending": "pending",
+    "waiting_for_capture": "held",
+    "succeeded": "succeeded",
+    "canceled": "canceled",
+}
+REFUND_STATES: dict[str, RefundState] = {
+    "pending": "pending",
+    "succeeded": "succeeded",
+    "canceled": "canceled",
+}
+DESCRIPTION_CHARACTERS = 128
+PAGE = 100
+PAUSE_S = 1.8  # What the SDK waits where no `retry_after` is told.
+LONGEST_PAUSE_S = 3600.0
+# SDK 3.13, `SecurityHelper`.
+NETWORKS = tuple(
+    ip_network(one)
+    for one in (
+        *("77.75.153.0/25", "77.75.154.128/25", "77.75.156.11/32", "77.75.156.35/32"),
+        *("185.71.76.0/27", "185.71.77.0/27", "2a02:5180:0:1509::/64", "2a02:5180:0:1533::/64"),
+        *("2a02:5180:0:2655::/64", "2a02:5180:0:2669::/64"),
+    )
+)
+
+
+# Requests
+
+
+def payment_body(asked: Asked) -> Json:
+    """`capture` is always there: YooKassa takes an absent one for false and holds the money."""
+    return {
+        "amount": amount_body(asked.amount_minor, asked.currency),
+        "capture": True,
+        "description": asked.description[:DESCRIPTION_CHARACTERS],
+        "payment_method_data": {"type": METHODS[asked.way]},
+        "confirmation": {"type": "redirect", "return_url": asked.return_url},
+        "metadata": {"payload": asked.payload},
+    }
+
+
+def amount_body(amount_minor: int, currency: str) -> Json:
+    return {"value": decimal_of(amount_minor, currency), "currency": currency}
+
+
+def window_query(time: str, since: datetime, until: datetime | None) -> dict[str, str]:
+    """The filter of a listing. `time` is `created_at` or `captured_at`."""
+    query = {f"{time}.gte": _written(since)}
+    return query if until is None else query | {f"{time}.lt": _written(until)}
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+# Answers
+
+
+def object_by(answer: Answer) -> Json | Failure:
+    """The object of a call that was done, or what its status means.
+
+    Only an error object of YooKassa refuses: a page of a proxy between us proves nothing. 500 and
+    202 are unknown, and the same call with the same key tells the outcome.
+    """
+    body = answer.body or {}
+    pause_s = _pause_s(body)
+    if answer.status == 200 and answer.body is not None:
+        return answer.body
+    if answer.status == 429:
+        return SlowDown(PAUSE_S if pause_s is None else pause_s)
+    if answer.status in (405, 415):  # Documented to come without a body.
+        return Refusal(f"http_{answer.status}", f"YooKassa answers HTTP {answer.status}.")
+    code = word(body.get("code"))
+    if 400 <= answer.status < 500 and body.get("type") == "error" and code:
+        return Refusal(code, clean(f"YooKassa refuses: {body.get('description') or code}."))
+    return Unknown(f"HTTP {answer.status}", retry_after_s=pause_s)
+
+
+def _pause_s(body: Json) -> float | None:
+    """Seconds of `retry_after`, which is in milliseconds."""
+    match body.get("retry_after"):
+        case bool():
+            return None
+        case int(pause_ms) if pause_ms >= 0:
+            return min(pause_ms, LONGEST_PAUSE_S * 1000) / 1000
+        case _:
+            return None
+
+
+def opened_by(payment: Json) -> Opened | Failure:
+    """The answer of a create. Without a link it was paid meanwhile, or it has ended."""
+    opened = readable(opened_from, payment, "")
+    if isinstance(opened, Unreadable):
+        return Unknown(f"malformed answer: {opened.sentence}")
+    if payment["status"] == "canceled":
+        reason = _cancel_reason(payment) or "canceled"
+        return Refusal(reason, f"YooKassa has canceled the payment: {reason}.")
+    return opened
+
+
+def opened_from(payment: Json) -> Opened:
+    """YooKassa tells no end of a link: by SBP it lives for one hour."""
+    reference = text_of(payment, "id")
+    if _state_of(payment) != "pending":
+        return Opened(reference, None)
+    url = object_of(payment, "confirmation").get("confirmation_url")
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")):
+        raise CannotReadError("malformed", "Its confirmation has no URL.")
+    return Opened(reference, url)
+
+
+def payment_from(payment: Json) -> Payment:
+    state = _state_of(payment)
+    asked = _money_of(payment, "amount")
+    arrived = _money_of(payment, "income_amount") if payment.get("income_amount") else None
+    refunded = _money_of(payment, "refunded_amount") if payment.get("refunded_amount") else None
+    return Payment(
+        reference=text_of(payment, "id"),
+        state=state,
+        currency=asked.currency,
+        amount_minor=asked.amount_minor,
+        payload=payload_of(payment),
+        created_at=moment_of(payment, "created_at"),
+        way=_way_of(payment),
+        paid_at=optional_moment_of(payment, "captured_at") if state == "succeeded" else None,
+        arrived=arrived,
+        fee=None if arrived is None else _fee(asked, arrived),
+        refunded_minor=0 if refunded is None else refunded.amount_minor,
+        cancel_reason=_cancel_reason(payment),
+    )
+
+
+def payload_of(payment: object) -> str | None:
+    metadata = payment.get("metadata") if isinstance(payment, dict) else None
+    return own_text(metadata.get("payload")) if isinstance(metadata, dict) else None
+
+
+def refund_from(refund: Json) -> Refund:
+    state = REFUND_STATES.get(text_of(refund, "status"))
+    if state is None:
+        raise CannotReadError("malformed", "Its status is unknown.")
+    amount = _money_of(refund, "amount")
+    return Refund(
+        reference=text_of(refund, "id"),
+        payment=text_of(refund, "payment_id"),
+        state=state,
+        currency=amount.currency,
+        amount_minor=amount.amount_minor,
+        created_at=moment_of(refund, "created_at"),
+        cancel_reason=_cancel_reason(refund),
+    )
+
+
+def refunded_by(answer: Json) -> RefundDone | RefundPending | Failure:
+    """The outcome of a refund that was asked for."""
+    refund = readable(refund_from, answer, "")
+    if isinstance(refund, Unreadable):
+        return Unknown(f"malformed answer: {refund.sentence}")
+    if refund.state == "canceled":
+        reason = refund.cancel_reason or "canceled"
+        return Refusal(reason, f"YooKassa has canceled the refund: {reason}.")
+    done = refund.state == "succeeded"
+    return RefundDone(refund.reference) if done else RefundPending(refund.reference)
+
+
+def items_of(page: Json) -> list[tuple[object, str]] | Unknown:
+    """The objects of a listing, each with the text that names it if it cannot be read."""
+    items = page.get("items")
+    if not isinstance(items, list):
+        return Unknown("malformed answer: a listing without items")
+    return [(one, _name_of(one)) for one in items]
+
+
+def next_of(page: Json) -> str | None:
+    cursor = page.get("next_cursor")
+    return cursor if isinstance(cursor, str) and cursor else None
+
+
+def _name_of(one: object) -> str:
+    named = own_text(one.get("id")) if isinstance(one, dict) else None
+    return named or "unnamed"
+
+
+def _state_of(payment: Json) -> State:
+    state = STATES.get(text_of(payment, "status"))
+    if state is None:
+        raise CannotReadError("malformed", "Its status is unknown.")
+    return state
+
+
+def _money_of(fields: Json, name: str) -> Sum:
+    amount = object_of(fields, name)
+    return sum_of(amount.get("value"), amount.get("currency"))
+
+
+def _fee(asked: Sum, arrived: Sum) -> Sum:
+    if arrived.currency != asked.currency or arrived.amount_minor > asked.amount_minor:
+        raise CannotReadError("malformed", "More arrived than was paid, or in another currency.")
+    return Sum(asked.currency, asked.amount_minor - arrived.amount_minor)
+
+
+def _way_of(payment: Json) -> Way | None:
+    method = payment.get("payment_method")
+    kind = method.get("type") if isinstance(method, dict) else None
+    return next((way for way, named in METHODS.items() if named == kind), None)
+
+
+def _cancel_reason(fields: Json) -> str | None:
+    details = fields.get("cancellation_details")
+    return word(details.get("reason")) if isinstance(details, dict) else None
+
+
+# Notices
+
+
+def is_theirs(peer: str) -> bool:
+    """Whether an address belongs to YooKassa's networks for notices."""
+    try:
+        address = ip_address(peer)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in NETWORKS)
+
+
+def notice_from(notice: Json | None) -> Notice:
+    match notice:
+        case {"type": "notification", "event": str(event), "object": dict(about)}:
+            return readable_notice(event, about)
+        case _:
+            return Malformed("no notification of YooKassa")
+
+
+def readable_notice(event: str, about: Mapping[str, Any]) -> Notice:
+    kind = event.partition(".")[0]
+    if kind not in ("payment", "refund"):
+        return Ignored(clean(event))
+    reference = own_text(about.get("id" if kind == "payment" else "payment_id"))
+    if not reference:
+        return Malformed(f"{clean(event)} without the id of a payment")
+    if kind == "payment":
+        return Hint(reference)
+    return Hint(reference, "refund", own_text(about.get("id")))
+
+
+# The start
+
+
+def findings_from(me: Json | Failure, shop_id: str) -> tuple[Finding, ...]:
+    """What an operator should know of the shop. One that blocks means that nobody can pay."""
+    if isinstance(me, Refusal):
+        what = "TURNPIKE_YOOKASSA_SHOP_ID and TURNPIKE_YOOKASSA_SECRET_KEY"
+        return (Finding(f"YooKassa refuses {what}: {me.code}.", blocks=True),)
+    if not isinstance(me, dict):
+        return (Finding("YooKassa did not answer at the start.", blocks=False),)
+    found = [Finding(sentence, blocks=True) for sentence in _blocking(me, shop_id)]
+    found += [Finding(sentence, blocks=False) for sentence in _notes(me)]
+    return tuple(found)
+
+
+def _blocking(me: Json, shop_id: str) -> list[str]:
+    found = []
+    if me.get("account_id") not in (None, shop_id):
+        found.append("The secret key of YooKassa belongs to another shop.")
+    if me.get("status") != "enabled":
+        found.append("YooKassa has disabled the shop.")
+    if _sends_receipts(me):
+        found.append("The shop sends receipts through YooKassa, and Turnpike makes none yet.")
+    if not _methods_of(me):
+        found.append("The shop at YooKassa can take neither SBP nor cards.")
+    return found
+
+
+def _notes(me: Json) -> list[str]:
+    found = [] if me.get("test") is not True else ["The shop at YooKassa is a test shop."]
+    missing = [] if not _methods_of(me) else [way for way in METHODS if way not in _methods_of(me)]
+    return found + [f"The shop at YooKassa cannot take payments by {way}." for way in missing]
+
+
+def _methods_of(me: Json) -> list[Way]:
+    told = me.get("payment_methods")
+    return [way for way, named in METHODS.items() if isinstance(told, list) and named in told]
+
+
+def _sends_receipts(me: Json) -> bool:
+    fiscalization = me.get("fiscalization")
+    told = fiscalization.get("enabled") if isinstance(fiscalization, dict) else None
+    return told is True or me.get("fiscalization_enabled") is True

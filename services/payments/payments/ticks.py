@@ -1,0 +1,61 @@
+"""Periodic work of payments: orders end, sums are closed, refunds meet their payments, gauges."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from payments import metrics
+from payments.store import balances, invoice_jobs, orders, reconciliation_leases, refunds
+from payments.subscribers import book_refunds
+from shared.platform.db import Database
+
+END_ORDERS_EVERY_S = 60.0
+MAX_ORDERS_AT_ONCE = 1_000
+"""So many orders of each kind, every minute: 1.4 million a day."""
+PRUNED_AFTER = timedelta(days=30)
+"""An expired order is kept so long: money that comes then is valued by its invoice."""
+
+COUNT_EVERY_S = 10.0
+CLOSE_EVERY_S = 60.0
+TRANSFERS_AT_ONCE = 5_000
+MAX_PAGES = 20
+
+MEASURE_EVERY_S = 15.0
+MEET_REFUNDS_EVERY_S = 5.0
+REFUNDS_AT_ONCE = 100
+
+
+async def end_orders(database: Database) -> None:
+    await orders.expire(MAX_ORDERS_AT_ONCE, database)
+    await orders.prune(PRUNED_AFTER, MAX_ORDERS_AT_ONCE, database)
+
+
+async def count_ways_in(acquirers: Sequence[str], database: Database) -> None:
+    """Set the gauges of invoices and notices of these providers."""
+    for row in await invoice_jobs.counts(acquirers, database):
+        acquirer = row["acquirer"]
+        metrics.INVOICE_JOBS.labels(acquirer, "open").set(row["opening"])
+        metrics.INVOICE_JOBS.labels(acquirer, "watch").set(row["watched"])
+        metrics.NOTICES_LEFT.labels(acquirer, "waiting").set(row["notices"])
+        metrics.NOTICES_LEFT.labels(acquirer, "parked").set(row["parked"])
+
+
+async def close_ledger(database: Database) -> None:
+    """In pages; what a turn leaves, the next one takes."""
+    for _ in range(MAX_PAGES):
+        async with database.transaction() as tx:
+            if not await balances.close_page(TRANSFERS_AT_ONCE, tx):
+                return
+
+
+async def measure_reconciliations(acquirers: Sequence[str], database: Database) -> None:
+    """How long ago each configured provider was reconciled."""
+    for acquirer, age_s in (await reconciliation_leases.ages(acquirers, database)).items():
+        metrics.RECONCILED_AGE.labels(acquirer).set(age_s)
+
+
+async def meet_refunds(database: Database) -> None:
+    """Book refunds that were reported at the moment of their payment: neither saw the other."""
+    met = await refunds.met_late(REFUNDS_AT_ONCE, database)
+    if met:
+        async with database.transaction() as tx:
+            await book_refunds(met, tx)

@@ -1,0 +1,44 @@
+"""The source of notices: each is read back, and ends with what its payment turned out to be."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from payments.domain.pauses import pause_of_job_s
+from payments.domain.read_back import Read, end_of_notice
+from payments.store import notices
+from payments.store.notices import Told
+from payments.store.pace import Lane
+from payments.workers.lease import LEASE_S
+from shared.platform.db import Database, Tx
+
+log = structlog.get_logger()
+
+
+class Notices:
+    lane: Lane = "notice"
+    calls = 10
+
+    async def claim(
+        self, acquirer: str, at_once: int, token: UUID, database: Database
+    ) -> list[Told]:
+        return await notices.claim(acquirer, at_once, self.calls, token, LEASE_S, database)
+
+    async def renew(self, keys: Sequence[UUID], token: UUID, database: Database) -> bool:
+        return await notices.renew(keys, token, LEASE_S, database)
+
+    async def give_back(self, keys: Sequence[UUID], token: UUID, database: Database) -> None:
+        await notices.give_back(keys, token, database)
+
+    async def settle(self, token: UUID, reads: Sequence[tuple[Told, Read]], tx: Tx) -> None:
+        ended, retried = [], []
+        for one, read in reads:
+            end = end_of_notice(read, one.tries)
+            if end is None:
+                retried.append((one.key, read, pause_of_job_s(one.tries)))
+            else:
+                ended.append((one.key, end, read))
+            if end == "parked":
+                log.error("notice is parked", reference=one.reference, kind=one.kind, read=read)
+        await notices.settle(token, ended, retried, tx)

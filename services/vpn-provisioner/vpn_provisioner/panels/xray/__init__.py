@@ -1,0 +1,1 @@
+"""A plain Xray node: its gRPC API keeps users in memory only and knows no limits."""

@@ -1,0 +1,87 @@
+"""Messages that failed wait as rows, and go to their handler again when they are due.
+
+The broker has forgotten them, so they fill none of its limits, however many they are.
+"""
+
+import asyncio
+import json
+from datetime import timedelta
+
+from shared.messaging.consumer import pause
+from shared.messaging.failures import RETRY_S
+from shared.messaging.inbox import Handler, Message, TooManyDeadLettersError
+from shared.platform.loops import forever, set_within
+from shared.platform.waits import Wait
+
+MAX_PER_BATCH = 50
+LEASE = timedelta(minutes=2)
+POLL_S = 1.0
+
+# A replica that dies leaves its rows due at the end of the lease. One that works longer shares them
+# with another, and the inbox makes the second a repeat.
+TAKE_DUE = """
+with due as (
+  select event_id
+  from failed_attempts
+  where handler = $1 and run_at <= now()
+  order by run_at
+  for update skip locked
+  limit $2
+)
+update failed_attempts f
+set run_at = now() + $3::interval
+from due
+where f.handler = $1 and f.event_id = due.event_id
+returning f.subject, f.headers::text as headers, f.body
+"""
+
+PULL_BACK = """
+update failed_attempts
+set run_at = now()
+where (handler, event_id) in (
+  select handler, event_id
+  from failed_attempts
+  where run_at > now() + $1::interval
+  for update skip locked
+  limit $2
+)
+"""
+
+WAITS = (Wait(("failed_attempts.run_at",), timedelta(seconds=RETRY_S[-1]), PULL_BACK),)
+
+STATE = """
+select h.handler,
+  (
+    select count(*)
+    from (select from failed_attempts f where f.handler = h.handler limit 10000) as f
+  ) as messages
+from unnest($1::text[]) as h (handler)
+"""
+
+
+async def retry(handler: Handler, stopping: asyncio.Event) -> None:
+    """Pass due messages to the handler until `stopping`."""
+
+    async def turn() -> None:
+        try:
+            if not await retry_due(handler, stopping):
+                await set_within(stopping, POLL_S)
+        except TooManyDeadLettersError:
+            await pause(handler, stopping)
+
+    await forever(f"retry_{handler.name}", turn, stopping)
+
+
+async def retry_due(handler: Handler, stopping: asyncio.Event | None = None) -> int:
+    """Pass a batch of due messages to the handler; returns how many there were.
+
+    Raises TooManyDeadLettersError.
+    """
+    rows = await handler.database.fetch(TAKE_DUE, handler.name, MAX_PER_BATCH, LEASE)
+    messages = [
+        Message(row["subject"], json.loads(row["headers"]), bytes(row["body"]), waited=True)
+        for row in rows
+    ]
+    if messages:
+        await handler.handle_batch(messages, stopping)
+    return len(messages)

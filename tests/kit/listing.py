@@ -1,0 +1,195 @@
+"""A provider's listing in memory: its pages come newest first, move, fail and hang."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from uuid import UUID, uuid4
+
+from payments.commands.reconcile import reconcile
+from payments.domain.provider import (
+    Failure,
+    Page,
+    Payment,
+    Refund,
+    RefundPage,
+    Unreadable,
+    Unsupported,
+)
+from payments.providers.protocol import Known
+from payments.queries import answer_reconciliation
+from payments.store import reconciliation_leases as leases
+from payments.store import reconciliations
+from payments.workers.reconciling import Reconciler
+from shared.contracts.message import Refused
+from shared.contracts.payments import (
+    OpenedInvoice,
+    Reconcile,
+    ReconciliationQuery,
+    ReconciliationRecord,
+    ReconciliationReport,
+    StartedReconciliations,
+)
+from shared.messaging.idempotency import execute
+from shared.platform.db import Database, Row
+
+AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
+
+DIFFERENCES = """
+select d.kind, d.reference, d.charge, d.their_minor, d.our_minor, d.sentence, d.done
+from reconciliation_differences d
+join reconciliations r on r.id = d.run
+where d.acquirer = $1 and r.kind <> 'daily'
+order by d.id
+"""
+
+AGE = """
+with aged as (
+  update reconciliation_leases
+  set due_at = now(), held_until = now(), reconciled_until = reconciled_until - $2::interval
+  where acquirer = $1
+)
+update reconciliations set started_at = started_at - $2::interval where acquirer = $1
+"""
+
+
+@dataclass
+class FakeListing:
+    """Payments and refunds by time, in pages by offset. Each test has a provider of its own."""
+
+    name: str = field(default_factory=lambda: f"provider_{uuid4().hex[:8]}")
+    reads_at_once: int = 3
+    page: int = 2
+    payments: list[Payment] = field(default_factory=list)
+    unlisted: dict[str, Payment | Unreadable] = field(default_factory=dict)
+    """What only `read` knows."""
+    unreadable: list[Unreadable] = field(default_factory=list)
+    """Told on the first page."""
+    refunds: list[Refund] | None = field(default_factory=list)
+    """None: the provider has none."""
+    failures: list[Failure] = field(default_factory=list)
+    """Answers of the next pages."""
+    asked: list[str | None] = field(default_factory=list)
+    reads: list[tuple[str, ...]] = field(default_factory=list)
+    before_page: Callable[[str | None], Awaitable[None]] | None = None
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def list_payments(
+        self, since: datetime, until: datetime, after: str | None
+    ) -> Page | Failure:
+        self.asked.append(after)
+        if self.before_page is not None:
+            await self.before_page(after)
+        if self.failures:
+            return self.failures.pop(0)
+        within = [one for one in self.payments if since <= (one.paid_at or one.created_at) < until]
+        within.sort(key=lambda one: one.paid_at or one.created_at, reverse=True)
+        first = int(after or 0)
+        end = first + self.page
+        following = str(end) if end < len(within) else None
+        unreadable = () if after else tuple(self.unreadable)
+        return Page(tuple(within[first:end]), unreadable, following)
+
+    async def list_refunds(
+        self, since: datetime, until: datetime, after: str | None
+    ) -> RefundPage | Failure | Unsupported:
+        if self.refunds is None:
+            return Unsupported("this provider returns no money")
+        return RefundPage(tuple(one for one in self.refunds if since <= one.created_at < until))
+
+    async def read(self, references: Sequence[str]) -> Known | Failure:
+        assert len(references) <= self.reads_at_once
+        self.reads.append(tuple(references))
+        known: Mapping[str, Payment | Unreadable] = self.unlisted
+        return {one: known[one] for one in references if one in known}
+
+    def hangs_at(self, after: str | None) -> asyncio.Event:
+        """The page that comes after this hangs, for ever; the event is set once it does."""
+        reached = asyncio.Event()
+
+        async def hang(asked: str | None) -> None:
+            if asked == after and not reached.is_set():
+                reached.set()
+                await asyncio.Event().wait()
+
+        self.before_page = hang
+        return reached
+
+
+def paid_there(
+    order: OpenedInvoice | None,
+    amount_minor: int = 14_900,
+    *,
+    reference: str | None = None,
+    paid_at: datetime = AN_HOUR_AGO,
+    payload: str | None = None,
+) -> Payment:
+    """A payment of this order in rubles, as a provider tells it. Without an order: by `payload`."""
+    return Payment(
+        reference or uuid4().hex,
+        "succeeded",
+        "RUB",
+        amount_minor,
+        order.payload if order else payload,
+        created_at=paid_at,
+        paid_at=paid_at,
+    )
+
+
+async def reconciled(listing: FakeListing, database: Database) -> ReconciliationRecord:
+    """All runs that are due, by one worker; the newest hourly one as it stands then."""
+    worker = Reconciler(database, listing)
+    await leases.enlist(listing.name, database)
+    while await worker.walk(asyncio.Event()):
+        pass
+    return await newest(listing, database)
+
+
+async def newest(
+    listing: FakeListing, database: Database, kind: str = "hourly"
+) -> ReconciliationRecord:
+    runs = await reconciliations.runs(listing.name, 100, database)
+    return next(one for one in runs if one.kind == kind)
+
+
+async def time_passes(
+    listing: FakeListing, database: Database, by: timedelta = timedelta(minutes=61)
+) -> None:
+    """An hour goes by for what this provider's runs wait for."""
+    await database.execute(AGE, listing.name, by)
+
+
+async def differences(listing: FakeListing, database: Database) -> list[Row]:
+    """Without those of the day before: an hour after midnight a test pays in both."""
+    return await database.fetch(DIFFERENCES, listing.name)
+
+
+def asking(provider: str | None, **window: datetime) -> Reconcile:
+    return Reconcile(
+        id=uuid4(),
+        actor="operator:olga",
+        role="support",
+        reason="a lost webhook",
+        deadline_at=datetime.now(UTC) + timedelta(minutes=1),
+        provider=provider,
+        **window,
+    )
+
+
+async def ask(
+    listing: FakeListing, database: Database, **window: datetime
+) -> StartedReconciliations | Refused:
+    act = partial(reconcile, providers=[listing.name])
+    answer = await execute(database, asking(listing.name, **window), act)
+    assert isinstance(answer, StartedReconciliations | Refused)
+    return answer
+
+
+async def report(run: UUID, database: Database, after: int = 0) -> ReconciliationReport:
+    answer = await answer_reconciliation(ReconciliationQuery(run=run, after=after), database)
+    assert isinstance(answer, ReconciliationReport)
+    return answer

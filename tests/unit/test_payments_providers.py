@@ -1,0 +1,92 @@
+"""The table of payment providers, their settings, and what one more takes."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from payments.domain.provider import Opened
+from payments.providers import PROVIDERS, Line, providers_from
+from payments.settings import Settings
+from shared.platform.settings import mistakes
+from tests.kit.providers import asked_by
+
+KEY = "TURNPIKE_YOOKASSA_SECRET_KEY is not usable: "
+
+
+def settings(**values: Any) -> Settings:
+    known = {"dsn": SecretStr("postgresql://"), "nats_url": SecretStr("nats://")}
+    return Settings(**(known | values))
+
+
+def test_a_provider_is_on_by_its_credentials() -> None:
+    assert providers_from(settings()) == ()
+    both = settings(
+        yookassa_shop_id="100500", yookassa_secret_key="k", cryptobot_token="4242:secret"
+    )
+    assert [one.name for one in providers_from(both)] == ["yookassa", "cryptobot"]
+    one = settings(cryptobot_token="4242:secret")
+    assert [(one.name, one.ways) for one in providers_from(one)] == [("cryptobot", ("crypto",))]
+
+
+def test_blank_settings_are_no_credentials() -> None:
+    """W-41: a line `NAME=` of an environment file."""
+    blank = settings(yookassa_shop_id="", yookassa_secret_key="", cryptobot_token="")
+    assert providers_from(blank) == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            {"yookassa_shop_id": "100500"},
+            KEY + "a shop needs its key, beside TURNPIKE_YOOKASSA_SHOP_ID.",
+        ),
+        (
+            {"yookassa_secret_key": "hunter2"},
+            KEY + "a key needs its shop, in TURNPIKE_YOOKASSA_SHOP_ID.",
+        ),
+        (
+            {"yookassa_shop_id": "100500", "yookassa_secret_key": "hunter2 "},
+            KEY + "it holds characters that no key of YooKassa has.",
+        ),
+        (
+            {"yookassa_shop_id": "hunter2", "yookassa_secret_key": "k"},
+            "TURNPIKE_YOOKASSA_SHOP_ID is not usable: a shop of YooKassa is a number.",
+        ),
+        (
+            {"cryptobot_token": "hunter2"},
+            "TURNPIKE_CRYPTOBOT_TOKEN is not usable: "
+            "a token of @CryptoBot is a number, a colon and a secret.",
+        ),
+        ({"cryptobot_api_url": "hunter2"}, "TURNPIKE_CRYPTOBOT_API_URL is not usable"),
+        ({"yookassa_api_url": "ftp://hunter2"}, "TURNPIKE_YOOKASSA_API_URL is not usable"),
+    ],
+)
+def test_half_a_credential_is_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
+    """R-10, S-07: it names the missing partner and no value."""
+    with pytest.raises(ValidationError) as refused:
+        settings(**wrong)
+    (written,) = mistakes(Settings, refused.value)
+    assert written.startswith(sentence)
+    assert "hunter2" not in written
+
+
+async def test_one_more_provider_is_one_line() -> None:
+    """Its folder and its line are all: the others do not change."""
+    table = (*PROVIDERS, Line("made_up_key", "tests.kit.made_up_provider"))
+    given: Any = SimpleNamespace(yookassa_shop_id=None, cryptobot_token=None, made_up_key="k")
+    (provider,) = providers_from(given, table)
+    assert provider.name == "made_up"
+    asked = asked_by("card", datetime(2026, 10, 1, tzinfo=UTC))
+    assert await provider.open(asked) == Opened(str(asked.invoice), "https://example.org/pay")
+
+
+def test_a_shop_without_providers_imports_no_client() -> None:
+    """A shop that takes Stars only has no memory to spend on an HTTP client."""
+    program = "import sys, payments.providers; sys.exit('aiohttp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
