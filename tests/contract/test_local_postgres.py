@@ -101,6 +101,7 @@ async def test_a_service_has_no_right_in_another_schema(
 async def test_the_role_of_a_service_creates_nothing(
     fresh_database: MakeDatabase, sql: str
 ) -> None:
+    """R-22: no program repairs a schema while it serves."""
     database = await fresh_database()
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await ask(database.dsn("payments_app"), sql)

@@ -27,6 +27,7 @@ from shared.contracts.payments import (
     InvoiceQuery,
     OpenedInvoice,
     PlacedOrder,
+    PlaceOrder,
     TrialBalanceQuery,
     Way,
 )
@@ -91,8 +92,9 @@ class Till:
         rows = await self.database.fetch(NOTICES)
         return [(row["state"], row["reason"]) for row in rows]
 
-    async def order(self, person: UUID) -> UUID:
-        placed = await execute(self.database, command(person), place_order)
+    async def order(self, person: UUID, wanted: PlaceOrder | None = None) -> UUID:
+        """Of a subscription, if nothing else is wanted."""
+        placed = await execute(self.database, wanted or command(person), place_order)
         assert isinstance(placed, PlacedOrder)
         return placed.order
 

@@ -65,7 +65,7 @@ async def catalogue(database: Database) -> Catalogue:
 
 
 async def test_the_price_shown_is_charged(payments_db: Database) -> None:
-    """R-90: the screen, the next order and its invoice have the new price; an old order its own."""
+    """R-90, M-25: screen, next order and its invoice have the new price; an old order its own."""
     person = uuid4()
     before = await placed(person, payments_db, months=3)
     await price(payments_db, 50_000, 333, months=3)

@@ -211,7 +211,7 @@ async def test_only_parked_money_is_resolved(payments_db: Database) -> None:
 
 
 async def test_resolved_money_is_a_received_payment(payments_db: Database) -> None:
-    """R-92, I6: referrals decides about it, so payments lists its key from then on."""
+    """R-92, M-39, I6: referrals decides about it, so payments lists its key from then on."""
     person, receipt = uuid4(), await parked(payments_db)
     query = KeysQuery.of("payments")(kind="received", hours=1)
     assert not [key for key in await keys(query, payments_db) if str(receipt.id) in key]

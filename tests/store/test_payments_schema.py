@@ -43,7 +43,7 @@ OVERDRAW = "update accounts set balance_minor = -1 where owner = $1 and kind = '
 
 @pytest.mark.parametrize("table", INSERT_ONLY)
 async def test_history_is_insert_only_for_the_app(payments_db: Database, table: str) -> None:
-    """D-10: by grant."""
+    """D-10, M-32: by grant."""
     column = INSERT_ONLY[table]
     for statement in (
         f"delete from {table}",
@@ -89,6 +89,7 @@ async def test_wallet_never_goes_below_zero(payments_db: Database) -> None:
 
 LONGEST = "x" * MAX_PLAN_CHARACTERS
 INSERT_PLAN = "insert into plans values ($1, 9, 5, null, 'default')"
+SAY_WHAT = "update orders set what = $2 where id = $1"
 INSERT_PRICE = "insert into prices values ('basic', $1, $2, $3)"
 
 
@@ -116,11 +117,23 @@ async def test_price_can_be_charged(
 
 
 async def test_longest_plan_is_sold_by_a_button(payments_schema: FreshDatabase) -> None:
-    """D-16: the constraints and the buttons agree; packing raises beyond 64 bytes."""
+    """D-16, R-23: the constraints and the buttons agree; packing raises beyond 64 bytes."""
     await as_owner(payments_schema, INSERT_PLAN, LONGEST)
     command = packed(uuid4())
     button = Pay(plan=LONGEST, months=MAX_MONTHS, way="missing", command=command).pack()
     assert Pay.unpack(button).plan == LONGEST
+
+
+@pytest.mark.parametrize(
+    ("what", "rule"), [("topup", "subscriptions_have_terms"), ("gift", "orders_what_check")]
+)
+async def test_an_order_says_what_is_bought(
+    payments_db: Database, payments_schema: FreshDatabase, what: str, rule: str
+) -> None:
+    """M-40: money in the wallet has no terms, and a product that nobody sells has no orders."""
+    placed_order = await placed(uuid4(), payments_db)
+    with pytest.raises(asyncpg.CheckViolationError, match=rule):
+        await as_owner(payments_schema, SAY_WHAT, placed_order.order, what)
 
 
 async def as_owner(schema: FreshDatabase, statement: str, *arguments: object) -> None:

@@ -1,15 +1,16 @@
 """The ways in with the real clients, against the stand-ins of YooKassa and Crypto Pay."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
 from payments.domain.provider import Payment
-from shared.contracts.payments import Way
+from shared.contracts.payments import PlaceOrder, Way
+from tests.kit.payments import command, topup_command
 from tests.kit.providers import STAGES, Stage, read_one
 from tests.kit.servers import MakeDatabase
 from tests.kit.ways_in import Till, a_till
@@ -31,9 +32,11 @@ async def till(fresh_database: MakeDatabase, stage: Stage) -> AsyncIterator[Till
         yield till
 
 
-async def opened(till: Till, stage: Stage) -> str:
+async def opened(till: Till, stage: Stage, wanted: PlaceOrder | None = None) -> str:
     """The reference of an invoice that is open on both sides."""
-    asked = await till.ask(uuid4(), way=WAYS[stage.provider.name])
+    person = wanted.person if wanted else uuid4()
+    order = await till.order(person, wanted)
+    asked = await till.ask(person, order, WAYS[stage.provider.name])
     for _ in range(3):
         await till.turn(till.opener)
     row = await till.row(asked.invoice)
@@ -63,6 +66,20 @@ async def test_paid_invoice_is_found_and_balanced(till: Till, stage: Stage) -> N
     assert sums[held] == -told.arrived.amount_minor
     assert sums["fees", told.fee.currency] == -told.fee.amount_minor
     assert sums["revenue", "RUB"] == 14900
+
+
+@pytest.mark.parametrize("product", [command, topup_command])
+async def test_every_product_is_paid_for(
+    till: Till, stage: Stage, product: Callable[[UUID], PlaceOrder]
+) -> None:
+    """R-24, R-25: by each provider; the receipt has the id that its listing names."""
+    reference = await opened(till, stage, product(uuid4()))
+    await stage.pay(reference)
+    await till.turn(till.watcher)
+    [receipt] = await till.database.fetch("select acquirer, charge from receipts")
+    assert tuple(receipt) == (stage.provider.name, reference)
+    [order] = await till.database.fetch("select state from orders")
+    assert order["state"] == "paid"
 
 
 async def test_expired_invoice_ends(till: Till, stage: Stage) -> None:

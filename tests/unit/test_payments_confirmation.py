@@ -164,7 +164,7 @@ def test_money_with_an_unknown_payload_is_booked() -> None:
 
 
 def test_invoice_of_another_order_gives_no_ratio() -> None:
-    """M-22: a payload that joins two orders is valued by the rate of the day."""
+    """M-22, R-19: a payload that joins two orders is valued by the rate of the day."""
     batch = batch_of(ORDER)
     other = Invoice(some("other"), some("other order"), 1, "XTR")
     batch.invoices = {INVOICE.id: INVOICE, other.id: other}
