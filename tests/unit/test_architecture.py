@@ -324,3 +324,53 @@ def test_services_take_time_from_the_database() -> None:
         for path in files(package):
             found = PROCESS_CLOCK.search(path.read_text())
             assert not found, f"{path.relative_to(ROOT)}: {found.group(0)}"
+
+
+DATABASE_CLOCK = re.compile(
+    r"\b(now|(clock|statement|transaction)_timestamp|timeofday)\(\)"
+    r"|\b(current_(date|time|timestamp)|localtime(stamp)?)\b",
+    re.IGNORECASE,
+)
+THE_TIME_ITSELF = {
+    "shared/shared/migrations/0001_shared.sql": 2,  # The two functions of the shop's time.
+    "shared/shared/platform/migrate.py": 1,  # The table of migrations is older than they are.
+    "shared/shared/platform/waits.py": 1,  # The server's own clock is watched for a step back.
+}
+
+
+def test_sql_asks_for_the_time_of_the_shop() -> None:
+    """W-79: a clock that a sandbox moves is moved for every statement, or for none."""
+    found: dict[str, int] = {}
+    for package in (*SERVICES, "shared"):
+        for path in sorted(PACKAGES[package].rglob("*.*")):
+            if times := sum(len(DATABASE_CLOCK.findall(sql)) for sql in sql_texts(path)):
+                found[str(path.relative_to(ROOT))] = times
+    assert found == THE_TIME_ITSELF
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("select now()", True),
+        ("default pg_catalog.now()", True),
+        ("at < CURRENT_TIMESTAMP", True),
+        ("localtimestamp - at", True),
+        ("clock_timestamp()", True),
+        ("select shop_now() - shop_clock()", False),
+        ("select tokens_now(a, b, c, d)", False),
+    ],
+)
+def test_bare_time_in_sql_is_found(sql: str, *, found: bool) -> None:
+    assert bool(DATABASE_CLOCK.search(sql)) is found
+
+
+def sql_texts(path: Path) -> Iterator[str]:
+    """What may be SQL: a migration without its comments, and the strings of a module."""
+    if path.suffix == ".sql":
+        yield re.sub(r"--.*", "", path.read_text())
+    elif path.suffix == ".py":
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        prose = {id(one.value) for one in nodes if isinstance(one, ast.Expr)}
+        for one in nodes:
+            if isinstance(one, ast.Constant) and id(one) not in prose:
+                yield str(one.value)

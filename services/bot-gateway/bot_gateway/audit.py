@@ -66,7 +66,7 @@ where lane = 'money' and state = 'failed'
 PAID_BUT_WAITING = """
 select format('%s since %s, after %s tries: %s', seq, received_at, tries, reason) as example
 from updates
-where lane = 'money' and state = 'waiting' and received_at < now() - interval '1 minute'
+where lane = 'money' and state = 'waiting' and received_at < shop_now() - interval '1 minute'
 """
 
 # I13. A chat is paused at most for as long as Telegram asks; a pre-checkout is over after 8 s.
@@ -74,11 +74,11 @@ WITHOUT_A_NEXT_STEP = """
 select seq::text as example
 from updates u
 where state = 'waiting'
-  and received_at < now() - interval '10 minutes'
-  and coalesce(u.held_until, received_at) < now() - interval '10 minutes'
+  and received_at < shop_now() - interval '10 minutes'
+  and coalesce(u.held_until, received_at) < shop_now() - interval '10 minutes'
   and not exists (
     select from chat_leases l
-    where l.chat = u.chat and l.held_until > now() - interval '10 minutes'
+    where l.chat = u.chat and l.held_until > shop_now() - interval '10 minutes'
   )
 """
 
@@ -86,7 +86,7 @@ where state = 'waiting'
 NOT_WALKED = """
 select format('bot %s, since %s', bot, walked_at) as example
 from (select bot, walked_at from star_walks order by walked_at desc limit 1) as newest
-where walked_at < now() - interval '6 hours'
+where walked_at < shop_now() - interval '6 hours'
 """
 
 # I11. A chargeback of Apple or Google is deducted from the balance, and no listing need show it:
@@ -98,7 +98,7 @@ select
     bot, trim_scale(gap_nanostars / 1000000000), gap_changed_at
   ) as example
 from star_walks
-where gap_nanostars <> 0 and gap_changed_at > now() - interval '7 days'
+where gap_nanostars <> 0 and gap_changed_at > shop_now() - interval '7 days'
 """
 
 PUBLISHED = "every payment that Telegram reported was published"
@@ -134,8 +134,8 @@ select
   end as key
 from events
 where (recorded_at, seq)
-    > (greatest($1, now() - least($3::float8, 29 * 24) * interval '1 hour'), $2)
-  and recorded_at <= now() - $4::float8 * interval '1 second'
+    > (greatest($1, shop_now() - least($3::float8, 29 * 24) * interval '1 hour'), $2)
+  and recorded_at <= shop_now() - $4::float8 * interval '1 second'
 order by recorded_at, seq
 limit $5
 """

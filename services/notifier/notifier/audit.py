@@ -111,15 +111,15 @@ where d.state in ('waiting', 'claimed')
 OVERDUE = """
 select format('person %s is due since %s', person, due_at) as example
 from recipients
-where due_at < now() - interval '1 minute'
-  and (claim is not null or due_at < now() - interval '10 minutes')
+where due_at < shop_now() - interval '1 minute'
+  and (claim is not null or due_at < shop_now() - interval '10 minutes')
 """
 
 DUE_TOO_LATE = """
 select format('person %s is due only at %s', r.person, r.due_at) as example
 from recipients r
 where r.claim is null
-  and r.due_at > now() + interval '1 minute'
+  and r.due_at > shop_now() + interval '1 minute'
   and exists (
     select from deliveries d
     where d.person = r.person
@@ -163,8 +163,8 @@ from (select kind, state from deliveries limit 10000) as d
 ORDERS = """
 select written_at as page_at, id as page_id, case when kind = 'paid_issuing' then cause end as key
 from deliveries
-where (written_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and written_at <= now() - $4::float8 * interval '1 second'
+where (written_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and written_at <= shop_now() - $4::float8 * interval '1 second'
 order by written_at, id
 limit $5
 """
@@ -181,8 +181,8 @@ where not exists (
 KEYS = """
 select written_at as page_at, id as page_id, case when kind = 'access_ready' then cause end as key
 from deliveries
-where (written_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and written_at <= now() - $4::float8 * interval '1 second'
+where (written_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and written_at <= shop_now() - $4::float8 * interval '1 second'
 order by written_at, id
 limit $5
 """
@@ -204,8 +204,8 @@ select
     when kind = 'reward_earned' then concat_ws(' ', cause, person, details ->> 'reward_minor')
   end as key
 from deliveries
-where (written_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and written_at <= now() - $4::float8 * interval '1 second'
+where (written_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and written_at <= shop_now() - $4::float8 * interval '1 second'
 order by written_at, id
 limit $5
 """
@@ -230,8 +230,8 @@ select
     when kind = 'refunded' then concat_ws(' ', cause, person, details ->> 'value_minor')
   end as key
 from deliveries
-where (written_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and written_at <= now() - $4::float8 * interval '1 second'
+where (written_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and written_at <= shop_now() - $4::float8 * interval '1 second'
 order by written_at, id
 limit $5
 """

@@ -426,13 +426,13 @@ where (i.opened_at, i.id) > ($1, $2)
 OVERDUE = """
 select format('invoice %s: to %s since %s', invoice, step, due_at) as example
 from invoice_jobs
-where due_at < now() - interval '1 hour'
+where due_at < shop_now() - interval '1 hour'
 """
 
 WAITING_NOTICES = """
 select format('%s of %s, received at %s', reference, acquirer, received_at) as example
 from notices
-where state in ('waiting', 'asking') and received_at < now() - interval '1 hour'
+where state in ('waiting', 'asking') and received_at < shop_now() - interval '1 hour'
 """
 
 PARKED_NOTICES = """
@@ -449,7 +449,7 @@ select
     to_char(refunded_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')
   ) as example
 from refunds
-where state = 'waiting' and reported_at < now() - interval '10 minutes'
+where state = 'waiting' and reported_at < shop_now() - interval '10 minutes'
 """
 
 REFUNDED_BEYOND = """
@@ -616,7 +616,7 @@ from orders
 where (placed_at, id) > ($1, $2)
   and (placed_at, id) <= ($3, $4)
   and state = 'expired'
-  and honoured_until > now()
+  and honoured_until > shop_now()
 """
 
 # `offset 0` looks for the bookings of each invoice, and does not read all bookings once.

@@ -90,7 +90,7 @@ where (r.decided_at, r.receipt) > ($1, $2)
 WAITED_TOO_LONG = """
 select event::text as example
 from waiting
-where waits_since < now() - interval '10 minutes'
+where waits_since < shop_now() - interval '10 minutes'
 """
 
 WAITS_FOR_NOTHING = """
@@ -102,7 +102,7 @@ join people p on p.person = w.payer
 REFUND_WAITED_TOO_LONG = """
 select f.refund::text as example
 from waiting_refunds f
-where f.waits_since < now() - interval '10 minutes'
+where f.waits_since < shop_now() - interval '10 minutes'
   and not exists (
     select from waiting w where w.body #>> '{received,receipt}' = f.receipt::text
   )
@@ -429,8 +429,8 @@ from (select outcome, reward_minor from rewards limit 10000) as r
 DECIDED = """
 select decided_at as page_at, receipt as page_id, receipt || ' ' || value_minor as key
 from rewards
-where (decided_at, receipt) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and decided_at <= now() - $4::float8 * interval '1 second'
+where (decided_at, receipt) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and decided_at <= shop_now() - $4::float8 * interval '1 second'
 order by decided_at, receipt
 limit $5
 """
@@ -454,8 +454,8 @@ select
   decided_at as page_at, receipt as page_id,
   case when outcome = 'rewarded' then concat_ws(' ', receipt, partner, reward_minor) end as key
 from rewards
-where (decided_at, receipt) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and decided_at <= now() - $4::float8 * interval '1 second'
+where (decided_at, receipt) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and decided_at <= shop_now() - $4::float8 * interval '1 second'
 order by decided_at, receipt
 limit $5
 """
@@ -475,8 +475,8 @@ where not exists (
 REFUNDED = """
 select decided_at as page_at, refund as page_id, concat_ws(' ', refund, payer, value_minor) as key
 from reversals
-where (decided_at, refund) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and decided_at <= now() - $4::float8 * interval '1 second'
+where (decided_at, refund) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and decided_at <= shop_now() - $4::float8 * interval '1 second'
 order by decided_at, refund
 limit $5
 """
@@ -501,8 +501,8 @@ select
   decided_at as page_at, refund as page_id,
   case when reversed_minor > 0 then concat_ws(' ', refund, partner, reversed_minor) end as key
 from reversals
-where (decided_at, refund) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and decided_at <= now() - $4::float8 * interval '1 second'
+where (decided_at, refund) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and decided_at <= shop_now() - $4::float8 * interval '1 second'
 order by decided_at, refund
 limit $5
 """

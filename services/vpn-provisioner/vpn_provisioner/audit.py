@@ -88,20 +88,20 @@ select format('order %s', s.order_id) as example
 from shortenings s
 where (s.handled_at, s.id) > ($1, $2)
   and (s.handled_at, s.id) <= ($3, $4)
-  and s.handled_at < now() - interval '10 minutes'
+  and s.handled_at < shop_now() - interval '10 minutes'
   and not exists (select from periods p where p.order_id = s.order_id and p.person = s.person)
 """
 
 LIVE_PAST_THE_END = """
 select person::text as example
 from subscriptions
-where state = 'live' and ends_at < now() - interval '1 minute'
+where state = 'live' and ends_at < shop_now() - interval '1 minute'
 """
 
 ENDED_EARLY = """
 select person::text as example
 from subscriptions
-where state <> 'live' and ends_at > now() + interval '1 minute'
+where state <> 'live' and ends_at > shop_now() + interval '1 minute'
 """
 
 NOT_WANTED = """
@@ -164,7 +164,7 @@ JOBS_STAND_STILL = """
 select format('%s on %s: %s', j.person, n.name, coalesce(j.error, 'not taken')) as example
 from access_jobs j
 join nodes n on n.id = j.node and n.state = 'serving'
-where j.state = 'waiting' and j.run_at < now() - interval '30 seconds'
+where j.state = 'waiting' and j.run_at < shop_now() - interval '30 seconds'
 """
 
 JOBS_DEAD = """
@@ -267,8 +267,8 @@ select
 BOUGHT = """
 select handled_at as page_at, order_id as page_id, order_id::text as key
 from periods
-where (handled_at, order_id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and handled_at <= now() - $4::float8 * interval '1 second'
+where (handled_at, order_id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and handled_at <= shop_now() - $4::float8 * interval '1 second'
 order by handled_at, order_id
 limit $5
 """
@@ -284,8 +284,8 @@ select announced_at as page_at, order_id as page_id, order_id::text as key
 from grants
 where announced_at is not null
   and not withdrawn
-  and (announced_at, order_id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and announced_at <= now() - $4::float8 * interval '1 second'
+  and (announced_at, order_id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and announced_at <= shop_now() - $4::float8 * interval '1 second'
 order by announced_at, order_id
 limit $5
 """
@@ -303,8 +303,8 @@ where not exists (
 UNDONE = """
 select handled_at as page_at, id as page_id, concat_ws(' ', refund, order_id, undone_minor) as key
 from shortenings
-where (handled_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and handled_at <= now() - $4::float8 * interval '1 second'
+where (handled_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and handled_at <= shop_now() - $4::float8 * interval '1 second'
 order by handled_at, id
 limit $5
 """

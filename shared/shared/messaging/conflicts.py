@@ -36,7 +36,7 @@ delete from conflicts
 where id in (
   select id
   from conflicts
-  where seen_at < now() - interval '1 year'
+  where seen_at < shop_now() - interval '1 year'
   order by seen_at
   limit $1
 )

@@ -40,13 +40,13 @@ with known as (
 )
 insert into failed_attempts (handler, event_id, subject, headers, body, reason, tries, run_at)
 select $1, event_id, $5::text, $6::json, $7::bytea, $8::text, 1,
-  now() + interval '1 second' * ($9::float8[])[1]
+  shop_now() + interval '1 second' * ($9::float8[])[1]
 from known
 on conflict (handler, event_id) do update
 set
   tries = failed_attempts.tries + 1,
   reason = excluded.reason,
-  run_at = now() + interval '1 second'
+  run_at = shop_now() + interval '1 second'
     * ($9::float8[])[least(failed_attempts.tries + 1, cardinality($9::float8[]))]
 returning tries
 """

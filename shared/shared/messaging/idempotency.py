@@ -39,7 +39,7 @@ CLAIM = """
 insert into commands (id, topic, actor, reason, digest, request, outcome, role)
 values ($1, $2, $3, $4, $5, $6::json, 'done', $8)
 on conflict (topic, id) where outcome = 'done' do nothing
-returning seq, now() > $7 as late
+returning seq, shop_now() > $7 as late
 """
 
 STORED = """
@@ -61,7 +61,7 @@ delete from commands
 where seq in (
   select seq
   from commands
-  where role is null and executed_at < now() - interval '90 days'
+  where role is null and executed_at < shop_now() - interval '90 days'
   order by executed_at
   limit $1
 )

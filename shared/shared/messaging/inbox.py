@@ -52,7 +52,7 @@ select $1, event_id, digest, hour
 from unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) as h (event_id, digest, hour)
 order by event_id
 on conflict do nothing
-returning event_id, now() as now
+returning event_id, shop_now() as now
 """
 
 # The same for messages that waited. Another replica may have resumed them meanwhile.
@@ -68,9 +68,9 @@ from unnest($2::uuid[], $3::bigint[], $4::timestamptz[]) as h (event_id, digest,
 join resumed using (event_id)
 order by event_id
 on conflict (handler, event_id) do update
-set outcome = 'done', handled_at = now()
+set outcome = 'done', handled_at = shop_now()
 where inbox.outcome = 'waiting'
-returning event_id, now() as now
+returning event_id, shop_now() as now
 """
 
 # A separate statement: only a later one sees the row of a transaction that REMEMBER waited for.
@@ -106,8 +106,8 @@ where (handler, event_id) in (
     select handler, event_id, handled_at
     from inbox
     where handler = c.handler
-      and hour < now() - interval '45 days'
-      and handled_at < now() - interval '45 days'
+      and hour < shop_now() - interval '45 days'
+      and handled_at < shop_now() - interval '45 days'
       and outcome <> 'waiting'
     order by hour
     limit $1
@@ -121,7 +121,7 @@ delete from dead_letters
 where id in (
   select id
   from dead_letters
-  where replayed_at < now() - interval '90 days'
+  where replayed_at < shop_now() - interval '90 days'
   order by replayed_at
   limit $1
 )
@@ -129,7 +129,7 @@ where id in (
 
 TO_REPLAY = "select * from dead_letters where id = $1 and replayed_at is null for update"
 
-REPLAYED = "update dead_letters set replayed_at = now() where id = $1"
+REPLAYED = "update dead_letters set replayed_at = shop_now() where id = $1"
 
 REMEMBER_REPLAYED = "update inbox set outcome = 'done' where handler = $1 and event_id = $2"
 

@@ -110,7 +110,7 @@ select
   (select count(*) from (select from outbox limit 100000) as o) as pending,
   coalesce(
     (
-      select max(extract(epoch from now() - e.recorded_at))
+      select max(extract(epoch from shop_now() - e.recorded_at))
       from unnest(array[false, true]) as r (republished)
       cross join lateral (
         select seq from outbox o where o.republished = r.republished order by seq limit 1
@@ -126,7 +126,7 @@ delete from events
 where seq in (
   select e.seq
   from events e
-  where e.recorded_at < now() - interval '30 days'
+  where e.recorded_at < shop_now() - interval '30 days'
     and not exists (select from outbox o where o.seq = e.seq)
   order by e.recorded_at
   limit $1

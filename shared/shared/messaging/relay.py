@@ -77,7 +77,7 @@ REPUBLISH_PAGE = """
 with page as (
   select recorded_at, seq
   from events
-  where recorded_at > now() - $1::interval and (recorded_at, seq) > ($2, $3)
+  where recorded_at > shop_now() - $1::interval and (recorded_at, seq) > ($2, $3)
   order by recorded_at, seq
   limit $4
 ), put as (

@@ -23,13 +23,13 @@ TAKE_DUE = """
 with due as (
   select event_id
   from failed_attempts
-  where handler = $1 and run_at <= now()
+  where handler = $1 and run_at <= shop_now()
   order by run_at
   for update skip locked
   limit $2
 )
 update failed_attempts f
-set run_at = now() + $3::interval
+set run_at = shop_now() + $3::interval
 from due
 where f.handler = $1 and f.event_id = due.event_id
 returning f.subject, f.headers::text as headers, f.body
@@ -37,11 +37,11 @@ returning f.subject, f.headers::text as headers, f.body
 
 PULL_BACK = """
 update failed_attempts
-set run_at = now()
+set run_at = shop_now()
 where (handler, event_id) in (
   select handler, event_id
   from failed_attempts
-  where run_at > now() + $1::interval
+  where run_at > shop_now() + $1::interval
   for update skip locked
   limit $2
 )

@@ -1,6 +1,25 @@
 -- What every service has: the log of events with its outbox, the inbox, dead letters, conflicts,
 -- commands, the anti-entropy check, and the arithmetic of token buckets.
 
+-- The time of the shop: each statement asks for it instead of now() and clock_timestamp(). The
+-- shop of a sandbox may be ahead, by the setting `turnpike.ahead` of its database; elsewhere a
+-- service with that setting does not start. PostgreSQL inlines both functions, so that conditions
+-- use an index as with its own.
+create function shop_now() returns timestamptz
+language sql
+stable
+parallel safe
+return now()
+  + coalesce(nullif(current_setting('turnpike.ahead', true), '')::interval, interval '0');
+
+-- The same within a transaction: it goes on.
+create function shop_clock() returns timestamptz
+language sql
+volatile
+parallel safe
+return clock_timestamp()
+  + coalesce(nullif(current_setting('turnpike.ahead', true), '')::interval, interval '0');
+
 -- The log of events: written in the transaction that makes them true, kept for 30 days.
 create table events (
   seq bigint generated always as identity primary key,
@@ -10,7 +29,7 @@ create table events (
   body json not null,
   digest bigint not null,
   trace text,
-  recorded_at timestamptz not null default now()
+  recorded_at timestamptz not null default shop_now()
 );
 create index events_by_time on events (recorded_at);
 
@@ -34,7 +53,7 @@ create table inbox (
   digest bigint not null,
   hour timestamptz not null,
   outcome text not null default 'done' check (outcome in ('done', 'dead_lettered')),
-  handled_at timestamptz not null default now(),
+  handled_at timestamptz not null default shop_now(),
   primary key (handler, event_id)
 );
 create index inbox_by_hour on inbox (handler, hour);
@@ -58,7 +77,7 @@ create table dead_letters (
   headers json not null,
   body bytea not null,
   reason text not null,
-  dead_lettered_at timestamptz not null default now(),
+  dead_lettered_at timestamptz not null default shop_now(),
   replayed_at timestamptz,
   constraint messages_are_dead_lettered_once unique (handler, event_id)
 );
@@ -70,7 +89,7 @@ create table conflicts (
   event_id uuid not null,
   digest_known bigint not null,
   digest_received bigint not null,
-  seen_at timestamptz not null default now(),
+  seen_at timestamptz not null default shop_now(),
   constraint conflicts_are_recorded_once unique (where_seen, event_id, digest_received)
 );
 
@@ -86,7 +105,7 @@ create table commands (
   request json not null,
   outcome text not null check (outcome in ('done', 'refused')),
   answer json,
-  executed_at timestamptz not null default now()
+  executed_at timestamptz not null default shop_now()
 );
 create unique index commands_act_once on commands (id) where outcome = 'done';
 
@@ -94,9 +113,9 @@ create unique index commands_act_once on commands (id) where outcome = 'done';
 -- moving `due_at` on. `whole_due_at` is for the comparison of all 30 days.
 create table comparisons (
   handler text primary key,
-  due_at timestamptz not null default now() + interval '1 minute',
-  whole_due_at timestamptz not null default now(),
-  compared_at timestamptz not null default now()
+  due_at timestamptz not null default shop_now() + interval '1 minute',
+  whole_due_at timestamptz not null default shop_now(),
+  compared_at timestamptz not null default shop_now()
 );
 
 -- An hour of which this handler lacks events. The row goes when both sides agree again.
@@ -105,7 +124,7 @@ create table differences (
   hour timestamptz not null,
   missing int not null,
   tries int not null,
-  tried_at timestamptz not null default now(),
+  tried_at timestamptz not null default shop_now(),
   given_up_at timestamptz,
   primary key (handler, hour)
 );
@@ -115,7 +134,7 @@ create table unknown_events (
   handler text not null,
   event_id uuid not null,
   hour timestamptz not null,
-  noted_at timestamptz not null default now(),
+  noted_at timestamptz not null default shop_now(),
   primary key (handler, event_id)
 );
 
@@ -126,7 +145,7 @@ create function tokens_now(
 language sql
 return least(
   burst,
-  tokens + per_s * greatest(extract(epoch from clock_timestamp() - filled_at)::float8, 0)
+  tokens + per_s * greatest(extract(epoch from shop_clock() - filled_at)::float8, 0)
 );
 
 do $$

@@ -5,7 +5,7 @@ alter table failed_attempts
   add column subject text not null,
   add column headers json not null,
   add column body bytea not null,
-  add column failed_at timestamptz not null default now(),
+  add column failed_at timestamptz not null default shop_now(),
   add column run_at timestamptz not null;
 create index failed_attempts_due on failed_attempts (handler, run_at);
 

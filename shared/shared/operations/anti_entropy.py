@@ -166,24 +166,24 @@ ENLIST = "insert into comparisons (handler) select unnest($1::text[]) on conflic
 
 LEASE = """
 update comparisons
-set due_at = now() + $2::interval
-where handler = $1 and due_at <= now()
-returning whole_due_at <= now() as whole
+set due_at = shop_now() + $2::interval
+where handler = $1 and due_at <= shop_now()
+returning whole_due_at <= shop_now() as whole
 """
 
 COMPARED = """
 update comparisons
 set
-  compared_at = now(),
-  due_at = now() + $2::interval * (1 + random() / 5), -- At most LONGEST_PAUSE.
-  whole_due_at = case when $3 then now() + $4::interval else whole_due_at end
+  compared_at = shop_now(),
+  due_at = shop_now() + $2::interval * (1 + random() / 5), -- At most LONGEST_PAUSE.
+  whole_due_at = case when $3 then shop_now() + $4::interval else whole_due_at end
 where handler = $1
 """
 
 STATE = """
 select
   c.handler,
-  extract(epoch from now() - c.compared_at)::float8 as age_s,
+  extract(epoch from shop_now() - c.compared_at)::float8 as age_s,
   (
     select count(*)
     from differences d
@@ -355,7 +355,7 @@ async def _settle(
 
 
 DIFFERENCE = """
-select tries, given_up_at is not null as given_up, tried_at > now() - $3::interval as lately
+select tries, given_up_at is not null as given_up, tried_at > shop_now() - $3::interval as lately
 from differences
 where handler = $1 and hour = $2
 """
@@ -364,12 +364,12 @@ TRIED = """
 insert into differences (handler, hour, missing, tries)
 values ($1, $2, $3, $4)
 on conflict (handler, hour) do update
-  set missing = excluded.missing, tries = excluded.tries, tried_at = now()
+  set missing = excluded.missing, tries = excluded.tries, tried_at = shop_now()
 """
 
 GIVE_UP = """
 update differences
-set missing = $3, given_up_at = now()
+set missing = $3, given_up_at = shop_now()
 where handler = $1 and hour = $2
 """
 
@@ -532,27 +532,27 @@ async def _request_republish(
 
 PULL_BACK_COMPARISONS = """
 update comparisons
-set due_at = now()
+set due_at = shop_now()
 where handler in (
-  select handler from comparisons where due_at > now() + $1::interval
+  select handler from comparisons where due_at > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_WHOLE_COMPARISONS = """
 update comparisons
-set whole_due_at = now()
+set whole_due_at = shop_now()
 where handler in (
-  select handler from comparisons where whole_due_at > now() + $1::interval
+  select handler from comparisons where whole_due_at > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_DIFFERENCES = """
 update differences
-set tried_at = now()
+set tried_at = shop_now()
 where (handler, hour) in (
-  select handler, hour from differences where tried_at > now() + $1::interval
+  select handler, hour from differences where tried_at > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
@@ -563,7 +563,7 @@ delete from differences
 where (handler, hour) in (
   select handler, hour
   from differences
-  where hour < now() - interval '90 days'
+  where hour < shop_now() - interval '90 days'
   order by hour
   limit $1
 )
@@ -574,7 +574,7 @@ delete from unknown_events
 where (handler, event_id) in (
   select handler, event_id
   from unknown_events
-  where noted_at < now() - interval '1 year'
+  where noted_at < shop_now() - interval '1 year'
   order by noted_at
   limit $1
 )
@@ -588,7 +588,7 @@ WAITS = (
 
 ALL_ARE_DUE = """
 update comparisons
-set due_at = now() + interval '1 minute', whole_due_at = now()
+set due_at = shop_now() + interval '1 minute', whole_due_at = shop_now()
 """
 
 NO_DIFFERENCES = "delete from differences"

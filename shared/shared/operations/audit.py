@@ -117,7 +117,7 @@ PENDING = """
 select format('%s is pending since %s', e.topic, e.recorded_at) as example
 from outbox o
 join events e using (seq)
-where e.recorded_at < now() - interval '5 seconds'
+where e.recorded_at < shop_now() - interval '5 seconds'
 """
 
 FAILING = """

@@ -91,7 +91,7 @@ def readable(body: bytes, *, whole: bool) -> tuple[str, Literal["utf-8", "hex"]]
 
 PUBLISHED = """
 select e.id as event, e.topic, e.recorded_at,
-  extract(epoch from now() - e.recorded_at)::float8 as age_s,
+  extract(epoch from shop_now() - e.recorded_at)::float8 as age_s,
   exists (select from outbox o where o.seq = e.seq) as pending
 from events e
 where e.id = any($1::uuid[])

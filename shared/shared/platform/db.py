@@ -26,7 +26,7 @@ LIBPQ_VARIABLE = re.compile(r"PG[A-Z]+")
 
 Row = asyncpg.Record
 
-NOW = "select now()"
+NOW = "select shop_now()"
 
 IS_READ_ONLY = "select current_setting('transaction_read_only') = 'on'"
 
@@ -82,7 +82,7 @@ class Tx:
         return self._now
 
     def began(self, at: datetime) -> None:
-        """Set the start: another statement has returned `now()` among its columns."""
+        """Set the start: another statement has returned `shop_now()` among its columns."""
         self._now = at
 
     def after_commit(self, call: Callable[[], None]) -> None:

@@ -29,7 +29,7 @@ class Wait:
 
     The code never writes a later time, so a later one comes from a clock that has stepped back
     since, or from the clock of another server before a failover. `pull_back` moves at most $2 rows
-    from beyond now() + $1 to now(). It may read the whole table.
+    from beyond shop_now() + $1 to shop_now(). It may read the whole table.
     """
 
     columns: tuple[str, ...]

@@ -13,7 +13,7 @@ create table people (
   offer_accepted_at timestamptz,
   reachable boolean not null default true,
   started_event uuid not null,
-  started_at timestamptz not null default now(),
+  started_at timestamptz not null default shop_now(),
   screen_id bigint,
   screen_order uuid,
   constraint an_accepted_offer_has_its_time
@@ -38,7 +38,7 @@ create table updates (
   held_until timestamptz,
   reason text,
   event uuid,
-  received_at timestamptz not null default now(),
+  received_at timestamptz not null default shop_now(),
   ended_at timestamptz,
   constraint an_update_is_taken_in_once unique (bot, update_id),
   constraint an_ended_update_has_its_time check ((state = 'waiting') = (ended_at is null))
@@ -63,7 +63,7 @@ create table refusals (
   person uuid references people,
   what text not null,
   reason text not null,
-  at timestamptz not null default now()
+  at timestamptz not null default shop_now()
 );
 create index refusals_by_time on refusals (at);
 

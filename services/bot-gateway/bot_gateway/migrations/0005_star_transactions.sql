@@ -13,9 +13,9 @@ create table star_walks (
   gap_nanostars numeric,
   gap_changed_at timestamptz,
   holder uuid,
-  held_until timestamptz not null default now(),
-  due_at timestamptz not null default now(),
-  walked_at timestamptz not null default now(),
+  held_until timestamptz not null default shop_now(),
+  due_at timestamptz not null default shop_now(),
+  walked_at timestamptz not null default shop_now(),
   constraint a_place_has_its_last_transaction check ((walked = 0) = (last_key is null)),
   constraint a_gap_has_its_time check ((gap_nanostars is null) = (gap_changed_at is null))
 );

@@ -4,7 +4,7 @@ create table operators (
   operator text primary key
     constraint operators_have_a_plain_name check (operator ~ '^[A-Za-z0-9._@+-]{1,64}$'),
   role text not null check (role in ('owner', 'admin', 'support')),
-  since timestamptz not null default now(),
+  since timestamptz not null default shop_now(),
   by text not null
 );
 

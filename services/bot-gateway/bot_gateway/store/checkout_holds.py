@@ -25,7 +25,7 @@ with asked as (
   order by payload, (holder is not distinct from query_id) desc
 ), approved as (
   insert into checkout_holds as h (payload, query_id, approved_at)
-  select payload, query_id, clock_timestamp()
+  select payload, query_id, shop_clock()
   from tried
   order by payload
   on conflict (payload) do update
@@ -53,7 +53,7 @@ async def approve(sheets: Sequence[tuple[str, str]], database: Database) -> dict
 WAS_CHARGED = """
 select
   exists (select from checkout_holds where payload = $1 and charged_at is not null) as charged,
-  now() as now
+  shop_now() as now
 """
 
 
@@ -84,7 +84,7 @@ with charged as (
   select payload from checkout_holds where payload = any($1::text[]) order by payload for update
 )
 update checkout_holds h
-set charged_at = now()
+set charged_at = shop_now()
 from charged c
 where h.payload = c.payload and h.charged_at is null
 """
@@ -101,7 +101,7 @@ delete from checkout_holds
 where payload in (
   select payload
   from checkout_holds
-  where approved_at < now() - interval '1 day'
+  where approved_at < shop_now() - interval '1 day'
   order by approved_at
   limit $1
 )

@@ -62,8 +62,8 @@ with oldest as (
     and not exists (
       select from chat_leases l
       where l.chat = u.chat
-        and l.held_until > now()
-        and l.held_until <= now() + interval '30 minutes'
+        and l.held_until > shop_now()
+        and l.held_until <= shop_now() + interval '30 minutes'
     )
   order by u.seq
   limit 1000
@@ -75,10 +75,10 @@ with oldest as (
   limit $3
 )
 insert into chat_leases as l (chat, holder, held_until)
-select chat, $1, now() + $2::interval from due order by chat
+select chat, $1, shop_now() + $2::interval from due order by chat
 on conflict (chat) do update
 set holder = excluded.holder, held_until = excluded.held_until
-where l.held_until <= now() or l.held_until > now() + interval '30 minutes'
+where l.held_until <= shop_now() or l.held_until > shop_now() + interval '30 minutes'
 returning chat
 """
 
@@ -91,11 +91,11 @@ async def claim_chats(holder: UUID, lease: timedelta, most: int, database: Datab
 STEP = """
 with settled as (
   update updates
-  set state = $4, reason = $5, ended_at = now()
+  set state = $4, reason = $5, ended_at = shop_now()
   where seq = $3 and state = 'waiting'
 ), next as (
   select u.seq, u.body::text as body, u.tries, u.received_at,
-    extract(epoch from now() - u.received_at)::float8 as age_s
+    extract(epoch from shop_now() - u.received_at)::float8 as age_s
   from updates u
   join chat_leases l on l.chat = u.chat and l.holder = $1
   where u.chat = $2 and u.lane = 'chat' and u.state = 'waiting' and u.seq is distinct from $3
@@ -103,7 +103,7 @@ with settled as (
   limit 1
 ), renewed as (
   update chat_leases
-  set held_until = now() + $6::interval
+  set held_until = shop_now() + $6::interval
   where chat = $2 and holder = $1 and exists (select from next)
 ), released as (
   delete from chat_leases
@@ -138,7 +138,7 @@ with tried as (
   update updates set tries = tries + $4, reason = $5 where seq = $3
 )
 update chat_leases
-set holder = null, held_until = now() + $6::interval
+set holder = null, held_until = shop_now() + $6::interval
 where chat = $2 and holder = $1
 """
 
@@ -170,9 +170,9 @@ async def release_chats(holder: UUID, database: Database) -> None:
 # Payments: reports become events, in one transaction.
 
 TAKE_REPORTS = """
-select seq, body::text as body, now() as now
+select seq, body::text as body, shop_now() as now
 from updates
-where lane = 'money' and state = 'waiting' and (held_until is null or held_until <= now())
+where lane = 'money' and state = 'waiting' and (held_until is null or held_until <= shop_now())
 order by seq
 for update skip locked
 limit $1
@@ -186,7 +186,7 @@ async def take_reports(most: int, tx: Tx) -> list[Row]:
 END_REPORTS = """
 update updates u
 set state = case when r.event is null then 'failed' else 'done' end,
-  event = r.event, reason = r.reason, ended_at = now()
+  event = r.event, reason = r.reason, ended_at = shop_now()
 from unnest($1::bigint[], $2::uuid[], $3::text[]) as r (seq, event, reason)
 where u.seq = r.seq
 """
@@ -227,7 +227,7 @@ async def hand_to_chats(orders: Mapping[int, UUID | None], tx: Tx) -> bool:
 PUT_OFF_REPORT = """
 update updates
 set tries = tries + 1, reason = $2,
-  held_until = now() + least(interval '1 second' * 2 ^ least(tries, 9), interval '5 minutes')
+  held_until = shop_now() + least(interval '1 second' * 2 ^ least(tries, 9), interval '5 minutes')
 where seq = $1 and state = 'waiting'
 """
 
@@ -242,18 +242,18 @@ async def put_off_report(seq: int, reason: str, database: Database) -> None:
 # The newest first: under overload they are answered in time, and the others are too old anyway.
 CLAIM_CHECKOUTS = """
 with due as (
-  select seq, received_at < now() - $2::interval as too_old
+  select seq, received_at < shop_now() - $2::interval as too_old
   from updates
-  where lane = 'checkout' and state = 'waiting' and (held_until is null or held_until <= now())
+  where lane = 'checkout' and state = 'waiting' and (held_until is null or held_until <= shop_now())
   order by seq desc
   limit $3
   for update skip locked
 )
 update updates u
-set held_until = now() + $1::interval, tries = tries + 1,
+set held_until = shop_now() + $1::interval, tries = tries + 1,
   state = case when due.too_old then 'dropped' else 'waiting' end,
   reason = case when due.too_old then 'too old' end,
-  ended_at = case when due.too_old then now() end
+  ended_at = case when due.too_old then shop_now() end
 from due
 where u.seq = due.seq
 returning u.seq, u.body::text as body, due.too_old
@@ -269,7 +269,7 @@ async def claim_checkouts(
 
 END_UPDATES = """
 update updates u
-set state = e.state, reason = e.reason, ended_at = now()
+set state = e.state, reason = e.reason, ended_at = shop_now()
 from unnest($1::bigint[], $2::text[], $3::text[]) as e (seq, state, reason)
 where u.seq = e.seq and u.state = 'waiting'
 """
@@ -290,7 +290,7 @@ delete from updates
 where seq in (
   select seq
   from updates
-  where state in ('done', 'dropped') and ended_at < now() - interval '3 days'
+  where state in ('done', 'dropped') and ended_at < shop_now() - interval '3 days'
   order by ended_at
   limit $1
 )
@@ -304,7 +304,7 @@ where seq in (
   from updates
   where state = 'failed'
     and lane in ('chat', 'checkout')
-    and received_at < now() - interval '30 days'
+    and received_at < shop_now() - interval '30 days'
   limit $1
 )
 """
@@ -312,7 +312,7 @@ where seq in (
 # Up to 10 000 of each kind. `seq` is the order of arrival.
 STATE_OF_INTAKE = """
 select k.lane, s.state, count(*) as updates,
-  coalesce(extract(epoch from now() - min(s.received_at)), 0)::float8 as oldest_s
+  coalesce(extract(epoch from shop_now() - min(s.received_at)), 0)::float8 as oldest_s
 from unnest(array['chat', 'money', 'checkout']) as k (lane)
 cross join lateral (
   (

@@ -48,7 +48,7 @@ GIVE_ROLE = """
 insert into operators (operator, role, by)
 values ($1, $2, $3)
 on conflict (operator) do update
-set role = excluded.role, since = now(), by = excluded.by
+set role = excluded.role, since = shop_now(), by = excluded.by
 """
 
 

@@ -190,7 +190,7 @@ async def _publish_change(row: Row | None, cause: str, tx: Tx) -> None:
 
 ACCEPT_OFFER = """
 update people
-set offer_version = $2, offer_accepted_at = now()
+set offer_version = $2, offer_accepted_at = shop_now()
 where telegram_id = $1 and offer_version is distinct from $2
 """
 
@@ -233,6 +233,6 @@ async def record_refusals(refusals: Sequence[tuple[UUID | None, str, str]], tx: 
 DROP_OLD_REFUSALS = """
 delete from refusals
 where id in (
-  select id from refusals where at < now() - interval '90 days' order by at limit $1
+  select id from refusals where at < shop_now() - interval '90 days' order by at limit $1
 )
 """

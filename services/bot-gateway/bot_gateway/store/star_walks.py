@@ -33,15 +33,15 @@ CLAIM = """
 insert into star_walks as w (bot, since, holder, held_until)
 select $1::bigint,
   greatest(
-    coalesce((select started_at from people order by started_at, person limit 1), now())
+    coalesce((select started_at from people order by started_at, person limit 1), shop_now())
       - interval '1 day',
-    now() - interval '29 days'
+    shop_now() - interval '29 days'
   ),
   $2::uuid,
-  now() + $3::interval
+  shop_now() + $3::interval
 on conflict (bot) do update
-set holder = excluded.holder, held_until = excluded.held_until, due_at = least(w.due_at, now())
-where (w.held_until <= now() or w.holder = excluded.holder) and (w.due_at <= now() or $4)
+set holder = excluded.holder, held_until = excluded.held_until, due_at = least(w.due_at, shop_now())
+where (w.held_until <= shop_now() or w.holder = excluded.holder) and (w.due_at <= shop_now() or $4)
 returning walked, last_key
 """
 
@@ -55,7 +55,7 @@ async def claim(
 
 
 LOCK = """
-select since, greatest(since, now() - interval '29 days') as seen_since, now() as now
+select since, greatest(since, shop_now() - interval '29 days') as seen_since, shop_now() as now
 from star_walks
 where bot = $1 and holder = $2 and walked = $3
 for update
@@ -74,7 +74,7 @@ async def lock(bot: int, holder: UUID, position: Position, tx: Tx) -> Held:
 MOVE = """
 update star_walks
 set walked = $2, last_key = $3, listed_nanostars = listed_nanostars + $4,
-  is_exact = is_exact and $5, held_until = now() + $6::interval, walked_at = now()
+  is_exact = is_exact and $5, held_until = shop_now() + $6::interval, walked_at = shop_now()
 where bot = $1
 """
 
@@ -91,7 +91,7 @@ async def move(
 RESTART = """
 update star_walks
 set walked = 0, last_key = null, listed_nanostars = 0, is_exact = true,
-  since = greatest(since, now() - interval '29 days'), held_until = now() + $2::interval
+  since = greatest(since, shop_now() - interval '29 days'), held_until = shop_now() + $2::interval
 where bot = $1
 """
 
@@ -103,7 +103,7 @@ async def restart(bot: int, lease: timedelta, tx: Tx) -> None:
 
 END = """
 update star_walks
-set holder = null, held_until = now(), due_at = now() + $3::interval
+set holder = null, held_until = shop_now(), due_at = shop_now() + $3::interval
 where bot = $1 and holder = $2
 """
 
@@ -115,7 +115,7 @@ async def end(bot: int, holder: UUID, every: timedelta, database: Database) -> N
 
 RELEASE = """
 update star_walks
-set holder = null, held_until = now() + $3::interval
+set holder = null, held_until = shop_now() + $3::interval
 where bot = $1 and holder = $2
 """
 
@@ -129,10 +129,10 @@ COMPARE = """
 update star_walks
 set gap_nanostars = $3 - listed_nanostars,
   gap_changed_at = case
-    when gap_nanostars is distinct from $3 - listed_nanostars then now() else gap_changed_at
+    when gap_nanostars is distinct from $3 - listed_nanostars then shop_now() else gap_changed_at
   end
 where bot = $1 and walked = $2 and is_exact
-returning gap_nanostars, gap_changed_at = now() and gap_nanostars <> 0 as is_news
+returning gap_nanostars, gap_changed_at = shop_now() and gap_nanostars <> 0 as is_news
 """
 
 

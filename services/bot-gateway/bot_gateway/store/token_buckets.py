@@ -8,25 +8,25 @@ from shared.platform.db import Database
 # so was a time of filling that is later than now.
 TAKE_FROM_BUCKET = """
 insert into buckets as b (name, tokens, filled_at)
-values ($1, $3::float8 - 1, clock_timestamp())
+values ($1, $3::float8 - 1, shop_clock())
 on conflict (name) do update
-set filled_at = clock_timestamp(),
+set filled_at = shop_clock(),
   tokens = tokens_now(
     b.tokens,
-    case when b.filled_at < clock_timestamp() then b.filled_at else now() - interval '1 s' end,
+    case when b.filled_at < shop_clock() then b.filled_at else shop_now() - interval '1 s' end,
     $2::float8,
     $3::float8
   ) - 1
 where tokens_now(
     b.tokens,
-    case when b.filled_at < clock_timestamp() then b.filled_at else now() - interval '1 s' end,
+    case when b.filled_at < shop_clock() then b.filled_at else shop_now() - interval '1 s' end,
     $2::float8,
     $3::float8
   ) - 1 >= $4::float8
   and (
     b.paused_until is null
-    or b.paused_until <= clock_timestamp()
-    or b.paused_until > clock_timestamp() + interval '30 minutes'
+    or b.paused_until <= shop_clock()
+    or b.paused_until > shop_clock() + interval '30 minutes'
   )
 returning tokens
 """
@@ -54,15 +54,15 @@ async def give_back(bucket: str, database: Database) -> None:
 
 RECORD_REFUSAL = """
 insert into buckets as b (name, tokens, filled_at, refused_chat, refused_until)
-values ($1, 0, clock_timestamp(), $2, clock_timestamp() + $3::interval)
+values ($1, 0, shop_clock(), $2, shop_clock() + $3::interval)
 on conflict (name) do update
 set refused_chat = excluded.refused_chat, refused_until = excluded.refused_until,
   paused_until = case
-    when b.refused_until > clock_timestamp()
-      and b.refused_until <= clock_timestamp() + interval '30 minutes'
+    when b.refused_until > shop_clock()
+      and b.refused_until <= shop_clock() + interval '30 minutes'
       and b.refused_chat <> excluded.refused_chat
     then greatest(
-      case when b.paused_until <= clock_timestamp() + interval '30 minutes' then b.paused_until end,
+      case when b.paused_until <= shop_clock() + interval '30 minutes' then b.paused_until end,
       excluded.refused_until
     )
     else b.paused_until
@@ -81,9 +81,9 @@ async def record_refusal(
 
 
 PAUSED_FOR = """
-select extract(epoch from paused_until - clock_timestamp())::float8
+select extract(epoch from paused_until - shop_clock())::float8
 from buckets
-where name = $1 and paused_until <= clock_timestamp() + interval '30 minutes'
+where name = $1 and paused_until <= shop_clock() + interval '30 minutes'
 """
 
 
@@ -98,7 +98,8 @@ delete from buckets
 where name in (
   select name
   from buckets
-  where filled_at < now() - interval '1 hour' and (paused_until is null or paused_until < now())
+  where filled_at < shop_now() - interval '1 hour'
+    and (paused_until is null or paused_until < shop_now())
   order by filled_at
   limit $1
 )

@@ -14,20 +14,22 @@ BETWEEN_STAR_WALKS = timedelta(hours=1)
 
 PULL_BACK_CHATS = """
 update chat_leases
-set held_until = now()
+set held_until = shop_now()
 where chat in (
-  select chat from chat_leases where held_until > now() + $1::interval
+  select chat from chat_leases where held_until > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_UPDATES = """
 update updates
-set held_until = now()
+set held_until = shop_now()
 where seq in (
   select seq
   from updates
-  where state = 'waiting' and lane in ('money', 'checkout') and held_until > now() + $1::interval
+  where state = 'waiting'
+    and lane in ('money', 'checkout')
+    and held_until > shop_now() + $1::interval
   for update skip locked
   limit $2
 )
@@ -35,20 +37,20 @@ where seq in (
 
 PULL_BACK_BUCKETS = """
 update buckets
-set filled_at = now()
+set filled_at = shop_now()
 where name in (
-  select name from buckets where filled_at > now() + $1::interval
+  select name from buckets where filled_at > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_PAUSES = """
 update buckets
-set refused_until = least(refused_until, now()), paused_until = least(paused_until, now())
+set refused_until = least(refused_until, shop_now()), paused_until = least(paused_until, shop_now())
 where name in (
   select name
   from buckets
-  where refused_until > now() + $1::interval or paused_until > now() + $1::interval
+  where refused_until > shop_now() + $1::interval or paused_until > shop_now() + $1::interval
   for update skip locked
   limit $2
 )
@@ -56,27 +58,27 @@ where name in (
 
 PULL_BACK_CHECKOUTS = """
 update checkout_holds
-set approved_at = now()
+set approved_at = shop_now()
 where payload in (
-  select payload from checkout_holds where approved_at > now() + $1::interval
+  select payload from checkout_holds where approved_at > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_STAR_WALKS = """
 update star_walks
-set held_until = now()
+set held_until = shop_now()
 where bot in (
-  select bot from star_walks where held_until > now() + $1::interval
+  select bot from star_walks where held_until > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_DUE_WALKS = """
 update star_walks
-set due_at = now()
+set due_at = shop_now()
 where bot in (
-  select bot from star_walks where due_at > now() + $1::interval
+  select bot from star_walks where due_at > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """

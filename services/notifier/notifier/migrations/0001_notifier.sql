@@ -38,9 +38,9 @@ create table deliveries (
   waits int not null default 0,
   message_id bigint,
   reason text,
-  written_at timestamptz not null default now(),
+  written_at timestamptz not null default shop_now(),
   settled_at timestamptz,
-  occurred_at timestamptz not null default now(),
+  occurred_at timestamptz not null default shop_now(),
   position int not null default 0,
   constraint messages_are_written_once unique (person, cause, kind),
   constraint a_sent_message_has_its_id check (state <> 'sent' or message_id is not null),
@@ -59,8 +59,8 @@ create index deliveries_by_thread on deliveries (thread, rank) where thread is n
 create table buckets (
   name text primary key,
   tokens double precision not null check (tokens >= 0),
-  filled_at timestamptz not null default now(),
-  paused_until timestamptz not null default now()
+  filled_at timestamptz not null default shop_now(),
+  paused_until timestamptz not null default shop_now()
 );
 insert into buckets (name, tokens) values ('telegram', 1);
 

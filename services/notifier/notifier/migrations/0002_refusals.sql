@@ -22,4 +22,4 @@ where state = 'unreachable';
 create function soon(at timestamptz) returns timestamptz
 language sql
 stable
-return case when at > now() + interval '30 minutes' then now() else at end;
+return case when at > shop_now() + interval '30 minutes' then shop_now() else at end;

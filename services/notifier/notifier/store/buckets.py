@@ -12,14 +12,14 @@ LOCK = """
 select
   tokens_now(
     tokens,
-    case when filled_at <= clock_timestamp() then filled_at else now() - interval '1 second' end,
+    case when filled_at <= shop_clock() then filled_at else shop_now() - interval '1 second' end,
     $1,
     $2
   ) as tokens,
   soon(paused_until) as paused_until,
-  clock_timestamp() as seen_at,
+  shop_clock() as seen_at,
   (
-    select extract(epoch from min(due_at) - clock_timestamp())::float8
+    select extract(epoch from min(due_at) - shop_clock())::float8
     from recipients
     where due_at is not null
   ) as next_due_s
@@ -34,7 +34,7 @@ KEEP = """
 update buckets set tokens = $1, filled_at = $2
 where name = 'telegram'
 returning (
-  select extract(epoch from min(due_at) - clock_timestamp())::float8
+  select extract(epoch from min(due_at) - shop_clock())::float8
   from recipients
   where due_at is not null
 )
@@ -85,8 +85,8 @@ set
   end
 from (
   select
-    clock_timestamp() + $2 * interval '1 second' as until,
-    soon(refused_until) > clock_timestamp() and refused_person <> $1 as another
+    shop_clock() + $2 * interval '1 second' as until,
+    soon(refused_until) > shop_clock() and refused_person <> $1 as another
   from buckets
   where name = 'telegram'
 ) n

@@ -19,7 +19,7 @@ from shared.platform.db import Database, Row, Tx, columns
 LEASE_S = 5.0
 
 NEXT_DUE = """
-select extract(epoch from min(due_at) - clock_timestamp())::float8
+select extract(epoch from min(due_at) - shop_clock())::float8
 from recipients
 where due_at is not null
 """
@@ -34,13 +34,13 @@ CLAIM_CHATS = """
 with due as (
   select person, claim is not null as abandoned
   from recipients
-  where due_at <= now() and person <> all($4::uuid[])
+  where due_at <= shop_now() and person <> all($4::uuid[])
   order by due_at
   limit $2
   for no key update skip locked
 )
 update recipients r
-set claim = $1, due_at = now() + $3 * interval '1 second'
+set claim = $1, due_at = shop_now() + $3 * interval '1 second'
 from due d
 where r.person = d.person
 returning r.person, d.abandoned
@@ -73,7 +73,7 @@ with next as (
   cross join lateral (
     select d.id
     from deliveries d
-    where d.person = p.person and d.state = 'waiting' and soon(d.not_before) <= now()
+    where d.person = p.person and d.state = 'waiting' and soon(d.not_before) <= shop_now()
     order by d.priority, d.rank desc, d.occurred_at, d.position, d.id
     limit 1
   ) n
@@ -136,7 +136,7 @@ def _claimed_from(row: Row) -> Claimed:
 
 RENEW = """
 update recipients
-set due_at = now() + $3 * interval '1 second'
+set due_at = shop_now() + $3 * interval '1 second'
 where person in (
   select person
   from recipients
@@ -173,18 +173,18 @@ update recipients r
 set
   claim = null,
   reachable = coalesce(p.reachable, r.reachable),
-  called_at = case when p.called then now() else r.called_at end,
+  called_at = case when p.called then shop_now() else r.called_at end,
   paused_until = case
-    when p.pause_s > 0 then now() + p.pause_s * interval '1 second'
-    when soon(r.paused_until) > now() then r.paused_until
+    when p.pause_s > 0 then shop_now() + p.pause_s * interval '1 second'
+    when soon(r.paused_until) > shop_now() then r.paused_until
   end,
   due_at = case
     when w.first_at is null then null
     else greatest(
       soon(w.first_at),
-      soon(case when p.called then now() else r.called_at end + $6 * interval '1 second'),
+      soon(case when p.called then shop_now() else r.called_at end + $6 * interval '1 second'),
       case
-        when p.pause_s > 0 then now() + p.pause_s * interval '1 second'
+        when p.pause_s > 0 then shop_now() + p.pause_s * interval '1 second'
         else soon(r.paused_until)
       end
     )

@@ -22,7 +22,7 @@ insert into deliveries (
 )
 select
   id, person, cause, kind, priority, thread, rank, details::json, trace, occurred_at, position,
-  now() + after_s * interval '1 second'
+  shop_now() + after_s * interval '1 second'
 from unnest(
   $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::smallint[], $6::uuid[], $7::smallint[],
   $8::text[], $9::text[], $10::timestamptz[], $11::int[], $12::float8[], $13::text[]
@@ -41,7 +41,7 @@ on conflict do nothing
 
 SUPERSEDE = """
 update deliveries d
-set state = 'superseded', reason = 'a later message says more', settled_at = now()
+set state = 'superseded', reason = 'a later message says more', settled_at = shop_now()
 where d.thread = any($1::uuid[])
   and d.state = 'waiting'
   and exists (
@@ -89,7 +89,7 @@ async def supersede(threads: Iterable[UUID | None], tx: Tx) -> None:
 # At most $4 messages of each kind: the next ones follow when one of these has been sent.
 REOPEN = """
 update deliveries d
-set state = 'waiting', reason = null, settled_at = null, not_before = now()
+set state = 'waiting', reason = null, settled_at = null, not_before = shop_now()
 from unnest($1::uuid[]) as p (person)
 cross join unnest($2::text[]) as k (kind)
 cross join lateral (
@@ -98,7 +98,7 @@ cross join lateral (
   where u.person = p.person
     and u.kind = k.kind
     and u.state = 'unreachable'
-    and u.written_at > now() - $3::interval
+    and u.written_at > shop_now() - $3::interval
   order by u.written_at
   limit $4
 ) u
@@ -125,8 +125,8 @@ set
   tries = s.tries,
   waits = s.waits,
   unclear = s.unclear,
-  not_before = now() + s.pause_s * (1 + random() / 10) * interval '1 second',
-  settled_at = case when s.state = 'waiting' then null else now() end
+  not_before = shop_now() + s.pause_s * (1 + random() / 10) * interval '1 second',
+  settled_at = case when s.state = 'waiting' then null else shop_now() end
 from unnest(
   $1::uuid[], $2::text[], $3::text[], $4::bigint[], $5::float8[], $6::int[], $7::int[], $8::int[]
 ) as s (id, state, reason, message_id, pause_s, tries, waits, unclear)
@@ -169,7 +169,7 @@ delete from deliveries
 where id in (
   select id
   from deliveries
-  where written_at < now() - interval '1 year' and settled_at is not null
+  where written_at < shop_now() - interval '1 year' and settled_at is not null
   order by written_at
   limit $1
 )

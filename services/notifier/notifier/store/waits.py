@@ -12,44 +12,44 @@ PULL_BACK_CHATS = """
 with late as (
   select person
   from recipients
-  where due_at > now() + $1::interval
+  where due_at > shop_now() + $1::interval
   for update skip locked
   limit $2
 ), messages as (
   update deliveries d
-  set not_before = now()
+  set not_before = shop_now()
   from late l
-  where d.person = l.person and d.state = 'waiting' and d.not_before > now() + $1::interval
+  where d.person = l.person and d.state = 'waiting' and d.not_before > shop_now() + $1::interval
 )
 update recipients r
-set due_at = now(), called_at = least(called_at, now())
+set due_at = shop_now(), called_at = least(called_at, shop_now())
 from late l
 where r.person = l.person
 """
 
 PULL_BACK_BUCKET = """
 update buckets
-set filled_at = now()
+set filled_at = shop_now()
 where name in (
-  select name from buckets where filled_at > now() + $1::interval
+  select name from buckets where filled_at > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_PAUSED_CHATS = """
 update recipients
-set paused_until = now()
+set paused_until = shop_now()
 where person in (
-  select person from recipients where paused_until > now() + $1::interval
+  select person from recipients where paused_until > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """
 
 PULL_BACK_PAUSE = """
 update buckets
-set paused_until = least(paused_until, now()), refused_until = least(refused_until, now())
+set paused_until = least(paused_until, shop_now()), refused_until = least(refused_until, shop_now())
 where name in (
-  select name from buckets where greatest(paused_until, refused_until) > now() + $1::interval
+  select name from buckets where greatest(paused_until, refused_until) > shop_now() + $1::interval
   for update skip locked limit $2
 )
 """

@@ -89,7 +89,7 @@ create table receipts (
   payload text not null,
   digest bigint not null,
   paid_at timestamptz not null,
-  received_at timestamptz not null default now(),
+  received_at timestamptz not null default shop_now(),
   constraint receipts_happen_once_per_charge unique (acquirer, charge)
 );
 
@@ -102,7 +102,7 @@ create table bookings (
   invoice uuid references invoices,
   value_minor bigint check (value_minor >= 0),
   published_as uuid not null,
-  booked_at timestamptz not null default now(),
+  booked_at timestamptz not null default shop_now(),
   constraint suspense_bookings_have_no_value
     check ((outcome = 'suspense') = (value_minor is null))
 );
@@ -128,7 +128,7 @@ create table transfers (
   cause text not null,
   reason text not null check (reason in ('receipt', 'purchase', 'reward', 'owed_settled')),
   person uuid,
-  at timestamptz not null default now(),
+  at timestamptz not null default shop_now(),
   constraint transfers_happen_once_per_cause unique (cause, reason)
 );
 create index transfers_by_person on transfers (person, at desc);

@@ -7,7 +7,7 @@ create table reported_refunds (
   amount_minor bigint not null,
   payload text not null,
   refunded_at timestamptz not null,
-  reported_at timestamptz not null default now(),
+  reported_at timestamptz not null default shop_now(),
   constraint refunds_happen_once_per_charge primary key (acquirer, charge)
 );
 

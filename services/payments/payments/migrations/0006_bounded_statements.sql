@@ -23,7 +23,7 @@ insert into reward_hours (person, hour, amount_minor)
 select t.person, date_trunc('hour', t.at, 'UTC'), sum(e.amount_minor)
 from transfers t
 join entries e on e.transfer = t.id and e.amount_minor > 0
-where t.reason = 'reward' and t.at > now() - interval '60 days'
+where t.reason = 'reward' and t.at > shop_now() - interval '60 days'
 group by 1, 2;
 
 -- The sums of all transfers up to the closing, by kind of account: the trial balance adds only what
@@ -44,7 +44,7 @@ create table ledger_closing (
 insert into ledger_closing (closed_at, closed_id)
 select coalesce(max(at), '1970-01-01 00:00:00+00'), '00000000-0000-0000-0000-000000000000'
 from transfers
-where at < now() - interval '10 minutes';
+where at < shop_now() - interval '10 minutes';
 
 insert into closed_sums (kind, currency, amount_minor)
 select a.kind, e.currency, sum(e.amount_minor)

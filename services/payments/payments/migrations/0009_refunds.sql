@@ -11,7 +11,7 @@ create table refunds (
   amount_minor bigint not null check (amount_minor > 0),
   refunded_at timestamptz not null,
   trace text,
-  reported_at timestamptz not null default now(),
+  reported_at timestamptz not null default shop_now(),
   state text not null default 'waiting' check (state in ('waiting', 'booked')),
   booked_minor bigint check (booked_minor between 0 and amount_minor),
   value_minor bigint check (value_minor >= 0),
@@ -60,7 +60,7 @@ create table undone_orders (
   refund uuid not null references refunds,
   order_id uuid not null references orders,
   undone_minor bigint not null check (undone_minor > 0),
-  booked_at timestamptz not null default now(),
+  booked_at timestamptz not null default shop_now(),
   constraint a_refund_undoes_an_order_once unique (refund, order_id)
 );
 create index undone_orders_by_order on undone_orders (order_id);

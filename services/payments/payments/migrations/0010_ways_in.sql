@@ -19,7 +19,7 @@ create table invoice_jobs (
   -- may be lost, and has to be looked up before another try.
   asked_at timestamptz,
   lost boolean not null default false,
-  due_at timestamptz not null default now(),
+  due_at timestamptz not null default shop_now(),
   -- Failures in a row of this job alone, and answers so far of the provider to the watcher.
   tries int not null default 0,
   reads int not null default 0,
@@ -39,11 +39,11 @@ create table notices (
   -- Whether an invoice had this reference when the notice came.
   known boolean not null,
   body bytea not null,
-  received_at timestamptz not null default now(),
+  received_at timestamptz not null default shop_now(),
   state text not null check (state in ('waiting', 'asking', 'done', 'refused', 'parked')),
   reason text,
   tries int not null default 0,
-  due_at timestamptz not null default now(),
+  due_at timestamptz not null default shop_now(),
   claim uuid
 );
 -- A notice that comes again while its reference waits needs no reading of its own. One that comes
@@ -64,7 +64,7 @@ create table provider_pace (
   acquirer text not null,
   lane text not null check (lane in ('open', 'notice', 'watch')),
   every interval not null check (every > interval '0'),
-  next_at timestamptz not null default now(),
+  next_at timestamptz not null default shop_now(),
   failures int not null default 0 check (failures between 0 and 10),
   primary key (acquirer, lane)
 );

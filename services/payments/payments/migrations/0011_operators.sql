@@ -20,7 +20,7 @@ create table price_versions (
   primary key (plan, months, from_at)
 );
 insert into price_versions (plan, months, from_at, price_minor, stars)
-select plan, months, now(), price_minor, stars from prices;
+select plan, months, shop_now(), price_minor, stars from prices;
 
 -- As the owner of the schema: the service reads the versions and cannot rewrite them. The row of
 -- the price is locked, so the clock orders the versions as the changes were made.
@@ -31,7 +31,7 @@ set search_path from current
 as $$
 begin
   insert into price_versions (plan, months, from_at, price_minor, stars)
-  values (new.plan, new.months, clock_timestamp(), new.price_minor, new.stars);
+  values (new.plan, new.months, shop_clock(), new.price_minor, new.stars);
   return null;
 end $$;
 
@@ -50,7 +50,7 @@ create table resolutions (
   value_minor bigint not null check (value_minor >= 0),
   published_as uuid not null,
   act uuid not null,
-  resolved_at timestamptz not null default now(),
+  resolved_at timestamptz not null default shop_now(),
   constraint only_orders_buy check (outcome = 'wallet' or order_id is not null)
 );
 create index resolutions_by_time on resolutions (resolved_at, receipt);

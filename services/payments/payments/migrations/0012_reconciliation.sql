@@ -14,7 +14,7 @@ create table reconciliations (
   -- How many payments were listed, and how many differences of each kind were found.
   counts jsonb not null default '{}',
   reason text,
-  started_at timestamptz not null default now(),
+  started_at timestamptz not null default shop_now(),
   ended_at timestamptz,
   constraint reconciliations_have_a_window check (since < until),
   constraint reconciliations_end_once check ((state = 'running') = (ended_at is null))
@@ -42,7 +42,7 @@ create table reconciliation_differences (
   our_minor bigint,
   sentence text,
   done text not null check (done in ('booked', 'reported')),
-  found_at timestamptz not null default now(),
+  found_at timestamptz not null default shop_now(),
   constraint differences_happen_once_per_run unique (run, kind, reference)
 );
 create index reconciliation_differences_in_order on reconciliation_differences (run, id);
@@ -65,12 +65,12 @@ create table reconciliation_listed (
 create table reconciliation_leases (
   acquirer text primary key,
   holder uuid,
-  held_until timestamptz not null default now(),
-  due_at timestamptz not null default now(),
+  held_until timestamptz not null default shop_now(),
+  due_at timestamptz not null default shop_now(),
   failures int not null default 0,
   reconciled_until timestamptz,
   finished_at timestamptz,
-  added_at timestamptz not null default now()
+  added_at timestamptz not null default shop_now()
 );
 
 -- What providers outside Telegram were paid, by the time that they told.

@@ -22,7 +22,7 @@ async def balances_of(person: UUID, database: Database) -> dict[str, int]:
 YOUNG_REWARDS = """
 select coalesce(sum(amount_minor), 0)::bigint
 from reward_hours
-where person = $1 and hour > now() - $2::interval - interval '1 hour'
+where person = $1 and hour > shop_now() - $2::interval - interval '1 hour'
 """
 
 
@@ -249,7 +249,7 @@ select at, id
 from (
   select at, id
   from transfers
-  where (at, id) > ($1, $2) and at < now() - interval '10 minutes'
+  where (at, id) > ($1, $2) and at < shop_now() - interval '10 minutes'
   order by at, id
   limit $3
 ) as page

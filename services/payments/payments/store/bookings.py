@@ -50,7 +50,7 @@ with changed as (
   update orders o
   set received_minor = c.received_minor,
       state = c.state,
-      paid_at = case when c.state = 'paid' then now() end
+      paid_at = case when c.state = 'paid' then shop_now() end
   from unnest($8::uuid[], $9::bigint[], $10::text[]) as c (id, received_minor, state)
   where o.id = c.id
 ), counted as (

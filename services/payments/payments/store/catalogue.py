@@ -35,7 +35,7 @@ async def price_of(plan: str, months: int, tx: Tx) -> Row | None:
 RATES = """
 select distinct on (currency) currency, kopecks, per_minor
 from rates
-where from_at <= now()
+where from_at <= shop_now()
 order by currency, from_at desc
 """
 

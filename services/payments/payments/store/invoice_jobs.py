@@ -23,31 +23,31 @@ with pace as (
   from provider_pace
   where acquirer = $1
     and lane = 'open'
-    and next_at <= now()
+    and next_at <= shop_now()
     and exists (
       select from invoice_jobs
-      where acquirer = $1 and step = 'open' and least(tries, 1) in (0, 1) and due_at <= now()
+      where acquirer = $1 and step = 'open' and least(tries, 1) in (0, 1) and due_at <= shop_now()
     )
   for update skip locked
 ), fresh as (
   select invoice, asked_at, lost
   from invoice_jobs
-  where acquirer = $1 and step = 'open' and least(tries, 1) = 0 and due_at <= now()
+  where acquirer = $1 and step = 'open' and least(tries, 1) = 0 and due_at <= shop_now()
   order by due_at
   limit coalesce((select greatest(1, $2::int >> failures) from pace), 0)
   for update skip locked
 ), failed as (
   select invoice, asked_at, lost
   from invoice_jobs
-  where acquirer = $1 and step = 'open' and least(tries, 1) = 1 and due_at <= now()
+  where acquirer = $1 and step = 'open' and least(tries, 1) = 1 and due_at <= shop_now()
   order by due_at
   limit coalesce((select 1 from pace), 0)
   for update skip locked
 ), claimed as (
   update invoice_jobs j
   set claim = $3,
-    due_at = now() + $4::interval,
-    asked_at = coalesce(j.asked_at, now()),
+    due_at = shop_now() + $4::interval,
+    asked_at = coalesce(j.asked_at, shop_now()),
     lost = true
   from (select * from fresh union all select * from failed) due
   where j.invoice = due.invoice
@@ -55,13 +55,13 @@ with pace as (
     due.asked_at is not null as asked_before
 ), paced as (
   update provider_pace
-  set next_at = now() + every * (select count(*) from claimed)
+  set next_at = shop_now() + every * (select count(*) from claimed)
   where acquirer = $1 and lane = 'open' and exists (select from claimed)
 )
 select c.invoice, c.since, c.tries, c.lost, c.asked_before, i.way, i.asked_minor as amount_minor,
   i.asked_currency as currency, i.state, i.order_id as order, o.person, o.trace,
   extract(epoch from i.expires_at - i.opened_at)::int as lives_s,
-  extract(epoch from now() - i.expires_at)::float8 as past_end_s,
+  extract(epoch from shop_now() - i.expires_at)::float8 as past_end_s,
   p.failures
 from claimed c
 join invoices i on i.id = c.invoice
@@ -111,7 +111,7 @@ async def claim_opening(
 
 RENEW = """
 update invoice_jobs
-set due_at = now() + $3::interval
+set due_at = shop_now() + $3::interval
 where invoice in (
   select invoice
   from invoice_jobs
@@ -131,7 +131,7 @@ async def renew(invoices: Sequence[UUID], token: UUID, lease_s: float, database:
 GIVE_BACK = """
 update invoice_jobs
 set claim = null,
-  due_at = now(),
+  due_at = shop_now(),
   asked_at = case when $3 then asked_at end,
   lost = $4
 where invoice = $1 and claim = $2
@@ -147,7 +147,7 @@ FAIL = """
 update invoice_jobs
 set claim = null,
   tries = tries + 1,
-  due_at = now() + $3::interval,
+  due_at = shop_now() + $3::interval,
   lost = $4
 where invoice = $1 and claim = $2
 """
@@ -169,11 +169,11 @@ set reference = $3,
   expires_at = least(expires_at, $5::timestamptz),
   state = case
     when state <> 'asking' then state
-    when $4::text is null or expires_at <= now() then 'expired'
+    when $4::text is null or expires_at <= shop_now() then 'expired'
     else 'open'
   end,
   reason = case
-    when state = 'asking' and ($4::text is null or expires_at <= now()) then 'not_payable'
+    when state = 'asking' and ($4::text is null or expires_at <= shop_now()) then 'not_payable'
     else reason
   end
 where id = $1 and exists (select from invoice_jobs where invoice = $1 and claim = $2)
@@ -186,7 +186,7 @@ set step = 'watch',
   reference = $3,
   claim = null,
   tries = 0,
-  due_at = now() + $4::interval
+  due_at = shop_now() + $4::interval
 where invoice = $1 and claim = $2
 """
 

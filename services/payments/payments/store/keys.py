@@ -10,8 +10,8 @@ select received_at as page_at, id as page_id,
   end as key
 from receipts
 where (received_at, id)
-    > (greatest($1, now() - least($3::float8, 29 * 24) * interval '1 hour'), $2)
-  and received_at <= now() - $4::float8 * interval '1 second'
+    > (greatest($1, shop_now() - least($3::float8, 29 * 24) * interval '1 hour'), $2)
+  and received_at <= shop_now() - $4::float8 * interval '1 second'
 order by received_at, id
 limit $5
 """
@@ -30,13 +30,13 @@ RECEIVED = """
 select b.booked_at as page_at, b.receipt as page_id,
   case
     when b.outcome <> 'suspense' then b.receipt || ' ' || b.value_minor
-    when s.resolved_at <= now() - $4::float8 * interval '1 second'
+    when s.resolved_at <= shop_now() - $4::float8 * interval '1 second'
       then b.receipt || ' ' || s.value_minor
   end as key
 from bookings b
 left join resolutions s on b.outcome = 'suspense' and s.receipt = b.receipt
-where (b.booked_at, b.receipt) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and b.booked_at <= now() - $4::float8 * interval '1 second'
+where (b.booked_at, b.receipt) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and b.booked_at <= shop_now() - $4::float8 * interval '1 second'
 order by b.booked_at, b.receipt
 limit $5
 """
@@ -61,8 +61,8 @@ select paid_at as page_at, id as page_id,
   case when what = 'subscription' then id::text end as key
 from orders
 where paid_at is not null
-  and (paid_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and paid_at <= now() - $4::float8 * interval '1 second'
+  and (paid_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and paid_at <= shop_now() - $4::float8 * interval '1 second'
 order by paid_at, id
 limit $5
 """
@@ -88,8 +88,8 @@ select
     )
   end as key
 from transfers t
-where (t.at, t.id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and t.at <= now() - $4::float8 * interval '1 second'
+where (t.at, t.id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and t.at <= shop_now() - $4::float8 * interval '1 second'
 order by t.at, t.id
 limit $5
 """
@@ -114,8 +114,8 @@ select booked_at as page_at, id as page_id,
   end as key
 from refunds
 where state = 'booked'
-  and (booked_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and booked_at <= now() - $4::float8 * interval '1 second'
+  and (booked_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and booked_at <= shop_now() - $4::float8 * interval '1 second'
 order by booked_at, id
 limit $5
 """
@@ -138,8 +138,8 @@ UNDONE = """
 select booked_at as page_at, id as page_id,
   concat_ws(' ', refund, order_id, undone_minor) as key
 from undone_orders
-where (booked_at, id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and booked_at <= now() - $4::float8 * interval '1 second'
+where (booked_at, id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and booked_at <= shop_now() - $4::float8 * interval '1 second'
 order by booked_at, id
 limit $5
 """
@@ -167,8 +167,8 @@ select
     )
   end as key
 from transfers t
-where (t.at, t.id) > (greatest($1, now() - $3::float8 * interval '1 hour'), $2)
-  and t.at <= now() - $4::float8 * interval '1 second'
+where (t.at, t.id) > (greatest($1, shop_now() - $3::float8 * interval '1 hour'), $2)
+  and t.at <= shop_now() - $4::float8 * interval '1 second'
 order by t.at, t.id
 limit $5
 """

@@ -74,12 +74,12 @@ with pace as (
   from provider_pace
   where acquirer = $1
     and lane = 'notice'
-    and next_at <= now()
+    and next_at <= shop_now()
     and exists (
       select from notices
       where acquirer = $1
         and least(tries, 1) in (0, 1)
-        and due_at <= now()
+        and due_at <= shop_now()
         and state in ('waiting', 'asking')
     )
   for update skip locked
@@ -88,7 +88,7 @@ with pace as (
   from notices
   where acquirer = $1
     and least(tries, 1) = 0
-    and due_at <= now()
+    and due_at <= shop_now()
     and state in ('waiting', 'asking')
   order by due_at
   limit coalesce((select size * $3::int from pace), 0)
@@ -98,20 +98,20 @@ with pace as (
   from notices
   where acquirer = $1
     and least(tries, 1) = 1
-    and due_at <= now()
+    and due_at <= shop_now()
     and state in ('waiting', 'asking')
   order by due_at
   limit coalesce((select 1 from pace), 0)
   for update skip locked
 ), claimed as (
   update notices n
-  set state = 'asking', claim = $4, due_at = now() + $5::interval
+  set state = 'asking', claim = $4, due_at = shop_now() + $5::interval
   from (select * from fresh union all select * from failed) due
   where n.id = due.id
   returning n.id, n.reference, n.kind, n.tries
 ), paced as (
   update provider_pace
-  set next_at = now() + every * (
+  set next_at = shop_now() + every * (
     select ceil(count(*) filter (where tries = 0) / (select size from pace)::numeric)::int
       + count(*) filter (where tries > 0)
     from claimed
@@ -136,7 +136,7 @@ async def claim(
 
 RENEW = """
 update notices
-set due_at = now() + $3::interval
+set due_at = shop_now() + $3::interval
 where id in (
   select id
   from notices
@@ -154,7 +154,7 @@ async def renew(keys: Sequence[UUID], token: UUID, lease_s: float, database: Dat
 
 
 GIVE_BACK = """
-update notices set claim = null, due_at = now() where id = any($1::uuid[]) and claim = $2
+update notices set claim = null, due_at = shop_now() where id = any($1::uuid[]) and claim = $2
 """
 
 
@@ -175,7 +175,7 @@ update notices n
 set claim = null,
   tries = n.tries + 1,
   reason = r.reason,
-  due_at = now() + make_interval(secs => r.pause_s)
+  due_at = shop_now() + make_interval(secs => r.pause_s)
 from unnest($2::uuid[], $3::text[], $4::float8[]) as r (id, reason, pause_s)
 where n.id = r.id and n.claim = $1
 """
@@ -199,7 +199,7 @@ delete from notices
 where id in (
   select id
   from notices
-  where received_at < now() - interval '30 days' and state not in ('waiting', 'asking')
+  where received_at < shop_now() - interval '30 days' and state not in ('waiting', 'asking')
   order by received_at
   limit $1
 )

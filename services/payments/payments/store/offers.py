@@ -31,8 +31,8 @@ limit $1
 ALL_RATES = """
 select currency, from_at, kopecks, per_minor,
   case
-    when from_at > now() then 'future'
-    when row_number() over (partition by currency, from_at > now() order by from_at desc) = 1
+    when from_at > shop_now() then 'future'
+    when row_number() over (partition by currency, from_at > shop_now() order by from_at desc) = 1
       then 'present'
     else 'past'
   end as state

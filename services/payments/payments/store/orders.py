@@ -28,7 +28,7 @@ insert into orders (
   id, person, what, plan, months, devices, traffic_bytes, node_group, list_month_minor,
   price_minor, price_stars, placed_at, honoured_until, trace
 )
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, now(), now() + $12::interval, $13)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, shop_now(), shop_now() + $12::interval, $13)
 """
 
 
@@ -76,7 +76,7 @@ with older as (
       where person = $1
         and what = $4
         and state in ('open', 'superseded')
-        and (placed_at, id) < (now(), $2::uuid)
+        and (placed_at, id) < (shop_now(), $2::uuid)
       order by placed_at desc, id desc
       limit $3
     )
@@ -115,11 +115,12 @@ insert into invoices (
   id, order_id, way, acquirer, asked_minor, asked_currency, state, opened_at, expires_at,
   worth_minor
 )
-select $1, $2, $3, $4, $5, $6, $7, now(), least(now() + $8::interval, o.honoured_until), $9
+select $1, $2, $3, $4, $5, $6, $7, shop_now(),
+  least(shop_now() + $8::interval, o.honoured_until), $9
 from orders o
 where o.id = $2
 returning id, state, pay_url, expires_at,
-  extract(epoch from expires_at - now())::int as expires_in_s
+  extract(epoch from expires_at - shop_now())::int as expires_in_s
 """
 
 
@@ -158,7 +159,7 @@ async def insert_invoice(
 
 
 TO_PAY = """
-select *, now() + $2::interval > honoured_until as too_old
+select *, shop_now() + $2::interval > honoured_until as too_old
 from orders
 where id = $1
 for update
@@ -177,7 +178,7 @@ async def to_pay(order: UUID, least: timedelta, tx: Tx) -> tuple[Order | None, i
 
 
 ORDER_SEEN = """
-select *, now() + $2::interval > honoured_until as too_old
+select *, shop_now() + $2::interval > honoured_until as too_old
 from orders
 where id = $1
 """
@@ -241,7 +242,7 @@ async def reopen(order: UUID, tx: Tx, *, from_balance: bool) -> None:
 
 NEWEST_INVOICE = """
 select id, way, asked_minor, worth_minor, state, received_minor, pay_url, expires_at,
-  extract(epoch from expires_at - now())::int as expires_in_s
+  extract(epoch from expires_at - shop_now())::int as expires_in_s
 from invoices
 where order_id = $1
 order by opened_at desc, id desc
@@ -256,7 +257,7 @@ async def newest_invoice(order: UUID, tx: Tx) -> Row | None:
 
 INVOICE_OF = """
 select id, order_id, way, acquirer, asked_minor, asked_currency, worth_minor, state, pay_url,
-  expires_at, extract(epoch from expires_at - now())::int as expires_in_s
+  expires_at, extract(epoch from expires_at - shop_now())::int as expires_in_s
 from invoices
 where id = $1
 """
@@ -308,7 +309,7 @@ from unnest($1::uuid[], $2::uuid[]) as named (invoice, order_id)
 cross join lateral (
   select o.person, o.state, i.asked_minor, i.asked_currency,
     i.state in ('asking', 'superseded') as superseded,
-    now() > least(i.expires_at, o.honoured_until) as expired
+    shop_now() > least(i.expires_at, o.honoured_until) as expired
   from invoices i
   join orders o on o.id = i.order_id
   where i.id = named.invoice and o.id = named.order_id
@@ -426,7 +427,7 @@ EXPIRE = """
 with due as (
   select id
   from orders
-  where state in ('open', 'superseded') and honoured_until < now()
+  where state in ('open', 'superseded') and honoured_until < shop_now()
   order by honoured_until
   limit $1
   for update skip locked
@@ -454,7 +455,7 @@ PRUNE = """
 with due as (
   select id
   from orders
-  where state in ('closed', 'expired') and not kept and honoured_until < now() - $1::interval
+  where state in ('closed', 'expired') and not kept and honoured_until < shop_now() - $1::interval
   order by honoured_until
   limit $2
   for update skip locked

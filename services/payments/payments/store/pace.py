@@ -17,7 +17,7 @@ MAX_FAILURES = 10
 SET_PACE = """
 update provider_pace
 set failures = $3,
-  next_at = greatest(next_at, now() + $4::interval)
+  next_at = greatest(next_at, shop_now() + $4::interval)
 where acquirer = $1 and lane = $2
 """
 

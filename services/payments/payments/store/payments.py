@@ -55,7 +55,7 @@ async def receipts(
 ORDER = """
 select id as order, person, what, plan, months, price_minor, received_minor, state, placed_at,
   paid_at, honoured_until, trace,
-  state in ('open', 'superseded') and honoured_until >= now() as honoured
+  state in ('open', 'superseded') and honoured_until >= shop_now() as honoured
 from orders
 where id = $1
 """
@@ -67,7 +67,7 @@ async def order(id_: UUID, database: Database) -> Row | None:
 
 INVOICES = """
 select id as invoice, way, asked_minor, asked_currency as currency, state, reference, opened_at,
-  expires_at, now() > expires_at as expired
+  expires_at, shop_now() > expires_at as expired
 from invoices
 where order_id = $1
 order by opened_at, id

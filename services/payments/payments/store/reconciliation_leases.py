@@ -36,7 +36,7 @@ async def enlist(acquirer: str, database: Database) -> None:
 LOCK = """
 select failures
 from reconciliation_leases
-where acquirer = $1 and due_at <= now() and (holder = $2 or held_until <= now())
+where acquirer = $1 and due_at <= shop_now() and (holder = $2 or held_until <= shop_now())
 for update skip locked
 """
 
@@ -46,18 +46,18 @@ START_HOURLY = """
 insert into reconciliations (id, acquirer, kind, since, until)
 select $2, l.acquirer, 'hourly',
   greatest(
-    now() - $3::interval,
-    least(now() - $4::interval, l.reconciled_until - $5::interval)
+    shop_now() - $3::interval,
+    least(shop_now() - $4::interval, l.reconciled_until - $5::interval)
   ),
-  now() - $5::interval
+  shop_now() - $5::interval
 from reconciliation_leases l
 where l.acquirer = $1
   and not exists (
     select from reconciliations r
     where r.acquirer = $1
       and r.kind = 'hourly'
-      and r.started_at > now() - $6::interval
-      and r.started_at <= now()
+      and r.started_at > shop_now() - $6::interval
+      and r.started_at <= shop_now()
   )
   and not exists (
     select from reconciliations r
@@ -69,21 +69,21 @@ where l.acquirer = $1
 START_DAILY = """
 insert into reconciliations (id, acquirer, kind, since, until)
 select $2, $1, 'daily', ended.day - interval '1 day', ended.day
-from (select date_trunc('day', now() - $3::interval, 'UTC') as day) ended
+from (select date_trunc('day', shop_now() - $3::interval, 'UTC') as day) ended
 where not exists (
   select from reconciliations r
   where r.acquirer = $1
     and r.kind = 'daily'
     and r.started_at >= ended.day
     and r.until = ended.day
-    and (r.state <> 'failed' or r.started_at > now() - $4::interval)
+    and (r.state <> 'failed' or r.started_at > shop_now() - $4::interval)
 )
 """
 
 NEXT = """
 select r.id, r.acquirer, r.kind, r.since, r.until, r.step, r.after, r.pages,
   r.counts::text as counts, r.reason, $2::int as failures,
-  extract(epoch from now() - r.started_at)::float8 as age_s
+  extract(epoch from shop_now() - r.started_at)::float8 as age_s
 from reconciliations r
 where r.acquirer = $1 and r.state = 'running'
 order by r.started_at, r.kind desc, r.id
@@ -92,7 +92,7 @@ limit 1
 
 TAKE = """
 update reconciliation_leases
-set holder = $2, held_until = now() + $3::interval
+set holder = $2, held_until = shop_now() + $3::interval
 where acquirer = $1
 """
 
@@ -117,7 +117,7 @@ async def claim(acquirer: str, holder: UUID, lease_s: float, database: Database)
 
 HOLD = """
 update reconciliation_leases
-set held_until = now() + $3::interval, failures = 0
+set held_until = shop_now() + $3::interval, failures = 0
 where acquirer = $1 and holder = $2
 """
 
@@ -130,7 +130,7 @@ async def hold(acquirer: str, holder: UUID, lease_s: float, tx: Tx) -> None:
 
 
 RELEASE = """
-update reconciliation_leases set held_until = now() where acquirer = $1 and holder = $2
+update reconciliation_leases set held_until = shop_now() where acquirer = $1 and holder = $2
 """
 
 
@@ -142,7 +142,7 @@ async def release(acquirer: str, holder: UUID, database: Database) -> None:
 PUT_OFF = """
 with put_off as (
   update reconciliation_leases
-  set due_at = now() + $3::interval, failures = failures + 1, held_until = now()
+  set due_at = shop_now() + $3::interval, failures = failures + 1, held_until = shop_now()
   where acquirer = $1 and holder = $2
   returning acquirer
 )
@@ -162,7 +162,7 @@ async def put_off(run: Run, holder: UUID, pause_s: float, reason: str, database:
 
 STATE = """
 select acquirer,
-  extract(epoch from now() - coalesce(finished_at, added_at))::float8 as age_s
+  extract(epoch from shop_now() - coalesce(finished_at, added_at))::float8 as age_s
 from reconciliation_leases
 where acquirer = any($1::text[])
 """
@@ -176,11 +176,11 @@ async def ages(acquirers: Sequence[str], database: Database) -> dict[str, float]
 
 PULL_BACK_LEASES = """
 update reconciliation_leases
-set held_until = now()
+set held_until = shop_now()
 where acquirer in (
   select acquirer
   from reconciliation_leases
-  where held_until > now() + $1::interval
+  where held_until > shop_now() + $1::interval
   for update skip locked
   limit $2
 )
@@ -188,11 +188,11 @@ where acquirer in (
 
 PULL_BACK_PAUSES = """
 update reconciliation_leases
-set due_at = now()
+set due_at = shop_now()
 where acquirer in (
   select acquirer
   from reconciliation_leases
-  where due_at > now() + $1::interval
+  where due_at > shop_now() + $1::interval
   for update skip locked
   limit $2
 )

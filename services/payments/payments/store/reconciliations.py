@@ -167,12 +167,12 @@ async def write_run(run: Run, tx: Tx) -> None:
 END = """
 with ended as (
   update reconciliations
-  set state = case when reason is null then 'done' else 'failed' end, ended_at = now()
+  set state = case when reason is null then 'done' else 'failed' end, ended_at = shop_now()
   where id = $1 and state = 'running'
   returning acquirer, kind, until, state
 )
 update reconciliation_leases l
-set finished_at = now(),
+set finished_at = shop_now(),
   reconciled_until = case
     when e.kind = 'hourly' then greatest(l.reconciled_until, e.until)
     else l.reconciled_until
@@ -278,7 +278,7 @@ delete from reconciliation_differences
 where id in (
   select id
   from reconciliation_differences
-  where found_at < now() - interval '90 days'
+  where found_at < shop_now() - interval '90 days'
   order by found_at
   limit $1
 )
@@ -290,7 +290,7 @@ delete from reconciliations
 where id in (
   select r.id
   from reconciliations r
-  where r.started_at < now() - interval '91 days'
+  where r.started_at < shop_now() - interval '91 days'
     and r.state <> 'running'
     and not exists (select from reconciliation_differences d where d.run = r.id)
   order by r.started_at

@@ -276,7 +276,7 @@ with booked as (
       value_minor = c.value_minor,
       owed_minor = c.owed_minor,
       published_as = c.published_as,
-      booked_at = now()
+      booked_at = shop_now()
   from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[])
     as c (id, booked_minor, value_minor, owed_minor, published_as)
   where f.id = c.id

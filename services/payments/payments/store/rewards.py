@@ -25,7 +25,7 @@ with rewards as (
   returning id
 ), summed as (
   insert into reward_hours as h (person, hour, amount_minor)
-  select r.person, date_trunc('hour', now(), 'UTC'), sum(r.amount_minor)
+  select r.person, date_trunc('hour', shop_now(), 'UTC'), sum(r.amount_minor)
   from claimed
   join rewards r using (id)
   group by r.person
@@ -42,7 +42,7 @@ delete from reward_hours
 where (hour, person) in (
   select hour, person
   from reward_hours
-  where hour < now() - interval '60 days'
+  where hour < shop_now() - interval '60 days'
   order by hour
   limit $1
 )

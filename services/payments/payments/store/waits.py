@@ -7,11 +7,11 @@ from shared.platform.waits import Wait
 
 PULL_BACK_JOBS = """
 update invoice_jobs
-set due_at = now()
+set due_at = shop_now()
 where invoice in (
   select invoice
   from invoice_jobs
-  where due_at > now() + $1::interval
+  where due_at > shop_now() + $1::interval
   for update skip locked
   limit $2
 )
@@ -19,11 +19,11 @@ where invoice in (
 
 PULL_BACK_NOTICES = """
 update notices
-set due_at = now()
+set due_at = shop_now()
 where id in (
   select id
   from notices
-  where state in ('waiting', 'asking') and due_at > now() + $1::interval
+  where state in ('waiting', 'asking') and due_at > shop_now() + $1::interval
   for update skip locked
   limit $2
 )
@@ -31,11 +31,11 @@ where id in (
 
 PULL_BACK_PACE = """
 update provider_pace
-set next_at = now()
+set next_at = shop_now()
 where (acquirer, lane) in (
   select acquirer, lane
   from provider_pace
-  where next_at > now() + $1::interval
+  where next_at > shop_now() + $1::interval
   for update skip locked
   limit $2
 )

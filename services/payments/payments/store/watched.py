@@ -32,35 +32,35 @@ with pace as (
   from provider_pace
   where acquirer = $1
     and lane = 'watch'
-    and next_at <= now()
+    and next_at <= shop_now()
     and exists (
       select from invoice_jobs
-      where acquirer = $1 and step = 'watch' and least(tries, 1) in (0, 1) and due_at <= now()
+      where acquirer = $1 and step = 'watch' and least(tries, 1) in (0, 1) and due_at <= shop_now()
     )
   for update skip locked
 ), fresh as (
   select invoice
   from invoice_jobs
-  where acquirer = $1 and step = 'watch' and least(tries, 1) = 0 and due_at <= now()
+  where acquirer = $1 and step = 'watch' and least(tries, 1) = 0 and due_at <= shop_now()
   order by due_at
   limit coalesce((select size * $3::int from pace), 0)
   for update skip locked
 ), failed as (
   select invoice
   from invoice_jobs
-  where acquirer = $1 and step = 'watch' and least(tries, 1) = 1 and due_at <= now()
+  where acquirer = $1 and step = 'watch' and least(tries, 1) = 1 and due_at <= shop_now()
   order by due_at
   limit coalesce((select 1 from pace), 0)
   for update skip locked
 ), claimed as (
   update invoice_jobs j
-  set claim = $4, due_at = now() + $5::interval
+  set claim = $4, due_at = shop_now() + $5::interval
   from (select * from fresh union all select * from failed) due
   where j.invoice = due.invoice
   returning j.invoice, j.reference, j.tries, j.reads
 ), paced as (
   update provider_pace
-  set next_at = now() + every * (
+  set next_at = shop_now() + every * (
     select ceil(count(*) filter (where tries = 0) / (select size from pace)::numeric)::int
       + count(*) filter (where tries > 0)
     from claimed
@@ -68,7 +68,7 @@ with pace as (
   where acquirer = $1 and lane = 'watch' and exists (select from claimed)
 )
 select c.invoice as key, c.reference, c.tries, c.reads, p.failures,
-  extract(epoch from now() - i.expires_at)::float8 as past_end_s,
+  extract(epoch from shop_now() - i.expires_at)::float8 as past_end_s,
   extract(epoch from p.every)::float8 as every_s
 from claimed c
 join invoices i on i.id = c.invoice
@@ -86,7 +86,9 @@ async def claim(
 
 
 GIVE_BACK = """
-update invoice_jobs set claim = null, due_at = now() where invoice = any($1::uuid[]) and claim = $2
+update invoice_jobs
+set claim = null, due_at = shop_now()
+where invoice = any($1::uuid[]) and claim = $2
 """
 
 
@@ -100,7 +102,7 @@ update invoice_jobs j
 set claim = null,
   tries = case when l.failed then j.tries + 1 else 0 end,
   reads = case when l.failed then j.reads else j.reads + 1 end,
-  due_at = now() + make_interval(secs => l.after_s)
+  due_at = shop_now() + make_interval(secs => l.after_s)
 from unnest($2::uuid[], $3::float8[], $4::bool[]) as l (invoice, after_s, failed)
 where j.invoice = l.invoice and j.claim = $1
 """

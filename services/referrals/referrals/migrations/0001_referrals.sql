@@ -14,7 +14,7 @@ create table refusals (
   person uuid not null,
   invited_by uuid,
   reason text not null check (reason in ('code_unknown', 'oneself', 'loop', 'started_before')),
-  refused_at timestamptz not null default now()
+  refused_at timestamptz not null default shop_now()
 );
 
 -- The states of an invitation: each row is the step into one, with its cause and time.
@@ -23,7 +23,7 @@ create table invitations (
   state text not null,
   follows text,
   cause text not null,
-  at timestamptz not null default now(),
+  at timestamptz not null default shop_now(),
   primary key (invitee, state),
   constraint an_invitation_moves_forward check (
     state = 'registered' and follows is null
@@ -68,7 +68,7 @@ create table rewards (
   percent int,
   reward_minor bigint not null,
   published_as uuid,
-  decided_at timestamptz not null default now(),
+  decided_at timestamptz not null default shop_now(),
   constraint the_partner_is_not_the_payer check (partner <> payer),
   constraint a_partner_is_named_unless_there_is_none check (
     (outcome = 'no_partner') = (partner is null)
@@ -95,7 +95,7 @@ create table waiting (
   payer uuid not null,
   body json not null,
   trace text,
-  waits_since timestamptz not null default now()
+  waits_since timestamptz not null default shop_now()
 );
 create index waiting_by_payer on waiting (payer);
 

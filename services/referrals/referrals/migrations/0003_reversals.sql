@@ -8,7 +8,7 @@ create table reversals (
   partner uuid,
   reversed_minor bigint not null check (reversed_minor >= 0),
   published_as uuid,
-  decided_at timestamptz not null default now(),
+  decided_at timestamptz not null default shop_now(),
   constraint a_reversal_has_its_event check ((reversed_minor > 0) = (published_as is not null)),
   constraint a_partner_is_taken_from check (reversed_minor = 0 or partner is not null)
 );
@@ -21,7 +21,7 @@ create table waiting_refunds (
   receipt uuid not null,
   body json not null,
   trace text,
-  waits_since timestamptz not null default now()
+  waits_since timestamptz not null default shop_now()
 );
 create index waiting_refunds_by_receipt on waiting_refunds (receipt);
 create index waiting_refunds_by_time on waiting_refunds (waits_since);
@@ -34,7 +34,7 @@ create table lapses (
   partner uuid not null,
   paying int not null check (paying >= 0),
   refund uuid not null references reversals,
-  at timestamptz not null default now(),
+  at timestamptz not null default shop_now(),
   resumed_by uuid
 );
 create unique index an_invitee_lapses_once on lapses (invitee) where resumed_by is null;

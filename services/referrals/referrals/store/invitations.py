@@ -139,7 +139,7 @@ delete from refusals
 where event in (
   select event
   from refusals
-  where refused_at < now() - interval '90 days'
+  where refused_at < shop_now() - interval '90 days'
   order by refused_at
   limit $1
 )

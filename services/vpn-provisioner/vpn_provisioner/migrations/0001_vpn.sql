@@ -13,7 +13,7 @@ create table periods (
   node_group text not null,
   list_month_minor int not null
     constraint a_list_price_is_not_negative check (list_month_minor >= 0),
-  handled_at timestamptz not null default now()
+  handled_at timestamptz not null default shop_now()
 );
 create index periods_by_person on periods (person);
 
@@ -39,7 +39,7 @@ create table subscriptions (
   ends_at timestamptz not null,
   state text not null constraint a_subscription_is_live_ending_or_ended
     check (state in ('live', 'ending', 'ended')),
-  begun_at timestamptz not null default now()
+  begun_at timestamptz not null default shop_now()
 );
 create index subscriptions_due on subscriptions (ends_at) where state = 'live';
 create index subscriptions_by_group on subscriptions (node_group, person) where state = 'live';
@@ -57,7 +57,7 @@ create table nodes (
   capacity int not null constraint a_node_has_capacity check (capacity > 0),
   state text not null default 'serving' constraint a_node_serves_or_is_retired
     check (state in ('serving', 'retired')),
-  added_at timestamptz not null default now(),
+  added_at timestamptz not null default shop_now(),
   incarnation text,
   put_back_after uuid,
   compared_at timestamptz,
@@ -83,7 +83,7 @@ create table access_jobs (
   state text not null default 'waiting' constraint a_job_waits_agrees_or_is_dead
     check (state in ('waiting', 'agreed', 'dead')),
   tries int not null default 0,
-  run_at timestamptz not null default now(),
+  run_at timestamptz not null default shop_now(),
   claim uuid,
   agreed_at timestamptz,
   error text,

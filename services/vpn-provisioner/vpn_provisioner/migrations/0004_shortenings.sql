@@ -7,7 +7,7 @@ create table shortenings (
   person uuid not null,
   undone_minor bigint not null,
   price_minor bigint not null,
-  handled_at timestamptz not null default now(),
+  handled_at timestamptz not null default shop_now(),
   constraint a_refund_shortens_an_order_once unique (refund, order_id),
   constraint a_share_is_part_of_the_price check (undone_minor between 1 and price_minor)
 );

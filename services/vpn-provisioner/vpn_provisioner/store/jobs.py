@@ -42,7 +42,7 @@ set key = excluded.key,
   generation = access_jobs.generation + 1,
   state = 'waiting',
   tries = 0,
-  run_at = case when access_jobs.claim is null then now() else access_jobs.run_at end,
+  run_at = case when access_jobs.claim is null then shop_now() else access_jobs.run_at end,
   agreed_at = case
     when access_jobs.present and access_jobs.key = excluded.key then access_jobs.agreed_at
   end,
@@ -66,7 +66,7 @@ set present = false,
   generation = j.generation + 1,
   state = 'waiting',
   tries = 0,
-  run_at = case when j.claim is null then now() else j.run_at end,
+  run_at = case when j.claim is null then shop_now() else j.run_at end,
   agreed_at = null,
   error = null,
   trace = u.trace
@@ -89,14 +89,14 @@ CLAIM = """
 with due as (
   select person, node
   from access_jobs
-  where node = $1 and state = 'waiting' and (tries > 0) = $2 and run_at <= now()
+  where node = $1 and state = 'waiting' and (tries > 0) = $2 and run_at <= shop_now()
   order by run_at
   limit $3
   for update skip locked
 )
 update access_jobs j
 set claim = $4,
-  run_at = now() + $5
+  run_at = shop_now() + $5
 from due d
 where j.person = d.person and j.node = d.node
 returning
@@ -114,7 +114,7 @@ async def claim(
 
 RENEW = """
 update access_jobs
-set run_at = now() + $4
+set run_at = shop_now() + $4
 where node = $1 and person in (
   select person
   from access_jobs
@@ -138,7 +138,7 @@ update access_jobs j
 set state = 'agreed',
   claim = null,
   tries = 0,
-  agreed_at = now(),
+  agreed_at = shop_now(),
   error = null
 from unnest($3::uuid[], $4::bigint[]) as a (person, generation)
 where j.person = a.person and j.node = $1 and j.claim = $2 and j.generation = a.generation
@@ -149,7 +149,7 @@ update access_jobs j
 set state = f.state,
   claim = null,
   tries = j.tries + 1,
-  run_at = now() + make_interval(secs => f.after_s),
+  run_at = shop_now() + make_interval(secs => f.after_s),
   error = f.error
 from unnest($3::uuid[], $4::bigint[], $5::text[], $6::float8[], $7::text[])
   as f (person, generation, state, after_s, error)
@@ -159,7 +159,7 @@ where j.person = f.person and j.node = $1 and j.claim = $2 and j.generation = f.
 GIVE_BACK = """
 update access_jobs
 set claim = null,
-  run_at = now()
+  run_at = shop_now()
 where person = any($3::uuid[]) and node = $1 and claim = $2
 """
 
@@ -200,7 +200,7 @@ RERUN = """
 update access_jobs
 set generation = generation + 1,
   state = 'waiting',
-  run_at = now()
+  run_at = shop_now()
 where node = $1 and person = any($2::uuid[]) and state = 'agreed'
 """
 
@@ -216,7 +216,7 @@ async def rerun(node: UUID, people: Sequence[UUID], tx: Tx) -> int:
 
 REMOVE_UNKNOWN = """
 insert into access_jobs (person, node, key, until, present)
-select person, $1, key, now(), false
+select person, $1, key, shop_now(), false
 from unnest($2::uuid[], $3::uuid[]) as s (person, key)
 order by person
 on conflict on constraint a_person_has_one_job_on_a_node do nothing
@@ -234,7 +234,7 @@ async def remove_unknown(node: UUID, keys: Mapping[UUID, UUID], tx: Tx) -> int:
 # A job that was agreed in the future was agreed before the clock stepped back.
 PAGE = """
 select person, key, present,
-  state = 'agreed' and (agreed_at < $4 or agreed_at > now() + interval '5 seconds') as settled
+  state = 'agreed' and (agreed_at < $4 or agreed_at > shop_now() + interval '5 seconds') as settled
 from access_jobs
 where node = $1 and person > $2
 order by person
@@ -280,7 +280,7 @@ with dead as (
 update access_jobs j
 set state = 'waiting',
   tries = 0,
-  run_at = now()
+  run_at = shop_now()
 from dead d
 where j.person = d.person and j.node = d.node
 """
@@ -324,7 +324,7 @@ delete from access_jobs
 where (person, node) in (
   select person, node
   from access_jobs
-  where state = 'agreed' and not present and agreed_at < now() - interval '90 days'
+  where state = 'agreed' and not present and agreed_at < shop_now() - interval '90 days'
   order by agreed_at
   limit $1
   for update skip locked

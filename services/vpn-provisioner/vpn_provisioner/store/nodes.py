@@ -119,7 +119,7 @@ with page as (
   on conflict on constraint a_person_has_one_job_on_a_node do update
   set generation = access_jobs.generation + 1,
     state = 'waiting',
-    run_at = case when access_jobs.claim is null then now() else access_jobs.run_at end
+    run_at = case when access_jobs.claim is null then shop_now() else access_jobs.run_at end
   where access_jobs.state = 'agreed' or access_jobs.claim is not null
 )
 select person
@@ -146,7 +146,7 @@ async def put_back(node: Node, most: int, tx: Tx) -> bool:
     return last is not None
 
 
-NOW = "select now()"
+NOW = "select shop_now()"
 
 
 async def now(database: Database) -> datetime:
@@ -157,7 +157,7 @@ async def now(database: Database) -> datetime:
 
 RECORD_COMPARISON = """
 update nodes
-set compared_at = now(),
+set compared_at = shop_now(),
   missing = $2,
   unwanted = $3
 where id = $1

@@ -59,7 +59,8 @@ with bought as (
   ) u
 ), promised as (
   insert into grants (order_id, person, trace, announced_at, withdrawn)
-  select s.order_id, s.person, t.trace, case when s.undone_minor >= s.price_minor then now() end,
+  select s.order_id, s.person, t.trace,
+    case when s.undone_minor >= s.price_minor then shop_now() end,
     s.undone_minor >= s.price_minor
   from shortened s
   join unnest($1::uuid[], $10::text[]) as t (order_id, trace) using (order_id)

@@ -45,7 +45,7 @@ async def add(shortenings: Sequence[Shortening], tx: Tx) -> list[Shortening]:
 # The order of an undone purchase is not announced any more.
 WITHDRAW_GRANTS = """
 update grants g
-set announced_at = now(), withdrawn = true
+set announced_at = shop_now(), withdrawn = true
 from (
   select order_id
   from shortenings
@@ -65,7 +65,7 @@ async def withdraw_grants(people: Sequence[UUID], tx: Tx) -> None:
 SHORTENED_LATELY = """
 select distinct s.person
 from shortenings s
-where s.handled_at > now() - interval '2 minutes'
+where s.handled_at > shop_now() - interval '2 minutes'
   and exists (select from periods p where p.order_id = s.order_id)
 order by s.person
 limit $1

@@ -97,7 +97,7 @@ set plan = f.plan,
   node_group = f.node_group,
   ends_at = f.ends_at,
   state = case
-    when f.ends_at > now() then 'live'
+    when f.ends_at > shop_now() then 'live'
     when s.state = 'live' then 'ending'
     else s.state
   end
@@ -120,7 +120,7 @@ EXPIRE = """
 with due as (
   select person
   from subscriptions
-  where state = 'live' and ends_at <= now()
+  where state = 'live' and ends_at <= shop_now()
   order by ends_at
   limit $1
   for update skip locked
@@ -142,7 +142,7 @@ REVIVE = """
 with early as (
   select person
   from subscriptions
-  where state <> 'live' and ends_at > now() + interval '1 minute'
+  where state <> 'live' and ends_at > shop_now() + interval '1 minute'
   order by ends_at desc
   limit $1
   for update skip locked
@@ -177,7 +177,7 @@ with agreed as (
     ))
 )
 update grants g
-set announced_at = now()
+set announced_at = shop_now()
 from agreed a
 where g.person = a.person and g.announced_at is null
 returning g.order_id, g.person, g.trace, a.plan, a.devices, a.ends_at
@@ -262,7 +262,7 @@ async def key_of(person: UUID, database: Database) -> Row | None:
 ORDER = """
 select
   p.order_id as order, p.person, p.handled_at,
-  extract(epoch from now() - p.handled_at)::float8 as age_s, g.withdrawn,
+  extract(epoch from shop_now() - p.handled_at)::float8 as age_s, g.withdrawn,
   case when not g.withdrawn then g.announced_at end as announced_at, s.state, s.ends_at
 from periods p
 join grants g using (order_id)

@@ -7,11 +7,11 @@ from vpn_provisioner.domain.pauses import LONGEST_JOB_PAUSE_S
 
 PULL_BACK_JOBS = """
 update access_jobs
-set run_at = now()
+set run_at = shop_now()
 where (person, node) in (
   select person, node
   from access_jobs
-  where state = 'waiting' and run_at > now() + $1::interval
+  where state = 'waiting' and run_at > shop_now() + $1::interval
   for update skip locked
   limit $2
 )
