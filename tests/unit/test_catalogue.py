@@ -256,7 +256,7 @@ def test_the_page_of_failures_names_its_tests() -> None:
     assert named == proved
 
 
-def test_each_row_of_money_has_a_test_or_a_reason() -> None:
+def test_rows_of_money_have_tests_or_reasons() -> None:
     """A row that is neither proved nor excused is forgotten; both at once is out of date."""
     excuses, _, rows = (DOCS / "failures.md").read_text().partition("## Money")
     excused = set(ID.findall(excuses.partition("are without a test:")[2]))
