@@ -8,10 +8,22 @@ MARK = "MARK_OF_TEST"  # An environment variable that all processes of a test in
 
 def runs(pid: int) -> bool:
     """Whether the process runs. A zombie does not."""
+    fields = _fields(pid)
+    return bool(fields) and fields[0] not in "ZX"
+
+
+def parent_of(pid: int) -> int | None:
+    """None when the process has ended."""
+    fields = _fields(pid)
+    return int(fields[1]) if fields else None
+
+
+def _fields(pid: int) -> list[str]:
+    """State, parent and more of a process. Empty when it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return []
 
 
 def living(mark: str, folder: Path) -> dict[int, str]:

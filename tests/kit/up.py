@@ -7,11 +7,11 @@ import secrets
 import signal
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kit.processes import MARK, living
+from tests.kit.processes import MARK, living, parent_of
 from turnpike_local.ports import free_port
 from turnpike_local.processes import program
 
@@ -40,15 +40,22 @@ class Up:
         raise AssertionError(f"it ended without {pattern!r}:\n{''.join(self.lines)}")
 
     def processes(self) -> dict[int, str]:
-        """The command lines of its running processes."""
+        """The command lines of its running processes.
+
+        PostgreSQL starts a process for each connection and each background job. Those of another
+        shop on the same state are not ours, also when they began after us.
+        """
         return {
             pid: command
             for pid, command in living(self.mark, self.state).items()
-            if pid not in self.others
+            if pid not in self.others and parent_of(pid) not in (None, *self.others)
         }
 
     def environment(self, pid: int) -> str:
-        return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+        """Empty for a process that has ended meanwhile, as a connection of PostgreSQL does."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return Path(f"/proc/{pid}/environ").read_text(errors="replace")
+        return ""
 
     def pid(self, package: str) -> int:
         """The process of one service."""
