@@ -15,7 +15,8 @@ async def until_stopped(
 ) -> Result | None:
     """The result of the work, or None when a signal cancelled it.
 
-    It has ended in both cases. `on_signal` is called at the signal.
+    It has ended in both cases. `on_signal` is called at the signal. What fails because of the
+    cancellation, such as a query that is cut off, is no error.
     """
     stopping = asyncio.Event()
     for number in SIGNALS:
@@ -28,4 +29,6 @@ async def until_stopped(
         on_signal()
         working.cancel()
         await asyncio.wait((working,))
-    return None if working.cancelled() else working.result()
+        if working.cancelled() or working.exception() is not None:
+            return None
+    return working.result()
