@@ -1,5 +1,8 @@
 """The local PostgreSQL keeps its rows, and no service can read another service's schema."""
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,6 +13,9 @@ from shared.platform import roles
 from tests.kit.servers import UNSYNCED, MakeDatabase
 from turnpike_local.postgres import Postgres
 from turnpike_local.processes import StartError
+
+A_START_S = 1.0
+"""A start that does not wait has failed by then."""
 
 
 @pytest.fixture
@@ -38,6 +44,20 @@ async def test_rows_outlive_a_restart(cluster: Postgres, end: str) -> None:
         cluster.kill()
     await cluster.restart()
     assert await ask(cluster.dsn("payments_owner"), "select answer from kept") == 42
+
+
+async def test_a_restart_waits_for_connections(cluster: Postgres) -> None:
+    """A connection outlives the killed server for a moment, and holds its memory."""
+    connection = await asyncpg.connect(cluster.dsn())
+    process = await connection.fetchval("select pg_backend_pid()")
+    os.kill(process, signal.SIGSTOP)
+    cluster.kill()
+    restarting = asyncio.create_task(cluster.restart())
+    await asyncio.wait([restarting], timeout=A_START_S)
+    os.kill(process, signal.SIGCONT)
+    await restarting
+    connection.terminate()
+    assert await ask(cluster.dsn(), "select 42") == 42
 
 
 async def test_a_second_start_keeps_rows_and_passwords(cluster: Postgres) -> None:

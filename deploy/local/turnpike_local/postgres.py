@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -42,7 +42,7 @@ _SETTINGS = {
 _CONNECT_TIMEOUT_S = 5.0
 _STOP_GRACE_S = 20.0
 _INITDB_TIMEOUT_S = 60.0
-_EXIT_TIMEOUT_S = 15.0
+_EXIT_TIMEOUT_S = 30.0
 _POLL_S = 0.05
 _BUILTIN_LOCALE_SINCE = 17
 
@@ -125,8 +125,12 @@ class Postgres:
         )
 
     async def stop(self) -> None:
-        """Shut down fast: clients are disconnected, all data is written, no process stays."""
+        """Shut down fast: clients are disconnected, all data is written, no process stays.
+
+        A server that takes too long is killed. Its processes end a moment after it.
+        """
         await self.child.stop(_STOP_GRACE_S, by=signal.SIGINT)
+        await _wait_for_exit(self._data)
 
     def kill(self) -> None:
         """SIGKILL, like a crash: the next start recovers from the write-ahead log."""
@@ -326,26 +330,28 @@ def _give(path: Path, identity: Identity) -> None:
 
 
 async def _wait_for_exit(data: Path) -> None:
-    """Wait until a killed server has ended its own processes, and remove a stale lock.
+    """Wait until a killed server has ended its own processes, and remove its lock.
 
-    A lock is stale when its number belongs to another process.
+    Each connection is a process, and so is each background job. They end by themselves once they
+    see that the server has gone, and a new server refuses to share their memory until then.
     """
-    lock = data / "postmaster.pid"
     give_up_at = time.monotonic() + _EXIT_TIMEOUT_S
-    while (holder := _postmaster(lock)) is not None:
+    while (holder := _process_on(data)) is not None:
         if time.monotonic() > give_up_at:
             raise StartError(f"A PostgreSQL still runs on {data}: process {holder}.")
         await asyncio.sleep(_POLL_S)
-    lock.unlink(missing_ok=True)
+    (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _postmaster(lock: Path) -> int | None:
-    """The process that runs on this data folder.
+def _process_on(data: Path) -> int | None:
+    """A process of a server on this data folder, the oldest first.
 
-    Its working folder proves it: the number alone may belong to another program.
+    Its working folder proves it: the number in the lock may belong to another program.
     """
-    try:
-        pid = int(lock.read_text().split("\n", 1)[0])
-        return pid if Path(f"/proc/{pid}/cwd").readlink() == lock.parent else None
-    except (OSError, ValueError):
-        return None
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdecimal()):
+        with suppress(OSError):  # It has ended, or is not ours.
+            process = Path(f"/proc/{pid}")
+            here = (process / "cwd").readlink() == data
+            if here and (process / "exe").readlink().name.startswith("postgres"):
+                return pid
+    return None
