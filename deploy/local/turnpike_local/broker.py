@@ -18,7 +18,6 @@ MAX_MEM_BYTES = 64 * 1024**2
 MAX_FILE_BYTES = 16 * 1024**3  # The streams' limits together, and a reserve.
 
 _STOP_GRACE_S = 10.0
-_READY_TIMEOUT_S = 20.0
 
 
 class Broker:
@@ -63,7 +62,6 @@ class Broker:
                 argv,
                 log=self._log,
                 ready=self._ready,
-                ready_timeout_s=_READY_TIMEOUT_S,
                 orphan_signal=signal.SIGTERM,
             )
         except StartError as error:

@@ -9,8 +9,6 @@ from shared.contracts.owners import OWNERS, SERVICE_NAMES
 from turnpike_local.ports import LOOPBACK, answers
 from turnpike_local.processes import Child
 
-READY_TIMEOUT_S = 60.0
-
 
 @dataclass(frozen=True)
 class Service:
@@ -69,7 +67,6 @@ class Program:
             log=self._log,
             env=self._environment,
             ready=self.ready,
-            ready_timeout_s=READY_TIMEOUT_S,
         )
 
     restart = start
