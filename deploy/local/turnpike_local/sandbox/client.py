@@ -9,6 +9,8 @@ from turnpike_local.standin.client import ControlClient
 
 Json = dict[str, Any]
 
+PATIENCE_S = 30.0
+"""How long a person waits for the bot: ten times what it needs on a busy machine."""
 _POLL_MOST_S = 20.0
 
 
@@ -233,7 +235,7 @@ class PersonClient:
     async def say(self, text: str) -> None:
         await self._post("say", text=text)
 
-    async def press(self, text: str, *, times: int = 1, timeout_s: float = 10) -> Json:
+    async def press(self, text: str, *, times: int = 1, timeout_s: float = PATIENCE_S) -> Json:
         """Wait for a button with `text` in its label, and press it in the newest message."""
         button = await self.button(text, timeout_s=timeout_s)
         opened: Json = {}
@@ -257,7 +259,7 @@ class PersonClient:
         """Follow a link. `opens` in the answer is "invoice", "chat" or "link"."""
         return await self._post("open", url=url)
 
-    async def pay(self, *, timeout_s: float = 10) -> Payment:
+    async def pay(self, *, timeout_s: float = PATIENCE_S) -> Payment:
         """Open the newest invoice of the chat and confirm the pay sheet."""
         chat = await self.wait_for(
             lambda chat: bool(chat.invoice_buttons()), timeout_s=timeout_s, what="an invoice"
@@ -287,7 +289,7 @@ class PersonClient:
     async def deactivate(self) -> None:
         await self._post("deactivate")
 
-    async def button(self, text: str, *, timeout_s: float = 10) -> Button:
+    async def button(self, text: str, *, timeout_s: float = PATIENCE_S) -> Button:
         chat = await self.wait_for(
             lambda chat: chat.button(text) is not None, timeout_s=timeout_s, what=f"[{text}]"
         )
@@ -295,7 +297,7 @@ class PersonClient:
         assert button is not None  # Waited for.
         return button
 
-    async def receives(self, text: str, *, timeout_s: float = 10) -> Message:
+    async def receives(self, text: str, *, timeout_s: float = PATIENCE_S) -> Message:
         """Wait for a message of the bot that contains `text`."""
         chat = await self.wait_for(
             lambda chat: chat.says(text) is not None, timeout_s=timeout_s, what=f"“{text}”"
@@ -305,7 +307,7 @@ class PersonClient:
         return message
 
     async def wait_for(
-        self, wanted: Callable[[Chat], bool], *, timeout_s: float = 10, what: str = ""
+        self, wanted: Callable[[Chat], bool], *, timeout_s: float = PATIENCE_S, what: str = ""
     ) -> Chat:
         """Wait until the chat is as wanted. Raises TimeoutError after `timeout_s` seconds."""
         ends_at_s = asyncio.get_running_loop().time() + timeout_s
@@ -313,9 +315,8 @@ class PersonClient:
         while not wanted(chat):
             left_s = ends_at_s - asyncio.get_running_loop().time()
             if left_s <= 0:
-                raise TimeoutError(
-                    f"{self.first_name} waited {timeout_s} s for {what or 'a change'}; {_end(chat)}"
-                )
+                waited = f"{self.first_name} waited {timeout_s:g} s"
+                raise TimeoutError(f"{waited} for {what or 'a change'}; {_end(chat)}")
             chat = await self._read(since=chat.version, wait_s=min(left_s, _POLL_MOST_S))
         return chat
 
