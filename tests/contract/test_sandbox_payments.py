@@ -18,6 +18,7 @@ from aiogram.types import (
 from aiohttp import web
 
 from tests.kit.sandbox import TOKEN, bot_of, started
+from tests.kit.waiting import HANG_S, until
 from turnpike_local.sandbox import Limits, Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Payment, PersonClient
 
@@ -68,14 +69,14 @@ async def offer(bot: Bot, person: PersonClient, payload: str = "order-1") -> str
 
 async def next_checkout_query(bot: Bot) -> PreCheckoutQuery:
     """Take the next pre-checkout query and acknowledge its update, without answering it."""
-    (update,) = await bot.get_updates(timeout=5)
+    (update,) = await bot.get_updates(timeout=20)
     await bot.get_updates(offset=update.update_id + 1)
     assert update.pre_checkout_query is not None
     return update.pre_checkout_query
 
 
 async def report(bot: Bot) -> tuple[int, SuccessfulPayment]:
-    (update,) = await bot.get_updates(timeout=5)
+    (update,) = await bot.get_updates(timeout=20)
     await bot.get_updates(offset=update.update_id + 1)
     assert update.message is not None
     assert update.message.successful_payment is not None
@@ -192,7 +193,11 @@ async def test_stars_are_not_spent_twice(bot: Bot, alice: PersonClient) -> None:
     )
     slug = link.removeprefix("https://t.me/$")
     payments = [asyncio.create_task(alice.pay_invoice(slug)) for _ in range(2)]
-    await asyncio.sleep(0.1)
+
+    async def both_are_asked() -> bool:
+        return len(await bot.get_updates()) == 2
+
+    await until(both_are_asked)
     for update in await bot.get_updates():
         assert update.pre_checkout_query is not None
         await bot.answer_pre_checkout_query(update.pre_checkout_query.id, ok=True)
@@ -224,11 +229,11 @@ async def test_the_poll_of_a_dead_bot_consumes_nothing(
     assert charge is not None
     update_id, _ = await report(bot)
     async with bot_of(sandbox) as dying:
-        poll = asyncio.create_task(dying.get_updates(offset=update_id + 1, timeout=10))
-        await asyncio.sleep(0.1)
+        poll = asyncio.create_task(dying.get_updates(offset=update_id + 1, timeout=50))
+        await until(lambda: sandbox.is_polled)
         poll.cancel()
+    await until(lambda: not sandbox.is_polled)
     await client.repeat(charge, same_update=True)
-    await asyncio.sleep(0.1)
     (again,) = await bot.get_updates(offset=update_id + 1)
     assert again.update_id == update_id
 
@@ -254,9 +259,9 @@ async def test_a_repeated_report_reaches_a_webhook(
     try:
         await bot.set_webhook(f"http://127.0.0.1:{runner.addresses[0][1]}/hook")
         await client.repeat(charge, same_update=True)
-        assert await asyncio.wait_for(received.get(), 5) == update_id
+        assert await asyncio.wait_for(received.get(), HANG_S) == update_id
         await client.repeat(charge, same_update=False)
-        assert await asyncio.wait_for(received.get(), 5) > update_id
+        assert await asyncio.wait_for(received.get(), HANG_S) > update_id
     finally:
         await runner.cleanup()
 

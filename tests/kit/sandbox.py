@@ -11,6 +11,7 @@ from aiogram import Bot
 from aiogram.client.session.aiohttp import AiohttpSession
 from aiogram.client.telegram import TelegramAPIServer
 
+from tests.kit.waiting import HANG_S
 from turnpike_local.sandbox import Limits, Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Json, PersonClient
 
@@ -30,7 +31,7 @@ UNLIMITED = Limits(
 async def bot_of(sandbox: Sandbox, token: str = TOKEN) -> AsyncIterator[Bot]:
     """A bot that calls the sandbox's Bot API."""
     api = TelegramAPIServer.from_base(sandbox.url)
-    bot = Bot(token, session=AiohttpSession(api=api, timeout=20))
+    bot = Bot(token, session=AiohttpSession(api=api, timeout=HANG_S))
     try:
         yield bot
     finally:

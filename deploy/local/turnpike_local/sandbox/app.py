@@ -76,6 +76,11 @@ class Sandbox(StandIn):
         self._posting = Posting(self._backend, faults)
         return Parts(self._state, self._posting, self._application(faults))
 
+    @property
+    def is_polled(self) -> bool:
+        """Whether a bot waits in getUpdates."""
+        return self._polling.is_waited_for
+
     async def stop(self) -> None:
         self._backend.hub.close()  # Open pages would wait for events.
         await super().stop()
@@ -84,7 +89,8 @@ class Sandbox(StandIn):
         backend = self._backend
         payments = Payments(backend)
         people = People(backend, payments)
-        bot = Bot(backend, payments, Polling(backend), self._posting)
+        self._polling = Polling(backend)
+        bot = Bot(backend, payments, self._polling, self._posting)
         app = web.Application(middlewares=[refusals, own_pages_only], client_max_size=_BODY_BYTES)
         app.add_routes(BotApi(bot, self._token, faults).routes())
         keys = Keys(lambda: f"{self.url}/page")

@@ -24,7 +24,8 @@ class Signal:
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiting)
         try:
-            await asyncio.wait_for(waiting, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await waiting
         except TimeoutError:
             return False
         finally:

@@ -38,6 +38,10 @@ class Polling:
         self._terminated: asyncio.Event | None = None
         self._reason = ""
 
+    @property
+    def is_waited_for(self) -> bool:
+        return self._terminated is not None
+
     async def get(self, *, offset: int, limit: int, timeout_s: int) -> list[Json]:
         """Confirm updates below `offset`, then wait up to `timeout_s` for pending ones."""
         if self._backend.state.setting("webhook", {}).get("url"):
