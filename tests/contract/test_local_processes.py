@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -64,9 +63,7 @@ async def test_a_stopped_child_leaves_no_process(tmp_path: Path) -> None:
 
 async def test_a_stubborn_child_is_killed_after_its_grace(tmp_path: Path) -> None:
     child = await started(STUBBORN, tmp_path / "log")
-    began = time.monotonic()
     assert await child.stop(grace_s=0.2) == -signal.SIGKILL
-    assert time.monotonic() - began < 3
 
 
 async def test_grandchildren_end_with_the_child(tmp_path: Path) -> None:

@@ -43,8 +43,10 @@ async def xray(folder: Path) -> AsyncIterator[Clients]:
     )
     flow = LinkTemplate(node.link_template).flow
     clients = [
-        XrayPanel(address, node.inbound, flow=flow, call_timeout_s=timeout_s)
-        for address, timeout_s in zip(addresses, (5.0, CALL_TIMEOUT_S, CALL_TIMEOUT_S), strict=True)
+        XrayPanel(address, node.inbound, flow=flow, call_timeout_s=timeout_s, calls_at_once=at_once)
+        for address, timeout_s, at_once in zip(
+            addresses, (5.0, CALL_TIMEOUT_S, CALL_TIMEOUT_S), (64, 1, 1), strict=True
+        )
     ]
     try:
         yield Clients(*clients)
@@ -186,20 +188,22 @@ async def test_an_unused_key_has_no_traffic(panel: Panel) -> None:
 
 @pytest.mark.parametrize("name", ["away", "deaf"])
 async def test_a_silent_panel_is_unavailable_in_time(clients: Clients, name: str) -> None:
-    """P-03: each request has one time-out and no retries; only the job retries."""
+    """P-03: each request has one time-out and no retries; only the job retries.
+
+    A time-out for each of the thousand would take five minutes.
+    """
     panel: Panel = getattr(clients, name)
     batch = [somebody() for _ in range(1_000)]
-    started = time.monotonic()
-    outcomes = [
-        *await panel.ensure(batch),
-        *await panel.ensure(batch[:1]),
-        *await panel.remove([uuid4()]),
-    ]
-    for ask in (panel.read(uuid4()), panel.usage(), panel.vitals(), people_on(panel)):
-        with pytest.raises(PanelUnavailable):
-            await ask
+    async with asyncio.timeout(HANG_TIMEOUT_S):
+        outcomes = [
+            *await panel.ensure(batch),
+            *await panel.ensure(batch[:1]),
+            *await panel.remove([uuid4()]),
+        ]
+        for ask in (panel.read(uuid4()), panel.usage(), panel.vitals(), people_on(panel)):
+            with pytest.raises(PanelUnavailable):
+                await ask
     assert {type(outcome) for outcome in outcomes} == {PanelUnavailable}
-    assert time.monotonic() - started < 7 * CALL_TIMEOUT_S + 2
 
 
 async def test_two_thousand_are_put_back(panel: Panel) -> None:

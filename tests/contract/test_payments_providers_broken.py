@@ -19,6 +19,7 @@ from payments.domain.provider import (
 from payments.providers.caller import ANSWER_BYTES
 from payments.providers.protocol import Provider
 from tests.kit.providers import CLIENTS, answering, asked_by, sample, started
+from tests.kit.waiting import HANG_S
 
 CLOSED = "http://127.0.0.1:1"  # Nobody listens there.
 SINCE = datetime(2026, 10, 1, tzinfo=UTC)
@@ -56,16 +57,18 @@ async def test_a_provider_that_is_away_was_not_asked(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLIENTS)
 async def test_a_late_answer_is_unknown(name: str) -> None:
-    """R-56: within the client's own time-out."""
+    """R-56: within the client's own time-out. The answer comes only after that."""
+    timed_out = asyncio.Event()
 
     async def late(_: web.Request) -> web.Response:
-        await asyncio.sleep(2)
+        await timed_out.wait()
         return web.Response()
 
     async with answering(late) as url, started(CLIENTS[name](url, call_timeout_s=0.5)) as provider:
         asked = asked_by(provider.ways[0], SINCE)
-        async with asyncio.timeout(1.5):
+        async with asyncio.timeout(HANG_S):
             outcome = await provider.open(asked)
+        timed_out.set()
         assert isinstance(outcome, Unknown)
         assert outcome.then == ("find" if name == "cryptobot" else "repeat")
 

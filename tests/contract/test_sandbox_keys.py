@@ -1,7 +1,6 @@
 """Trials of keys: a real client, a real node, and a sentence that says what is known."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +22,7 @@ from vpn_provisioner.domain.nodes import LinkTemplate
 from vpn_provisioner.domain.panel import Wanted
 from vpn_provisioner.panels.xray.panel import XrayPanel
 
-MOST_S = 20.0
+MOST_S = 60.0
 
 
 @dataclass
@@ -103,9 +102,8 @@ async def test_a_node_that_says_nothing_is_bounded(trying: Trying) -> None:
         key = trying.links.link(uuid4())
         key = key.replace(key.partition("@")[2].partition("?")[0], f"127.0.0.1:{port}")
         await trying.bot.send_message(trying.ann.id, key)
-        began = time.monotonic()
-        assert (await trying.ann.try_key(key))[0] == "unclear"
-        assert time.monotonic() - began < MOST_S
+        async with asyncio.timeout(MOST_S):
+            assert (await trying.ann.try_key(key))[0] == "unclear"
         for writer in held:
             writer.close()
 

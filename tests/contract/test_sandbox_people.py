@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from tests.kit.sandbox import TOKEN, started
+from tests.kit.waiting import HANG_S
 from turnpike_local.sandbox import Sandbox, SandboxClient
 from turnpike_local.sandbox.app import PAGE
 from turnpike_local.sandbox.client import Json, PersonClient, SandboxError
@@ -221,7 +222,7 @@ async def test_the_page_gets_an_event_per_change(
         await alice.say("/start")
         await call(http, "sendChatAction", chat_id=alice.id, action="typing")
         events: list[Json] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(HANG_S):
             while len(events) < 4:
                 line = (await stream.content.readline()).decode()
                 if line.startswith("data: "):
@@ -284,7 +285,7 @@ async def test_a_killed_sandbox_keeps_its_state(tmp_path: Path) -> None:
         process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE)
         try:
             assert process.stdout is not None
-            line = (await asyncio.wait_for(process.stdout.readline(), 15)).decode()
+            line = (await asyncio.wait_for(process.stdout.readline(), HANG_S)).decode()
             async with SandboxClient(line.split()[-1]) as client:
                 assert (await client.health())["people"] == run - 1
                 await client.new_person(f"Person {run}")

@@ -40,7 +40,7 @@ from vpn_provisioner.panels.xray.messages import adding, user_with
 from vpn_provisioner.panels.xray.panel import XrayPanel
 
 PAGE = "Traffic reached this page. " * 400
-BACK_TIMEOUT_S = 10.0
+BACK_TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -272,6 +272,7 @@ async def test_a_killed_node_gets_its_batch_again(world: World) -> None:
         world.node.kill()
         assert {type(outcome) for outcome in await batch} == {PanelUnavailable}
 
+    await world.node.child.wait()
     await world.restart_node()
     await vitals_once_back(world.panel)
     assert {type(outcome) for outcome in await world.panel.ensure(crowd)} == {PanelUser}
