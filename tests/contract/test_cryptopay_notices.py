@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from tests.kit.cryptopay import (
     webhook,
 )
 from tests.kit.waiting import until
-from turnpike_local.cryptopay import CryptoPay, CryptoPayClient
+from turnpike_local.cryptopay import CryptoPay, CryptoPayClient, Limits
 from turnpike_local.cryptopay.client import CryptoPayError
 
 
@@ -111,7 +112,7 @@ async def test_update_ids_are_not_unique(
     assert len({one["update_id"] for one in updates(app)}) < 4
 
 
-@pytest.mark.parametrize("status", [204, 307, 400, 500, HANGS])
+@pytest.mark.parametrize("status", [204, 307, 400, 500])
 async def test_every_answer_but_200_is_repeated(
     provider: CryptoPay, owner: CryptoPayClient, app: Webhook, clock: MovedClock, status: int
 ) -> None:
@@ -137,6 +138,23 @@ async def test_a_dead_webhook_counts_as_failure(
     await owner.set_webhook("http://127.0.0.1:1/nobody")
     await paid(provider, owner)
     await failed(owner, 1)
+
+
+async def test_a_silent_webhook_counts_as_failure(
+    tmp_path: Path, app: Webhook, clock: MovedClock
+) -> None:
+    """W-75: and it is asked again."""
+    app.statuses = [HANGS, HANGS]
+    limits = Limits(notices=replace(NOTICES, timeout_s=0.2))
+    async with (
+        CryptoPay(tmp_path, TOKEN, limits=limits, clock=clock) as provider,
+        CryptoPayClient(provider.url) as owner,
+    ):
+        await owner.set_webhook(app.url)
+        await paid(provider, owner)
+        await failed(owner, 1)
+        clock.move(seconds=1)
+        await failed(owner, 2)
 
 
 async def test_seventeen_failures_switch_it_off(

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from tests.kit.waiting import HANG_S
 from turnpike_local.cryptopay import CryptoPay, Limits
 from turnpike_local.standin.posting import Schedule
 
@@ -16,10 +17,10 @@ TOKEN = "4242:AAcrypto-test-token"
 HEADERS = {"Crypto-Pay-API-Token": TOKEN}
 
 # Notices are looked for often, and a failed one is repeated soon.
-NOTICES = Schedule(first_pause_s=1, longest_pause_s=6 * 3600, timeout_s=0.5, look_every_s=0.02)
+NOTICES = Schedule(first_pause_s=1, longest_pause_s=6 * 3600, timeout_s=HANG_S, look_every_s=0.02)
 FAST = Limits(notices=NOTICES)
 
-HANGS = 0  # In place of a status: the answer comes too late.
+HANGS = 0  # In place of a status: no answer comes.
 
 Json = dict[str, Any]
 
@@ -75,12 +76,13 @@ class Webhook:
     url: str = ""
     statuses: list[int] = field(default_factory=list)
     got: list[tuple[bytes, str]] = field(default_factory=list)
+    ends: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take(self, request: web.Request) -> web.Response:
         self.got.append((await request.read(), request.headers["crypto-pay-api-signature"]))
         status = self.statuses.pop(0) if self.statuses else 200
         if status == HANGS:
-            await asyncio.sleep(4 * NOTICES.timeout_s)
+            await self.ends.wait()
         return web.Response(status=status or 200, headers={"Location": self.url})
 
 
@@ -94,4 +96,5 @@ async def webhook() -> AsyncIterator[Webhook]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     taking.url = f"http://127.0.0.1:{runner.addresses[0][1]}/notice"
     yield taking
+    taking.ends.set()
     await runner.cleanup()
