@@ -16,7 +16,7 @@ from bot_gateway.workers.bells import Bells
 from tests.kit.bot import BOT, TOKEN, UNHURRIED, message_update, opened, running, settings
 from tests.kit.bot_shop import Shop, buy, opened_shop
 from tests.kit.servers import MakeDatabase
-from tests.kit.waiting import until
+from tests.kit.waiting import HANG_S, until
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox import Sandbox, SandboxClient
 from turnpike_local.services import Program
@@ -76,7 +76,7 @@ async def test_errors_of_telegram_lose_no_answer(shop: Shop) -> None:
     await shop.people.plan_fault("500", calls=2, method="editMessageText")
     await shop.people.plan_fault("429", calls=1, method="editMessageText", retry_after_s=1)
     await ann.press("Buy")
-    await ann.receives("Choose a plan", timeout_s=15)
+    await ann.receives("Choose a plan")
 
 
 async def test_it_starts_without_database_and_telegram(
@@ -101,7 +101,7 @@ async def test_it_starts_without_database_and_telegram(
         # Attempts are observed, and still made.
         monkeypatch.setattr(service.database, "open", attempted)
         life = asyncio.create_task(service.run())
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(HANG_S):
             await refused.wait()
         assert not service.health.opened
         await admin.execute(f'alter database "{place.name}" allow_connections true')
@@ -111,7 +111,7 @@ async def test_it_starts_without_database_and_telegram(
     ):
         ann = await people.new_person("Ann")
         await ann.say("/start")
-        await ann.receives("Welcome to Turnpike", timeout_s=15)
+        await ann.receives("Welcome to Turnpike")
         service.stopping.set()
         assert await life == 0
 
@@ -158,7 +158,7 @@ async def test_a_purchase_survives_kill_9(ground: Shop, tmp_path: Path) -> None:
     process.kill()
     await ann.press("Basic")
     await process.start()
-    await ann.press("1 month", timeout_s=20)
+    await ann.press("1 month")
     await ann.press("Stars")
     paid = await ann.pay()
     await until(lambda: ground.has_events("bot.payment.reported", 1))

@@ -19,6 +19,7 @@ from payments.subscribers import confirm_receipts
 from shared.contracts.payload import write_payload
 from shared.platform.db import Database
 from tests.kit.bot import TOKEN, UNHURRIED, living, open_sheet, opened, running, settings
+from tests.kit.bot_shop import no_update_waits
 from tests.kit.sandbox import bot_of
 from tests.kit.servers import MakeDatabase
 from tests.kit.stars import hasten
@@ -100,6 +101,9 @@ class Shop:
 
     async def knows_the_charge(self) -> bool:
         return bool(await self.chats.fetchval(CHARGED))
+
+    async def is_quiescent(self) -> bool:
+        return await no_update_waits(self.people, self.chats)
 
     async def has_refused(self) -> bool:
         return bool(await self.chats.fetchval("select exists (select from refusals)"))
@@ -216,6 +220,7 @@ async def test_the_rest_of_an_order_can_be_paid(shop: Shop) -> None:
     for _ in range(2):
         await ann.press_data(menu.id, PayRest(order=order).pack())
     rest = await ann.receives("Still missing")
+    await until(shop.is_quiescent)  # A tap that finds the money shows no invoice.
     assert "66" in rest.text
     assert (await ann.pay()).paid
     await until(shop.is_paid)

@@ -1,6 +1,5 @@
 """Buying in the chat, from the plans to the reported payment; stale and forged buttons."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,10 +8,9 @@ from uuid import UUID
 import pytest
 
 from bot_gateway.chats.buttons import Pay, packed
-from bot_gateway.chats.pay import SHORTEST_TIME_TO_PAY
 from bot_gateway.receiving import take_in
 from bot_gateway.workers.bells import Bells
-from shared.contracts.payments import CheckoutQuery, OpenInvoice, PlaceOrder
+from shared.contracts.payments import CheckoutQuery, OpenedInvoice, OpenInvoice, PlaceOrder
 from shared.contracts.vpn import Outlook, OutlookQuery
 from tests.kit.bot import BOT, open_sheet, running, user
 from tests.kit.bot_shop import Shop, buy, choose, opened_shop
@@ -61,7 +59,7 @@ async def test_a_purchase_edits_one_message_and_is_reported(shop: Shop) -> None:
     )
     assert reported["payer"] == str(order.person)
     assert reported["payload"].startswith(order.id.hex)
-    [query] = shop.owners.received_of(CheckoutQuery)
+    query, *_ = shop.owners.received_of(CheckoutQuery)
     [asked] = query.charges
     assert (asked.payer, asked.payload, asked.currency, asked.amount_minor) == (
         order.person,
@@ -88,8 +86,8 @@ async def test_the_offer_shows_the_effect_on_access(shop: Shop) -> None:
     assert "You have Plus now" in order.text
     assert "becomes 1 day 6 hours of Basic" in order.text
     assert "until 1 March 2027, 12:00 UTC" in order.text
-    before, after = shop.owners.received_of(OutlookQuery)
-    assert before == after
+    before, *others, after = shop.owners.received_of(OutlookQuery)
+    assert all(one == before for one in (*others, after))
     assert (before.plan, before.months, before.list_month_minor) == ("basic", 1, 14900)
 
 
@@ -107,7 +105,8 @@ async def test_ten_taps_on_stars_place_one_order(shop: Shop) -> None:
     ann = await shop.newcomer()
     await to_payment_methods(ann)
     await ann.press("Stars", times=10)
-    await until(lambda: len(shop.owners.received_of(PlaceOrder)) == 10)
+    await until(shop.is_quiescent)
+    assert shop.owners.arrivals_of(PlaceOrder) >= 10
     assert len(shop.owners.orders) == 1
     assert {order.actor for order in shop.owners.orders.values()} == {
         f"person:{order.person}" for order in shop.owners.orders.values()
@@ -275,18 +274,23 @@ async def test_a_repeated_tap_counts_the_time_since(shop: Shop) -> None:
     A tap is run again when Telegram did not answer, up to an hour later.
     """
     ann = await shop.newcomer()
-    shop.owners.payments.invoice_lives = SHORTEST_TIME_TO_PAY + timedelta(seconds=3)
     old = await to_payment_methods(ann)
     await ann.press_at(old)
     await ann.wait_for(lambda chat: bool(chat.invoice_buttons()), what="an invoice")
     await until(shop.is_quiescent)
-    await asyncio.sleep(3)
+    executed = shop.owners.payments.executed
+    [opened] = [key for key in executed if key[0] == OpenInvoice.topic]
+    digest, answer = executed[opened]
+    assert isinstance(answer, OpenedInvoice)
+    # An hour later, the answer is the same and its end has passed.
+    passed = {"expires_at": answer.expires_at - LONG}
+    executed[opened] = digest, answer.model_copy(update=passed)
     await shop.database.execute(RUN_AGAIN)
     await ann.wait_for(
         lambda chat: (fresh := chat.button("Stars")) is not None and fresh.data != old.data
     )
-    first, again = shop.owners.received_of(OpenInvoice)
-    assert first.id == again.id
+    assert len(shop.owners.received_of(OpenInvoice)) == 1
+    assert shop.owners.arrivals_of(OpenInvoice) >= 2
     assert len(shop.owners.payments.invoices) == 1
 
 

@@ -19,6 +19,7 @@ from tests.kit.bot import running
 from tests.kit.bot_shop import Shop, opened_shop
 from tests.kit.servers import MakeDatabase
 from tests.kit.waiting import until
+from turnpike_local.sandbox.client import PersonClient
 
 
 @pytest.fixture
@@ -176,22 +177,29 @@ async def test_one_tap_may_change_two_things(shop: Shop) -> None:
 
 
 async def test_a_flood_of_one_person_delays_nobody_else(shop: Shop) -> None:
-    """S-09, W-22: twenty at once, then one a second; the bucket is shared by replicas."""
+    """S-09, W-22: the bucket is shared by replicas."""
     eve, ann = await shop.newcomer("Eve"), await shop.newcomer("Ann")
     menu = await eve.receives("What would you like to do?")
+    await until(shop.is_quiescent)
+    await empty_bucket(shop, eve)
     await asyncio.gather(*(eve.press_data(menu.id, "go:language") for _ in range(40)))
     await eve.wait_for(lambda chat: any("Not so fast" in toast["text"] for toast in chat.toasts))
     await ann.press("Balance")
     await ann.receives("Balance:")
 
 
+async def empty_bucket(shop: Shop, person: PersonClient) -> None:
+    """For a thousand seconds nothing of this person is served, however slow the machine is."""
+    emptied = "update buckets set tokens = -1000 where name = $1"
+    await shop.database.execute(emptied, f"from {person.id}")
+
+
 async def test_flooded_messages_get_one_answer(shop: Shop) -> None:
     """R-49, S-09: silence looks like a broken bot, and an answer to each would be a flood too."""
     eve = await shop.newcomer("Eve")
     await eve.receives("What would you like to do?")
-    # For a thousand seconds nothing of hers is served: a served message replaces the answer.
-    emptied = "update buckets set tokens = -1000 where name = $1"
-    await shop.database.execute(emptied, f"from {eve.id}")
+    await until(shop.is_quiescent)
+    await empty_bucket(shop, eve)  # A served message would replace the answer.
     await asyncio.gather(*(eve.say(f"hello {number}") for number in range(40)))
     await eve.receives("Not so fast")
     await until(shop.is_quiescent)

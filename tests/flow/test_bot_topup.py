@@ -50,7 +50,8 @@ async def test_a_topup_is_an_order_of_its_own(shop: Shop) -> None:
     await sees(ann, "Telegram Stars · 334 ⭐", "SBP · 500 ₽")
     await ann.press("Stars", times=5)
     await sees(ann, "Pay 334 ⭐")
-    await until(lambda: len(shop.owners.received_of(OpenInvoice)) == 5)
+    await until(shop.is_quiescent)
+    assert len(shop.owners.received_of(OpenInvoice)) == 5
     [order] = shop.owners.orders.values()
     assert (order.plan, order.topup_minor) == (None, 50_000)
     assert len(shop.owners.payments.invoices) == 1

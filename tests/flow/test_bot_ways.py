@@ -143,8 +143,8 @@ async def test_ten_taps_on_the_balance_buy_once(shop: Shop) -> None:
     ann = await shop.newcomer()
     await to_ways(ann)
     await ann.press("from the balance", times=10)
-    await until(lambda: len(shop.owners.received_of(PayFromBalance)) == 10)
     await until(shop.is_quiescent)
+    assert shop.owners.arrivals_of(PayFromBalance) >= 10
     assert len(shop.owners.orders) == 1
     assert shop.owners.payments.wallet_minor == 200_000 - 14_900
 

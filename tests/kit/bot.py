@@ -171,7 +171,13 @@ class Owners:
         return Checkouts(answers=(self.checkout,) * len(query.charges))
 
     def received_of(self, kind: type[Value]) -> list[Any]:
-        return [one for one in self.received if isinstance(one, kind)]
+        """Each command once: the bus repeats one that is not answered within two seconds."""
+        found = [one for one in self.received if isinstance(one, kind)]
+        return list({getattr(one, "id", number): one for number, one in enumerate(found)}.values())
+
+    def arrivals_of(self, kind: type[Value]) -> int:
+        """How often such a command came, its repeats included."""
+        return sum(isinstance(one, kind) for one in self.received)
 
 
 def settings(dsn: str, nats_url: str, telegram_url: str, **changes: Any) -> Settings:

@@ -47,17 +47,21 @@ class Shop:
         return (what, reason) in await self.refusals()
 
     async def is_quiescent(self) -> bool:
-        """No update waits, neither at Telegram nor here.
+        return await no_update_waits(self.people, self.database)
 
-        Telegram is asked first: an update leaves it only when it is a row here. In the other order
-        one that arrives between the two questions is seen by neither.
-        """
-        if (await self.people.health())["pending_updates"]:
-            return False
-        waiting: bool = await self.database.fetchval(
-            "select exists (select from updates where state = 'waiting')"
-        )
-        return not waiting
+
+async def no_update_waits(people: SandboxClient, database: Database) -> bool:
+    """Neither at Telegram nor here.
+
+    Telegram is asked first: an update leaves it only when it is a row here. In the other order one
+    that arrives between the two questions is seen by neither.
+    """
+    if (await people.health())["pending_updates"]:
+        return False
+    waiting: bool = await database.fetchval(
+        "select exists (select from updates where state = 'waiting')"
+    )
+    return not waiting
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The pace of outgoing messages: Telegram's limits of one chat, and of the whole bot."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from aiogram.exceptions import TelegramBadRequest, TelegramForbiddenError, TelegramRetryAfter
 
-from bot_gateway.pace import Pace
+from bot_gateway.pace import Pace, is_flooding
 from bot_gateway.store.token_buckets import DROP_FULL_BUCKETS
 from bot_gateway.telegram import TooBusyError, open_bot
 from shared.platform.db import Database
@@ -149,3 +150,11 @@ async def test_a_pause_holds_back_no_pre_checkout(database: Database, tmp_path: 
         with pytest.raises(TelegramBadRequest, match="query is too old"):
             await bot.answer_pre_checkout_query("1", ok=True)
         await bot.session.close()
+
+
+async def test_twenty_updates_at_once_are_no_flood(database: Database) -> None:
+    """S-09: after them, each second lets one through, and on a slow machine seconds pass."""
+    began_at_s, served = time.monotonic(), 0
+    while not await is_flooding(7, database):
+        served += 1
+    assert 20 <= served <= 20 + time.monotonic() - began_at_s
