@@ -15,8 +15,8 @@ from shared.contracts.payments import PaymentQuery, PaymentRecord
 from shared.contracts.streams import SUBSCRIPTIONS
 from shared.messaging.rpc import Bus
 from tests.kit.commands import turnpike
+from tests.kit.quiescence import Quiescence
 from tests.kit.waiting import until
-from turnpike_cli.audit import audit
 from turnpike_cli.querying import opened_bus
 from turnpike_local.sandbox.client import PersonClient, SandboxClient
 from turnpike_local.scenario import keys_in, started
@@ -128,11 +128,7 @@ async def test_a_payment_is_shown_with_one_last_sentence(shop: Shop) -> None:
 
 async def test_the_audit_finds_a_broken_invariant(shop: Shop) -> None:
     """The status is 0 while every invariant holds, and 1 when one is violated."""
-
-    async def quiescent() -> bool:
-        return not any(one.finding.violations for one in await audit(shop.bus))
-
-    await until(quiescent, within_s=HANG_S, every_s=0.1)
+    await until(Quiescence(shop.stack, shop.bus).holds, within_s=HANG_S, every_s=0.1)
     status, out, err = await shop.turnpike("audit", "--hours", "25")
     assert (status, err) == (0, "")
     assert max(len(line) for line in out.splitlines()) <= WIDTH

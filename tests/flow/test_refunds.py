@@ -10,8 +10,8 @@ import asyncpg
 import pytest
 
 from shared.messaging.rpc import Bus
+from tests.kit.quiescence import Quiescence
 from tests.kit.waiting import until
-from turnpike_cli.audit import audit
 from turnpike_local.sandbox.client import PersonClient, SandboxClient
 from turnpike_local.scenario import keys_in, started
 from turnpike_local.stack import Stack
@@ -130,9 +130,5 @@ async def test_a_refund_reaches_every_service(shop: Shop) -> None:
     assert not any("access ended" in text for text in texts)
     bus = Bus(shop.stack.broker.url, "test")
     await bus.open()
-
-    async def the_invariants_hold() -> bool:
-        return not any(one.finding.violations for one in await audit(bus))
-
-    await until(the_invariants_hold, within_s=PATIENCE_S)
+    await until(Quiescence(shop.stack, bus).holds, within_s=PATIENCE_S)
     await bus.close()

@@ -10,8 +10,8 @@ from shared.contracts.bot import Person, PersonQuery
 from shared.contracts.payments import Balance, BalanceQuery
 from shared.messaging.rpc import Bus
 from shared.platform.failpoints import STATUS
+from tests.kit.quiescence import Quiescence
 from tests.kit.waiting import until
-from turnpike_cli.audit import audit
 from turnpike_cli.querying import opened_bus
 from turnpike_local.ports import free_port
 from turnpike_local.sandbox.client import PersonClient, SandboxClient
@@ -54,12 +54,8 @@ class Shop:
         return held
 
     async def quiescent(self) -> None:
-        """Until no invariant is broken."""
-
-        async def holds() -> bool:
-            return not any(one.finding.violations for one in await audit(self.bus))
-
-        await until(holds, within_s=HANG_S, every_s=0.1)
+        """Until nothing is under way and no invariant is broken."""
+        await until(Quiescence(self.stack, self.bus).holds, within_s=HANG_S, every_s=0.1)
 
 
 @pytest.fixture(scope="module")
