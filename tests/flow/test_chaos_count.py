@@ -82,7 +82,8 @@ async def played(servers_dir: Path) -> AsyncIterator[Played]:
 
 @pytest.fixture(autouse=True)
 async def undamaged(played: Played) -> AsyncIterator[None]:
-    """Each test leaves the shop as it was."""
+    """Each test leaves the shop as it was, and lasts less than ten minutes."""
+    await played.shop.fetch(STILL_HELD)
     yield
     assert await played.count() == Count(payments=PEOPLE)
 
@@ -92,6 +93,7 @@ NOT_RECONCILED = """
 insert into bot.star_walks (bot, since, holder, held_until)
 values (split_part($1, ':', 1)::bigint, now(), gen_random_uuid(), now() + interval '10 minutes')
 """
+STILL_HELD = "update bot.star_walks set held_until = now() + interval '10 minutes'"
 
 
 def contains(count: Count, sentence: str) -> bool:
