@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 from aiogram import Bot
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.picture import MAX_BYTES, Picture
 from tests.kit.sandbox import TOKEN, UNLIMITED, bot_of
@@ -27,7 +27,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-STEP_TIMEOUT_MS = 20_000
+STEP_TIMEOUT_MS = 30_000
+expect.set_options(timeout=STEP_TIMEOUT_MS)  # Playwright's own is 5 s, whatever the page's is.
 
 
 @pytest.fixture(scope="session")

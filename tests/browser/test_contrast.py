@@ -54,6 +54,7 @@ async def test_the_pay_sheet_can_be_read(
     async with opened(browser, sandbox.url, scheme=scheme) as page:
         await chat_is_shown(page)
         await page.locator("button.pays").last.click()
+        await expect(page.get_by_role("dialog")).to_be_visible()
         await page.evaluate(
             "document.getElementById('pay-outcome').textContent = 'Not enough Stars'"
         )

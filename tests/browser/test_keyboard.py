@@ -144,6 +144,7 @@ async def test_the_pay_sheet_holds_the_focus(page: Page, made: Talk) -> None:
     """W-64: Tab goes round in it, in both directions."""
     await made.invoice()
     await page.locator("button.pays").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()  # It opens after an answer.
     inside = "document.activeElement.closest('dialog')?.id"
     for key in ("Tab", "Tab", "Tab", "Shift+Tab", "Shift+Tab", "Shift+Tab"):
         await page.keyboard.press(key)
@@ -175,6 +176,7 @@ async def test_a_payment_keeps_the_focus_on_its_button(page: Page, made: Talk) -
     """W-64: the button waits for the shop without being disabled, and then pays again."""
     await made.invoice(stars=20_000)
     await page.locator("button.pays").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
     await page.locator("#pay-confirm").focus()
     await page.keyboard.press("Enter")
     await expect(page.locator("#pay-outcome")).to_contain_text("Not enough Stars")
