@@ -184,7 +184,8 @@ async def test_a_repeated_command_is_executed_once(pair: Pair) -> None:
             )
             first = await pair.bus.execute(command)
             second = await pair.bus.execute(command)
-            assert first == second
+            assert isinstance(first, PlacedOrder)
+            assert second == first
             assert (acted, lost) == (1, 1)
     finally:
         await server.close()
