@@ -18,7 +18,7 @@ from shared.contracts.owners import OWNERS
 from shared.contracts.streams import DUPLICATE_WINDOW, KEPT_FOR, SUBSCRIPTIONS, stream_of
 from shared.messaging import jetstream
 from tests.chaos.load import Purchase
-from tests.chaos.shop import Shop, send_signal
+from tests.chaos.shop import MOVING, Shop, send_signal
 from tests.chaos.trial import Trial
 from tests.kit.messaging import set_duplicate_window
 
@@ -329,7 +329,7 @@ async def paused(shop: Shop, *handlers: str) -> AsyncIterator[None]:
 
 async def until_published(shop: Shop, *owners: str, within_s: float = 120.0) -> None:
     """Wait until these owners have done and published everything; others may lag behind."""
-    kinds = {"outbox"} | ({"updates", "telegram's updates"} if "bot" in owners else set())
+    kinds = {"outbox", MOVING} | ({"updates", "telegram's updates"} if "bot" in owners else set())
     kinds |= {"jobs"} if "vpn" in owners else set()
     kinds |= {"messages"} if "notifier" in owners else set()
     kinds |= {

@@ -75,7 +75,7 @@ async def play(testbed: Testbed, api: BotApi, sold: Sequence[Sale], per_s: float
             paid_at[sale] = due_at
             api.pay([sale])
     await _until_arrived(api, sold)
-    await until_quiescent(testbed.broker)
+    await until_quiescent(testbed)
     await check_effects(testbed, COUNTS, before, len(sold))
     ended_at = await _ended_at(testbed, api, sold)
     latencies = tuple((ended_at[sale] - paid_at[sale]) * 1000 for sale in sold)
