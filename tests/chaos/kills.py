@@ -65,12 +65,12 @@ async def drained_s(trial: Trial, payments: int) -> float:
     purchases = await trial.load.place_orders(payments)
     began, paid_at = time.monotonic(), [datetime.now(UTC)] * payments
     charges = [paid.charge for paid in await trial.pay(purchases, AT_ONCE_PER_S)]
-    most_s = 0.0
-    while (complete := await _complete(trial, charges, paid_at, HANGS_AFTER_S)) < payments:
+    most_s, hangs_after_s = 0.0, trial.patience_s(HANGS_AFTER_S)
+    while (complete := await _complete(trial, charges, paid_at, hangs_after_s)) < payments:
         took_s = time.monotonic() - began
         most_s = most_s or (took_s if complete >= MOST * payments else 0.0)
-        if took_s > HANGS_AFTER_S:
-            trial.expect(f"{payments} payments at once are done within {HANGS_AFTER_S:g} s", False)
+        if took_s > hangs_after_s:
+            trial.expect(f"{payments} payments at once are done within {hangs_after_s:g} s", False)
             break
         await asyncio.sleep(LOOK_EVERY_S)
     return most_s or time.monotonic() - began
@@ -87,7 +87,12 @@ def steady_per_s(
 
 
 async def in_time(trial: Trial, per_s: float, seconds: float, within_s: float = IN_TIME_S) -> float:
-    """A steady load; returns the share of purchases that were complete within `within_s`."""
+    """A steady load; returns the share of purchases that were complete within `within_s`.
+
+    The short form asks for no more than that they are complete at all: a slow machine may need
+    longer to start one service.
+    """
+    within_s = trial.patience_s(HANGS_AFTER_S) if trial.short else within_s
     purchases = await trial.load.place_orders(int(per_s * seconds))
     charges: list[str] = []
     paid_at: list[datetime] = []
@@ -191,8 +196,9 @@ def expect_only_our_kills(trial: Trial, fault: str, tries: float) -> None:
         if one.ended != -signal.SIGKILL or f"{one.name} {one.pid}" not in killed
     ]
     trial.expect(f"no process dies but of our signal: {others}", not others)
-    least = int(KILLS_OF_TRIES * tries)
-    trial.expect(f"at least {least} were killed: {len(deaths)}", len(deaths) >= max(1, least))
+    # On a slow machine a service starts for longer than the pause between two kills.
+    least = 1 if trial.short else max(1, int(KILLS_OF_TRIES * tries))
+    trial.expect(f"at least {least} were killed: {len(deaths)}", len(deaths) >= least)
 
 
 async def broker_killed(trial: Trial) -> None:

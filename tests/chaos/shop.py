@@ -233,14 +233,20 @@ class Shop(Stack):
         return took_s
 
     async def resumed_all_s(
-        self, began: float, begin: Callable[[], Coroutine[Any, Any, object]], within_s: float
+        self,
+        began: float,
+        begin: Callable[[], Coroutine[Any, Any, object]],
+        work: Callable[[], Coroutine[Any, Any, object]],
+        within_s: float,
     ) -> float:
         """Seconds from `began` (of `time.monotonic`) until each service works after `begin`.
 
-        Progress is read after `begin`: by then all earlier work is done or lost.
+        Progress is read after `begin`: by then all earlier work is done or lost. `work` comes after
+        that, for the case that all other work was done before.
         """
         await begin()
         waiting = {service: await self.progress(service) for service in PROGRESS}
+        await work()
         while waiting and time.monotonic() - began < within_s:
             await asyncio.sleep(0.02)
             waiting = {

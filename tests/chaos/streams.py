@@ -185,7 +185,7 @@ async def published_ten_times(trial: Trial) -> AsyncIterator[None]:
     try:
         yield
         with suppress(TimeoutError):
-            async with asyncio.timeout(REPEATED_WITHIN_S):
+            async with asyncio.timeout(trial.patience_s(REPEATED_WITHIN_S)):
                 await repeater.finish()
         left = f"{repeater.left} events are not: {repeater.refused}"
         trial.expect(
