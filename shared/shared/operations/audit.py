@@ -171,8 +171,9 @@ async def audited(
     number, cursor = _read_position(after, every)
     ends_at = float("inf") if after is None else time.monotonic() + PART_S
     now = await database.fetchval(NOW)
-    findings = []
-    while number < len(every) and time.monotonic() < ends_at:
+    findings = list[Finding]()
+    # At least one page: else a database that is slower than a part would never be audited.
+    while number < len(every) and (not findings or time.monotonic() < ends_at):
         check = every[number]
         if check.runs(hours):
             begin = cursor or check.begins(hours, now)
@@ -191,14 +192,16 @@ async def audited(
 async def _checked(
     check: Check, after: Cursor, ends_at: float, database: Database
 ) -> tuple[Finding, Cursor | None]:
-    """The finding of the pages until `ends_at`, and where the next one begins, if any."""
+    """The finding of a page and all until `ends_at`, and where the next one begins, if any."""
     violations, examples, checked = 0, list[str](), True
     cursor: Cursor | None = after
     try:
-        while cursor is not None and time.monotonic() < ends_at:
+        while cursor is not None:
             count, found, cursor = await _page(check, cursor, database)
             violations += count
             examples += found[: EXAMPLES - len(examples)]
+            if time.monotonic() >= ends_at:
+                break
     except Exception as error:  # A check that fails hides no other: it is a finding itself.
         log.warning("check failed", truth=check.truth, error=repr(error))
         text = f"not checked: {type(error).__name__}: {error}"[:300]
