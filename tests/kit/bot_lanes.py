@@ -4,7 +4,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from types import ModuleType, SimpleNamespace
 from typing import Any
+
+import pytest
 
 from bot_gateway.domain.updates import Lane
 from bot_gateway.receiving import take_in
@@ -14,6 +17,7 @@ from bot_gateway.workers.checkout_lane import CheckoutLane
 from bot_gateway.workers.money_lane import MoneyLane
 from shared.platform.db import Database
 from tests.kit.bot import BOT
+from tests.kit.waiting import HANG_S
 
 Worker = ChatLane | MoneyLane | CheckoutLane
 
@@ -36,6 +40,29 @@ class WatchedBells(Bells):
             yield watched
 
 
+class HeldWindow:
+    """The batching windows of a worker last until the test ends them, however slow it is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> None:
+        self._longest_s = module.BATCHING_WINDOW_S
+        self._begun, self._over = asyncio.Event(), asyncio.Event()
+        ours = SimpleNamespace(get_running_loop=asyncio.get_running_loop, sleep=self._sleep)
+        monkeypatch.setattr(module, "asyncio", ours)
+
+    async def _sleep(self, seconds: float) -> None:
+        assert seconds <= self._longest_s
+        self._begun.set()
+        await self._over.wait()
+
+    async def begins(self) -> None:
+        """Return once the worker has committed a round and waits for more."""
+        async with asyncio.timeout(HANG_S):
+            await self._begun.wait()
+
+    def end(self) -> None:
+        self._over.set()
+
+
 @asynccontextmanager
 async def working(*workers: Worker) -> AsyncIterator[None]:
     """The workers run while the block does."""
@@ -43,7 +70,7 @@ async def working(*workers: Worker) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(worker.run(stopping)) for worker in workers]
     yield
     stopping.set()
-    await asyncio.wait_for(asyncio.gather(*tasks), 10)
+    await asyncio.wait_for(asyncio.gather(*tasks), HANG_S)
 
 
 async def arrive(database: Database, *updates: dict[str, Any], bells: Bells | None = None) -> None:

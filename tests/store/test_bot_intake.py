@@ -21,8 +21,9 @@ from bot_gateway.workers.bells import Bells
 from bot_gateway.workers.polling import Poller
 from shared.platform.db import Database
 from tests.kit.bot import BOT, TOKEN, UNHURRIED, message_update, opened, paid_update
+from tests.kit.bot_lanes import HeldWindow
 from tests.kit.servers import FreshDatabase, MakeDatabase
-from tests.kit.waiting import until
+from tests.kit.waiting import HANG_S, until
 from turnpike_local.sandbox import Sandbox, SandboxClient
 
 
@@ -164,14 +165,16 @@ async def test_polling_survives_lost_connections(
 async def test_updates_within_the_batching_window_are_stored_together(
     database: Database, sandbox: Sandbox, bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(polling, "BATCHING_WINDOW_S", 2.0)
+    window = HeldWindow(monkeypatch, polling)
     async with SandboxClient(sandbox.url) as people, polling_runs(database, bot):
         person = await people.new_person("Ann")
-        for _ in range(8):
+        await person.say("/start")
+        await window.begins()
+        for _ in range(7):
             await person.say("/start")
-            await asyncio.sleep(0.1)
+        window.end()
         await until(lambda: _has_stored(database, 8))
-    assert await database.fetchval("select count(distinct received_at) from updates") < 8
+    assert await database.fetchval("select count(distinct received_at) from updates") == 2
 
 
 async def test_a_full_answer_skips_the_batching_window(
@@ -211,7 +214,7 @@ async def polling_runs(database: Database, bot: Bot) -> AsyncIterator[None]:
         yield
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, HANG_S)
 
 
 async def _has_stored(database: Database, wanted: int) -> bool:

@@ -23,7 +23,15 @@ from shared.contracts.message import derived_id
 from shared.contracts.operations import AuditQuery
 from shared.platform.db import Database
 from tests.kit.bot import message_update, opened, paid_update, refunded_update
-from tests.kit.bot_lanes import arrive, events_of, is_reported, nothing_waits, states, working
+from tests.kit.bot_lanes import (
+    HeldWindow,
+    arrive,
+    events_of,
+    is_reported,
+    nothing_waits,
+    states,
+    working,
+)
 from tests.kit.servers import FreshDatabase, MakeDatabase
 from tests.kit.waiting import until
 
@@ -67,7 +75,7 @@ async def test_money_does_not_wait_for_a_stuck_chat(database: Database) -> None:
     await arrive(database, message_update(1, text="/start"), bells=bells)
     async with working(ChatLane(database, bells, hang), MoneyLane(database, bells)):
         await arrive(database, paid_update(1, charge), bells=bells)
-        await until(lambda: is_reported(database, charge), within_s=2)
+        await until(lambda: is_reported(database, charge))
         assert await states(database) == [("waiting", 0), ("done", 0)]
         stuck.set()
 
@@ -88,14 +96,14 @@ async def test_a_lone_payment_waits_for_nothing(
 async def test_payments_within_the_batching_window_share_a_transaction(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(money_lane, "BATCHING_WINDOW_S", 2.0)
+    window = HeldWindow(monkeypatch, money_lane)
     bells, batch = Bells(), ["second", "third", "fourth"]
     async with working(MoneyLane(database, bells)):
         await arrive(database, paid_update(1, "first"), bells=bells)
-        await until(lambda: is_reported(database, "first"))
+        await window.begins()
         for payer, charge in enumerate(batch, start=2):
             await arrive(database, paid_update(payer, charge), bells=bells)
-            await asyncio.sleep(0.1)
+        window.end()
         await until(nothing_waits(database))
     transactions = await database.fetch(
         "select count(*) from events where body->>'charge' = any($1) group by recorded_at", batch
