@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from notifier.audit import answer_audit
+from notifier.domain import messages
 from notifier.domain.deliveries import Answer
 from notifier.domain.wording import Words
 from notifier.store.deliveries import DUE
@@ -43,6 +44,8 @@ TERMS = PlanTerms(
     node_group="default",
     list_month_minor=14900,
 )
+ISSUING_AFTER_S = 600.0
+"""No test is so slow that the message about the issuing goes by itself."""
 NEEDS_A_RELAY = "no event is pending in the outbox"
 SHIFT_RECIPIENTS = """
 update recipients
@@ -143,6 +146,7 @@ class Shop:
             yield dispatcher
         finally:
             stopping.set()
+            DUE.ring()
             if dies:
                 running.cancel()
             await asyncio.gather(running, return_exceptions=dies)
@@ -240,8 +244,9 @@ async def opened_shop(
 
 
 @pytest.fixture
-async def shop(opened_shop: Shop) -> AsyncIterator[Shop]:
+async def shop(opened_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shop]:
     """Every test ends with the invariants."""
+    monkeypatch.setattr(messages, "ISSUING_AFTER_S", ISSUING_AFTER_S)
     yield opened_shop
     assert await broken(opened_shop) == []
 

@@ -3,14 +3,19 @@
 import asyncio
 from uuid import uuid4
 
+import pytest
+
+from notifier.store import claims
 from notifier.store.claims import LEASE_S
 from notifier.subscribers import (
     notifier_notifies_confirmed,
     notifier_notifies_granted,
     notifier_notifies_rewards,
 )
+from notifier.workers import dispatcher
 from notifier.workers.dispatcher import claim
 from tests.kit.notifier import (
+    ISSUING_AFTER_S,
     HeldCall,
     LostAnswer,
     Shop,
@@ -26,6 +31,11 @@ update recipients
 set claim = $2, due_at = now() + interval '1 hour'
 where person = $1
 """
+RENEWED = """
+select due_at > now() + interval '50 seconds' from recipients where person = $1
+"""
+A_WHILE_S = 600.0
+"""By so much the lease of a dead worker is lengthened: it must not end while a test looks."""
 
 
 async def test_a_crash_after_sending_sends_again(shop: Shop) -> None:
@@ -36,11 +46,12 @@ async def test_a_crash_after_sending_sends_again(shop: Shop) -> None:
         await shop.handle(notifier_notifies_granted, granted(person, uuid4()))
         await dying.sent.wait()
     assert await shop.states(person) == {"access_ready": "claimed"}
-    async with shop.dispatcher() as dispatcher:
-        await dispatcher.has_looked()
-        assert await shop.holder(person) not in (None, dispatcher.worker), "the lease holds"
+    await shop.time_passes(-A_WHILE_S)
+    async with shop.dispatcher() as worker:
+        await worker.has_looked()
+        assert await shop.holder(person) not in (None, worker.worker), "the lease holds"
         assert len(await received(chat)) == 1
-        await shop.time_passes(6)
+        await shop.time_passes(A_WHILE_S + LEASE_S)
         await shop.settled(person)
     assert len(await received(chat)) == 2
     assert await shop.states(person) == {"access_ready": "sent"}
@@ -52,7 +63,7 @@ async def test_a_crash_after_editing_shows_one_message(shop: Shop) -> None:
     order = uuid4()
     async with shop.dispatcher():
         await shop.handle(notifier_notifies_confirmed, confirmed(person, order))
-        await shop.time_passes(3)
+        await shop.time_passes(ISSUING_AFTER_S)
         await shop.settled(person)
     dying = LostAnswer(shop.sandbox.url)
     await shop.handle(notifier_notifies_granted, granted(person, order))
@@ -118,15 +129,19 @@ async def test_two_workers_send_each_message_once(shop: Shop) -> None:
     assert [len(await received(chat)) for _, chat in people] == [1] * 100
 
 
-async def test_a_slow_call_keeps_its_claim(shop: Shop) -> None:
+async def test_a_slow_call_keeps_its_claim(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """W-02: no transaction is open during the call, and its lease is renewed."""
+    monkeypatch.setattr(claims, "LEASE_S", 60.0)
+    monkeypatch.setattr(dispatcher, "RENEW_EVERY_S", 0.1)
     person, chat = await shop.person()
     held = HeldCall(shop.sandbox.url)
     async with shop.dispatcher(telegram=held):
         await shop.handle(notifier_notifies_granted, granted(person, uuid4()))
         await held.began.wait()
         async with shop.dispatcher():
-            await asyncio.sleep(LEASE_S + 1)
+            for _ in range(3):  # Twice the lease, and never all that is left of it.
+                await shop.time_passes(40)
+                await shop.becomes_true(RENEWED, person)
             assert await received(chat) == []
             held.may_go.set()
             await shop.settled(person)

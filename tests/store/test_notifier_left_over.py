@@ -4,7 +4,7 @@ from uuid import UUID, uuid4
 
 from notifier.subscribers import notifier_notifies_confirmed, notifier_notifies_granted
 from shared.contracts.payments import PaymentConfirmed
-from tests.kit.notifier import HeldCall, Shop, confirmed, granted, key_of, received
+from tests.kit.notifier import ISSUING_AFTER_S, HeldCall, Shop, confirmed, granted, key_of, received
 from turnpike_local.sandbox.client import PersonClient
 
 REST = "50\u00a0₽ is left over"
@@ -31,7 +31,7 @@ async def test_the_receipt_and_its_edit_name_the_rest(shop: Shop) -> None:
     order = uuid4()
     async with shop.dispatcher():
         await shop.handle(notifier_notifies_confirmed, paid_too_much(person, order))
-        await shop.time_passes(3)
+        await shop.time_passes(ISSUING_AFTER_S)
         first = await chat.receives(REST)
         assert first.code == []
         await shop.settled(person)

@@ -14,6 +14,7 @@ from notifier.subscribers import (
     notifier_notifies_rewards,
 )
 from tests.kit.notifier import (
+    ISSUING_AFTER_S,
     NOW,
     CountingCalls,
     HeldAnswer,
@@ -84,7 +85,7 @@ async def test_an_unblock_sends_missed_keys_and_receipts(shop: Shop) -> None:
         await shop.handle(notifier_notifies_rewards, rewarded(person))
         await shop.handle(notifier_notifies_registered, registered(person))
         for _ in range(5):
-            await shop.time_passes(3)
+            await shop.time_passes(ISSUING_AFTER_S)
             await asyncio.sleep(0.05)
         await shop.settled(person)
         await shop.handle(notifier_notifies_granted, granted(person, order))
