@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from shared.platform import db
 from shared.platform.migrate import migrate
 from shared.platform.roles import role
 from turnpike_local.broker import Broker
@@ -16,6 +18,16 @@ from turnpike_local.services import service
 # No data outlives the run, so none has to survive a power cut. SIGKILL of the server loses nothing.
 UNSYNCED = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
 SELDOM_SYNCED = "2m"
+
+# Time-outs of a service are ten times as long here: a hundred transactions that wait for one lock
+# take a second, and longer where other programs use the machine. The tests of a time-out set it.
+TIMES_LONGER = 10
+UNHURRIED = """
+alter role {role} in database {database} set statement_timeout = '100s';
+alter role {role} in database {database} set lock_timeout = '50s';
+alter role {role} in database {database} set idle_in_transaction_session_timeout = '100s';
+"""
+HURRIED = ("ACQUIRE_TIMEOUT_S", "STATEMENT_TIMEOUT_S", "CONNECT_TIMEOUT_S")
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,15 @@ class FreshDatabase:
 
 
 MakeDatabase = Callable[..., Awaitable[FreshDatabase]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def unhurried() -> Iterator[None]:
+    """The time-outs of services that run in the process of the test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in HURRIED:
+            patch.setattr(db, name, TIMES_LONGER * getattr(db, name))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +111,19 @@ async def fresh_database(
 
     async def make(*schemas: str) -> FreshDatabase:
         names.append(await postgres.fresh_database(await migrated(tuple(sorted(schemas)))))
+        await _unhurry(postgres, names[-1], schemas)
         return FreshDatabase(names[-1], postgres)
 
     yield make
     for name in names:
         await postgres.drop_database(name)
+
+
+async def _unhurry(postgres: Postgres, database: str, schemas: tuple[str, ...]) -> None:
+    """The time-outs of services that run in this database, also as processes of their own."""
+    superuser = await asyncpg.connect(postgres.dsn())
+    try:
+        for schema in schemas:
+            await superuser.execute(UNHURRIED.format(role=role(schema, "app"), database=database))
+    finally:
+        await superuser.close()

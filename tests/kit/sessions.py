@@ -9,8 +9,6 @@ import asyncpg
 from shared.platform.db import Database
 from tests.kit.waiting import until
 
-HANG_S = 5.0
-
 SESSIONS_THAT_WAIT = """
 select count(*)
 from pg_stat_activity
@@ -28,7 +26,7 @@ async def waits_for_a_lock(task: "asyncio.Task[Any]", database: Database) -> Non
         assert not task.done(), "the second did not wait for the first"
         return False
 
-    await until(waits, within_s=HANG_S)
+    await until(waits)
 
 
 async def end_session(superuser_dsn: str, pid: int) -> None:
@@ -36,7 +34,7 @@ async def end_session(superuser_dsn: str, pid: int) -> None:
     superuser = await asyncpg.connect(superuser_dsn)
     try:
         await superuser.execute("select pg_terminate_backend($1)", pid)
-        await until(lambda: superuser.fetchval(GONE, pid), within_s=HANG_S)
+        await until(lambda: superuser.fetchval(GONE, pid))
     finally:
         await superuser.close()
 

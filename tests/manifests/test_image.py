@@ -29,6 +29,7 @@ DOCKERFILE = DOCKER / "Dockerfile"
 SERVICES = [package.replace("_", "-") for package in OWNERS.values()]
 WORKSPACE = {"shared", "turnpike-cli", *SERVICES}
 IN_EVERY_IMAGE = ("shared", "turnpike-cli")
+START_WITHIN_S = 300.0
 ALL_COMMANDS = """
 from importlib.metadata import entry_points
 for command in entry_points(group="turnpike.commands"):
@@ -267,7 +268,9 @@ async def test_image_runs_as_the_manifests_configure_it(
         env=environment(payments, **variables | moved(here, variables)),
         cwd=Path("/"),
     )
-    await until(lambda: '"service up"' in log.read_text() or not child.alive)
+    await until(
+        lambda: '"service up"' in log.read_text() or not child.alive, within_s=START_WITHIN_S
+    )
     assert not await answers(f"http://{LOOPBACK}:{port}/readyz")
 
     for start in ("make-streams", "migrate-payments"):
@@ -281,13 +284,13 @@ async def test_image_runs_as_the_manifests_configure_it(
             environment(payments, **variables | moved(here, variables)),
         )
 
-    await until(lambda: answers(f"http://{LOOPBACK}:{port}/readyz"))
+    await until(lambda: answers(f"http://{LOOPBACK}:{port}/readyz"), within_s=START_WITHIN_S)
     assert child.alive
     check = [str(payments / "bin/python"), "-I", str(DOCKER / "healthy.py")]
     assert health_check("service") == ["python", "-I", "/opt/turnpike/healthy.py"]
     run(*check, env={"TURNPIKE_HTTP_HOST": "0.0.0.0", "TURNPIKE_HTTP_PORT": str(port)})
     os.kill(child.pid, signal.SIGTERM)
-    await until(lambda: not child.alive, within_s=300)
+    await until(lambda: not child.alive, within_s=START_WITHIN_S)
     assert '"service down"' in log.read_text()
     with pytest.raises(AssertionError, match="not healthy: "):
         run(*check, env={"TURNPIKE_HTTP_PORT": str(port)})
@@ -307,7 +310,7 @@ async def ended(image: Path, command: list[str], folder: Path, variables: dict[s
     process = await asyncio.create_subprocess_exec(
         *argv, env=variables, cwd=folder, stderr=asyncio.subprocess.STDOUT
     )
-    assert await asyncio.wait_for(process.wait(), 120) == 0
+    assert await asyncio.wait_for(process.wait(), START_WITHIN_S) == 0
 
 
 def files(folder: Path) -> set[tuple[str, int]]:

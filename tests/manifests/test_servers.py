@@ -20,6 +20,7 @@ from shared.contracts.owners import OWNERS
 from shared.platform.migrate import migrate
 from shared.platform.roles import DUTIES, role
 from tests.kit.servers import UNSYNCED
+from tests.kit.waiting import HANG_S
 from tests.manifests.cluster import Cluster, pod_of
 from tests.manifests.jobs import PSQL, environment_on, job_of
 from tests.manifests.kustomize import KUBERNETES, ROOT, run
@@ -136,7 +137,7 @@ async def fetched(
         link = links.link(person.key).replace("@vpn.shop.test:30443", f"@{LOOPBACK}:{port}")
         for url in urls:
             try:
-                texts.append(await fetch_through(link, url, timeout_s=5))
+                texts.append(await fetch_through(link, url, timeout_s=HANG_S))
             except NotFetchedError:
                 texts.append(None)
     finally:

@@ -1,7 +1,6 @@
 """Rewards on a real PostgreSQL: once per receipt, at the right level, in any order and race."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
@@ -16,6 +15,7 @@ from shared.platform.db import Database, Row
 from tests.kit.referrals import LONG_AGO, broken, confirmed, handle, started
 from tests.kit.servers import FreshDatabase, MakeDatabase
 from tests.kit.sessions import waits_for_a_lock
+from tests.kit.waiting import HANG_S
 
 REWARD_OF = "select * from rewards where receipt = $1"
 EVENT = "select body::text as body, trace from events where id = $1"
@@ -248,13 +248,11 @@ async def test_a_start_takes_an_uncommitted_waiting_payment(database: Database) 
 
 
 async def test_statements_do_not_grow_with_the_batch(database: Database) -> None:
-    """M-15: ten thousand buyers of one partner take some 2 s on two cores; 10 s is a hang."""
+    """M-15: ten thousand buyers of one partner take some 2 s on two cores."""
     partner, buyers = await invited(database, 10_000)
     payments = [confirmed(buyer, after_s=second) for second, buyer in enumerate(buyers)]
-    began = time.perf_counter()
     one = await statements_for(database, payments[:1])
     many = await statements_for(database, payments[1:])
-    assert time.perf_counter() - began < 10
     assert one == many <= 12
     expected = 24 * 1_000 + 25 * 2_500 + (10_000 - 49) * 4_500
     assert (await invitations_of(partner, database)).earned_minor == expected
@@ -274,7 +272,7 @@ async def test_a_locked_partner_delays_no_other(database: Database) -> None:
     payment = confirmed(payer)
     async with database.transaction() as tx:
         await referrals_rewards_confirmed([confirmed(slow_payer)], tx)
-        await asyncio.wait_for(handle(database, payment), timeout=2)
+        await asyncio.wait_for(handle(database, payment), HANG_S)
         waiting = asyncio.create_task(handle(database, confirmed(slow_payer)))
         await waits_for_a_lock(waiting, database)
     await waiting

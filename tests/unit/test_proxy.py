@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.kit.proxy import Proxy, _reset
-from tests.kit.waiting import until
+from tests.kit.waiting import HANG_S, until
 from turnpike_local.ports import LOOPBACK, free_port
 
 
@@ -58,7 +58,7 @@ async def test_a_silent_link_hides_a_gone_client(how: str) -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(gone.wait(), 0.2)
         proxy.mend()
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), HANG_S)
 
 
 async def test_a_silent_link_hides_a_gone_server() -> None:
@@ -80,7 +80,7 @@ async def test_a_silent_link_hides_a_gone_server() -> None:
             await asyncio.wait_for(reader.read(), 0.2)
         proxy.mend()
         with pytest.raises(ConnectionResetError):
-            await asyncio.wait_for(reader.read(), 5)
+            await asyncio.wait_for(reader.read(), HANG_S)
         writer.close()
 
 
