@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
@@ -21,31 +22,33 @@ WRITE = "create temporary table written (one int)"
 
 
 class Cluster:
-    """The server; its sessions learn of a change at once, as those of a demoted primary do."""
+    """The server; its sessions learn of a change at once, as those of a demoted primary do.
 
-    def __init__(self, postgres: Postgres) -> None:
-        self.postgres = postgres
+    The postmaster signals one session after the other, the newest first. The superuser's is older
+    than those of a test, so they know what it knows.
+    """
+
+    def __init__(self, superuser: asyncpg.Connection) -> None:
+        self._superuser = superuser
 
     async def be_read_only(self, value: bool) -> None:
-        superuser = await asyncpg.connect(self.postgres.dsn())
-        await superuser.execute(
-            f"alter system set default_transaction_read_only = {'on' if value else 'off'}"
-        )
-        await superuser.execute("select pg_reload_conf()")
         wanted = "on" if value else "off"
+        await self._superuser.execute(f"alter system set default_transaction_read_only = {wanted}")
+        await self._superuser.execute("select pg_reload_conf()")
 
         async def told() -> bool:
-            return bool(await superuser.fetchval(SETTING) == wanted)
+            return bool(await self._superuser.fetchval(SETTING) == wanted)
 
         await until(told)
-        await superuser.close()
 
 
 @pytest.fixture
 async def cluster(postgres: Postgres) -> AsyncIterator[Cluster]:
-    changed = Cluster(postgres)
+    superuser = await asyncpg.connect(postgres.dsn())
+    changed = Cluster(superuser)
     yield changed
     await changed.be_read_only(False)
+    await superuser.close()
 
 
 async def pid_of(database: Database) -> int:
@@ -55,8 +58,9 @@ async def pid_of(database: Database) -> int:
 
 async def pids_of(database: Database) -> set[int]:
     """The sessions of a whole pool of three."""
-    asked = [database.fetchval("select pg_backend_pid() from pg_sleep(0.3)") for _ in range(3)]
-    return set(await asyncio.gather(*asked))
+    async with AsyncExitStack() as exits:
+        held = [await exits.enter_async_context(database.transaction()) for _ in range(3)]
+        return {await tx.fetchval("select pg_backend_pid()") for tx in held}
 
 
 async def test_readiness_follows_a_failover(
