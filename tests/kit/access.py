@@ -32,9 +32,10 @@ from vpn_provisioner.panels.protocol import Panel
 from vpn_provisioner.store import jobs, nodes
 from vpn_provisioner.store.jobs import Job
 from vpn_provisioner.subscribers import vpn_grants_confirmed, vpn_shortens_refunded
-from vpn_provisioner.workers.jobs import LEASE_S, Worker
+from vpn_provisioner.workers.jobs import Worker
 from vpn_provisioner.workers.live import LiveNode
 
+TEST_LEASE_S = 60.0
 LINK = "vless://{key}@127.0.0.1:443?security=none#Turnpike"
 NEEDS_A_RELAY = "no event is pending in the outbox"
 
@@ -209,8 +210,9 @@ async def registered(database: Database, name: str = "one", *, node_group: str =
 
 
 def worker(database: Database, node: Node, panel: Panel, *, failed_before: bool = False) -> Worker:
-    """One lane of a node, as each process has it."""
-    return Worker(database, LiveNode(node, panel), failed_before=failed_before)
+    """One lane of a node, as each process has it, with a lease that no test outlives."""
+    live = LiveNode(node, panel)
+    return Worker(database, live, failed_before=failed_before, lease_s=TEST_LEASE_S)
 
 
 async def work(database: Database, node: Node, panel: Panel, *, failed_before: bool = False) -> int:
@@ -222,7 +224,7 @@ async def work(database: Database, node: Node, panel: Panel, *, failed_before: b
 
 
 async def claimed(
-    database: Database, node: Node, *, lease_s: float = LEASE_S
+    database: Database, node: Node, *, lease_s: float = TEST_LEASE_S
 ) -> tuple[UUID, list[Job]]:
     """Jobs as a worker claims them that dies before it settles; returns its token too."""
     token = uuid4()

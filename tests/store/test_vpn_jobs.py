@@ -12,6 +12,7 @@ from shared.contracts.vpn import AccessGranted, DeadJobsQuery, Replayed, ReplayJ
 from shared.messaging.idempotency import execute
 from shared.platform.db import Database, Tx
 from tests.kit.access import (
+    TEST_LEASE_S,
     FailingPanel,
     bought,
     broken,
@@ -26,7 +27,7 @@ from tests.kit.access import (
     work,
     worker,
 )
-from tests.kit.waiting import until
+from tests.kit.waiting import HANG_S, until
 from vpn_provisioner.commands.replay_jobs import replay_jobs
 from vpn_provisioner.domain import pauses
 from vpn_provisioner.domain.attempts import MAX_TRIES
@@ -34,6 +35,7 @@ from vpn_provisioner.domain.nodes import Node
 from vpn_provisioner.domain.panel import Wanted
 from vpn_provisioner.queries import answer_dead_jobs
 from vpn_provisioner.store import jobs
+from vpn_provisioner.workers import jobs as workers
 from vpn_provisioner.workers.jobs import Worker
 from vpn_provisioner.workers.live import LiveNode
 
@@ -43,6 +45,8 @@ from pg_stat_activity
 where state = 'idle in transaction' and usename = 'vpn_app'
 """
 
+TIME_PASSES = "update access_jobs set run_at = run_at - $1 * interval '1 second'"
+RENEWED = "select min(run_at) > now() + $1 * interval '1 second' from access_jobs"
 
 # Leases
 
@@ -63,22 +67,25 @@ async def test_a_job_returns_when_its_lease_ends(
 ) -> None:
     """P-07: and not before. A job that another worker has is neither missing nor an attempt."""
     (person,) = await bought(vpn, 1)
-    await claimed(vpn, node, lease_s=0.3)
+    await claimed(vpn, node)
     assert await work(vpn, node, panel) == 0
-    await asyncio.sleep(0.35)
+    await vpn.execute(TIME_PASSES, TEST_LEASE_S)
     assert await work(vpn, node, panel) == 1
     assert (await job_of(vpn, person, node))["tries"] == 0
 
 
 async def test_a_lease_is_renewed_during_the_request(
-    vpn: Database, node: Node, panel: FailingPanel
+    vpn: Database, node: Node, panel: FailingPanel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Leases are short, so a kill delays nobody for long; still a slow panel is asked only once."""
+    monkeypatch.setattr(workers, "RENEWALS_PER_LEASE", 600)
     await bought(vpn, 3)
     panel.gate.clear()
-    slow = Worker(vpn, LiveNode(node, panel), failed_before=False, lease_s=0.2)
-    working = asyncio.create_task(slow.round())
-    await asyncio.sleep(0.5)
+    working = asyncio.create_task(worker(vpn, node, panel).round())
+    await until(lambda: bool(panel.asked))
+    for _ in range(3):  # Twice the lease, and never all that is left of it.
+        await vpn.execute(TIME_PASSES, TEST_LEASE_S * 2 / 3)
+        await until(lambda: vpn.fetchval(RENEWED, TEST_LEASE_S * 5 / 6))
     assert await work(vpn, node, panel) == 0
     panel.gate.set()
     assert await working == 3
@@ -265,7 +272,7 @@ async def test_a_slow_panel_holds_no_database_connection(
     await until(lambda: bool(panel.asked))
     assert await vpn.fetchval(IDLE_IN_TRANSACTION) == 0
     assert vpn.free == vpn.size
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(HANG_S):
         await bought(vpn, 10)
     panel.gate.set()
     await working
@@ -279,7 +286,7 @@ async def test_a_panel_that_never_answers_times_out(
     monkeypatch.setattr("vpn_provisioner.workers.jobs.PANEL_TIMEOUT_S", 0.1)
     (person,) = await bought(vpn, 1)
     panel.gate.clear()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(HANG_S):
         await work(vpn, node, panel)
     job = await job_of(vpn, person, node)
     assert (job["tries"], job["error"]) == (1, "PanelUnavailable: no answer within 0.1 s")
