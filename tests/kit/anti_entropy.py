@@ -36,6 +36,9 @@ from turnpike_local.broker import Broker
 HANDLER = "referrals_registers_started"
 STARTED = next(entry for entry in SUBSCRIPTIONS if entry.handler == HANDLER)
 
+PROBE = "evt.bot.probe.v1"
+"""A subject of the stream that no handler receives."""
+
 INCARNATION = "select incarnation from streams where name = $1"
 
 RECORD = """
@@ -180,9 +183,20 @@ class Sides:
         return [await subscription.next_msg(HANG_S) for _ in range(count)]
 
     async def outlive_the_duplicate_window(self) -> None:
-        """Return once the broker takes every id that it knows as a new one."""
+        """Return once the broker takes every id that it knows as a new one.
+
+        It forgets them in the order in which they came, so the last one tells of all.
+        """
+        assert await self._takes_as_new(PROBE)
         await set_duplicate_window(self.bus.client, STARTED.stream, 0.1)
-        await asyncio.sleep(0.2)
+        await until(lambda: self._takes_as_new(PROBE))
+
+    async def _takes_as_new(self, subject: str) -> bool:
+        headers = {"Nats-Msg-Id": subject}
+        reply = await self.bus.client.request(subject, b"", HANG_S, headers=headers)
+        answer = json.loads(reply.data)
+        assert "error" not in answer, answer
+        return not answer.get("duplicate")
 
     async def change_stream(self, **changes: int) -> None:
         config = (await self.api(f"STREAM.INFO.{STARTED.stream}"))["config"]

@@ -27,12 +27,14 @@ PENDING = "select id, republished from outbox join events using (seq)"
 
 async def test_an_open_hour_is_not_compared(sides: Sides) -> None:
     """An event on its way is not a missing event."""
-    now = await sides.publisher.fetchval("select now()")
-    await sides.publish(4, start_of_hour(now))
+    hour = start_of_hour(await sides.publisher.fetchval("select now()"))
+    await sides.publish(4, hour)
     assert await sides.compare() is None, "the handler has no durable yet"
     await sides.consume()
     await sides.subscriber.execute("delete from inbox")
-    assert await sides.compare() == Compared()
+    compared = await sides.compare()
+    now = await sides.publisher.fetchval("select now()")
+    assert compared == Compared() or start_of_hour(now) > hour, "unless it has closed meanwhile"
 
 
 async def test_an_hour_with_pending_events_is_not_compared(
