@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = [
     "tests.kit.servers",
@@ -16,12 +16,13 @@ pytest_plugins = [
     "tests.kit.anti_entropy",
 ]
 
-# Every run has the same examples, and no wall clock decides. `HYPOTHESIS_PROFILE=free` searches for
-# new examples, by hand.
-settings.register_profile("fixed", derandomize=True, deadline=None)
+# Every run has the same examples, and no wall clock decides: neither how long an example takes, nor
+# how long drawing it takes. `HYPOTHESIS_PROFILE=free` searches for new examples, by hand.
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fixed", untimed, derandomize=True)
 # More examples, in tests that have a longer form.
-settings.register_profile("long", derandomize=True, deadline=None)
-settings.register_profile("free", deadline=None)  # As many examples as the long one.
+settings.register_profile("long", untimed, derandomize=True)
+settings.register_profile("free", untimed)  # As many examples as the long one.
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 

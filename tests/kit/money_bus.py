@@ -20,7 +20,6 @@ from tests.kit.mortal import REFUSED, DiedError, MortalDatabase, Pipe
 from tests.kit.waiting import HANG_S
 
 LOOK_EVERY_S = 0.3
-CALL_TIMEOUT_S = 2.0
 # The minimum of JetStream. It drops a repeat within this time and delivers any later one.
 SHORTEST_WINDOW_S = 0.1
 
@@ -97,7 +96,7 @@ class BusBroker(Broker):
                 self.begin_again(name)
 
     async def _call(self, call: str, request: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return await api(self.bus.client, call, request, timeout_s=CALL_TIMEOUT_S)
+        return await api(self.bus.client, call, request, timeout_s=HANG_S)
 
     async def _progress(self, name: str) -> ConsumerProgress:
         stream = self.handlers[name].subscription.stream
@@ -111,7 +110,7 @@ class BusBroker(Broker):
 
     def put(self, message: Message) -> None:
         publish = self.bus.client.request(
-            message.subject, message.body, CALL_TIMEOUT_S, headers=dict(message.headers)
+            message.subject, message.body, HANG_S, headers=dict(message.headers)
         )
         answer = json.loads(self.run(publish).data)
         assert "error" not in answer, answer
@@ -158,6 +157,11 @@ class BusMachine(MoneyMachine):
 
     broker: BusBroker
 
+    def begin(self, seed: int) -> None:
+        super().begin(seed)
+        self.handled = set[str]()
+        """The handlers that committed a batch: which ones a step reaches depends on time."""
+
     def deliver(self, draw: Draw) -> None:
         if not self.broker.waiting():
             self.broker.begin_again(draw(*self.broker.delivered()))
@@ -177,4 +181,5 @@ class BusMachine(MoneyMachine):
         self._done(name, owner, act, end, draw)
         for messages in self.broker.handlers[name].batches:
             self.changed.add(owner)
+            self.handled.add(name)
             self._fold(name, messages)

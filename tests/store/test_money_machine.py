@@ -21,6 +21,7 @@ LONG = PROFILE in ("long", "free")
 PARTS = (1, 2) if LONG else (1,)
 EXAMPLES = 94 if LONG else 15
 STEPS = 120  # One of them begins the example.
+MOST_SEARCHES = 4
 LEAST_STEPS, LEAST_DEATHS = (10_000, 250) if LONG else (1_500, 40)
 LEAST_STEPS_OVER_THE_BUS, MOST_STEPS_OVER_THE_BUS, LEAST_DEATHS_OVER_THE_BUS = 150, 600, 10
 
@@ -62,29 +63,35 @@ def test_no_sequence_loses_or_doubles_money(
 
     There is one booking per charge and one reward per receipt.
     """
-    machine = type("MoneyMachineHere", (MoneyMachine,), {"world": world})
-    if PROFILE != "free":
-        machine = seed(part)(machine)
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
-    )
     moves, deaths = world.moves, world.deaths
+
+    def seen_enough() -> bool:
+        enough = world.steps >= LEAST_STEPS and deaths.total() >= LEAST_DEATHS
+        return enough and (not LONG or (set(moves) == set(MOVES) and set(deaths) == MAY_DIE))
+
+    # What a search meets changes with the code. One that lacks a death is followed by another.
+    for search in range(MOST_SEARCHES):
+        machine = type("MoneyMachineHere", (MoneyMachine,), {"world": world})
+        if PROFILE != "free":
+            machine = seed(part + search * len(PARTS))(machine)
+        run_state_machine_as_test(
+            machine, settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS)
+        )
+        if seen_enough():
+            break
     record_property("note", f"{world.steps} steps in {world.examples} examples that came to rest,")
     record_property(
         "note", f"of {moves.total()}: {dict(moves)}; {deaths.total()} deaths: {dict(deaths)}"
     )
-    assert world.steps >= LEAST_STEPS, "steps of examples that reached their end"
-    assert deaths.total() >= LEAST_DEATHS
-    if LONG:
-        assert set(moves) == set(MOVES)
-        assert set(deaths) == MAY_DIE
+    assert seen_enough(), "of steps in examples that reached their end, of moves and of deaths"
 
 
 @pytest.mark.parametrize("drawn_by", [1, 2])
 def test_no_sequence_over_the_bus_loses_money(world_with_a_bus: BusWorld, drawn_by: int) -> None:
     """M-02, W-24: real batches, repeats by JetStream, and deaths before the acknowledgement.
 
-    How many messages a batch has depends on time, and with it how many steps meet a death.
+    How many messages a batch has depends on time, and with it how many steps meet a death, and
+    which handlers they reach: so it goes on until it has seen enough of each.
     """
     world, random = world_with_a_bus, Random(drawn_by)
     machine = type("BusMachineHere", (BusMachine,), {"world": world})()
@@ -92,7 +99,8 @@ def test_no_sequence_over_the_bus_loses_money(world_with_a_bus: BusWorld, drawn_
 
     def seen_enough() -> bool:
         deaths = world.deaths.total()
-        return steps >= LEAST_STEPS_OVER_THE_BUS and deaths >= LEAST_DEATHS_OVER_THE_BUS
+        enough = steps >= LEAST_STEPS_OVER_THE_BUS and deaths >= LEAST_DEATHS_OVER_THE_BUS
+        return enough and machine.handled == set(HANDLERS)
 
     steps = 0
     while steps < MOST_STEPS_OVER_THE_BUS and not seen_enough():
@@ -102,5 +110,5 @@ def test_no_sequence_over_the_bus_loses_money(world_with_a_bus: BusWorld, drawn_
         machine.rewards_equal_the_model()
     machine.teardown()
     assert world.steps == steps
-    assert seen_enough(), world.deaths
+    assert seen_enough(), (world.deaths, machine.handled)
     assert set(machine.broker.delivered()) == set(HANDLERS)
