@@ -8,9 +8,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from payments.audit import CHECKS, COUNTS
 from payments.commands.open_invoice import open_invoice
 from payments.commands.place_order import place_order
+from payments.domain import pauses
 from payments.domain.provider import Payment
 from payments.queries import answer_invoice, answer_trial_balance
 from payments.receiving import take_in
@@ -185,6 +188,11 @@ async def post(
 
     await webhook(scope, receive, send)
     return sent[0]["status"], sent[1]["body"].decode().strip()
+
+
+def pause_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that failed once is left alone for longer than any test takes."""
+    monkeypatch.setattr(pauses, "FIRST_PAUSE_S", pauses.LONGEST_PAUSE_S)
 
 
 @asynccontextmanager

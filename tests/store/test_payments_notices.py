@@ -27,7 +27,7 @@ from shared.contracts.payload import write_payload
 from shared.platform.db import Database
 from tests.kit.fake_provider import NOON, Fault
 from tests.kit.servers import MakeDatabase
-from tests.kit.ways_in import Till, a_till, post
+from tests.kit.ways_in import Till, a_till, pause_long, post
 
 LARGE = b" " * (webhooks.MAX_BYTES + 1)
 PARKED = "no notice of a provider is parked"
@@ -204,8 +204,9 @@ async def test_unbookable_payment_holds_no_other(till: Till) -> None:
     assert len(await till.bookings()) == 3
 
 
-async def test_down_provider_fails_no_notice(till: Till) -> None:
+async def test_down_provider_fails_no_notice(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-71: they wait as they are, and the first answer lets them all be read."""
+    pause_long(monkeypatch)
     opened = [await till.opened(uuid4()) for _ in range(7)]
     for _, reference in opened:
         till.provider.pay(reference)

@@ -17,7 +17,7 @@ from shared.platform.db import Database
 from tests.kit.fake_provider import FakeProvider, Fault
 from tests.kit.payments import asking
 from tests.kit.servers import MakeDatabase
-from tests.kit.ways_in import Till, a_till
+from tests.kit.ways_in import Till, a_till, pause_long
 
 DOWN = Fault(Unavailable("ClientConnectorError"))
 LOST = Fault(Unknown("TimeoutError", "find"), done=True)
@@ -171,8 +171,9 @@ async def test_refused_invoice_is_asked_anew(till: Till) -> None:
     assert await state_of(till, second.invoice) == ("open", None)
 
 
-async def test_down_provider_pauses_alone(till: Till) -> None:
+async def test_down_provider_pauses_alone(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
     """R-71: nothing happened, so no job has failed; another provider goes on."""
+    pause_long(monkeypatch)
     till.provider.fails("open", DOWN, Fault(SlowDown(40.0)))
     asked = await till.ask(uuid4())
     await till.turn(till.opener)

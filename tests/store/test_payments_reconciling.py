@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -28,15 +27,12 @@ from tests.kit.listing import (
     time_passes,
 )
 from tests.kit.payments import placed
-from tests.kit.waiting import until
 
 pytestmark = pytest.mark.usefixtures("invariants_hold")
 
 BOOKINGS = "select count(*) from receipts where acquirer = $1"
 DUE = "update reconciliation_leases set due_at = now() where acquirer = $1"
-WAITS_S = """
-select extract(epoch from due_at - now())::float8 from reconciliation_leases where acquirer = $1
-"""
+DUE_AT = "select due_at, now() from reconciliation_leases where acquirer = $1"
 WINDOWS = """
 select kind, since, until, started_at
 from reconciliations
@@ -50,7 +46,7 @@ from events
 where topic = 'payments.reconciliation.finished' and body ->> 'acquirer' = $1
 order by seq
 """
-SHORT_LEASE_S = 0.3
+LEASE_ENDS = "update reconciliation_leases set held_until = now() where acquirer = $1"
 
 
 async def listing_of(database: Database, count: int, page: int = 1) -> FakeListing:
@@ -71,13 +67,14 @@ async def test_a_death_between_pages_resumes_there(payments_db: Database) -> Non
     """R-99: another worker goes on at the cursor, once the lease of the dead one has ended."""
     listing = await listing_of(payments_db, 4)
     reached = listing.hangs_at("2")
-    dying = asyncio.create_task(walk(Reconciler(payments_db, listing, lease_s=SHORT_LEASE_S)))
+    dying = asyncio.create_task(walk(Reconciler(payments_db, listing)))
     await reached.wait()
     heir = Reconciler(payments_db, listing)
     assert not await walk(heir)
     dying.cancel()
     await asyncio.gather(dying, return_exceptions=True)
-    await until(partial(walk, heir))
+    await payments_db.execute(LEASE_ENDS, listing.name)
+    assert await walk(heir)
     assert listing.asked == [None, "1", "2", "2", "3"]
     run = await newest(listing, payments_db)
     assert (run.state, run.counts.listed, run.counts.missing_here) == ("done", 4, 4)
@@ -116,10 +113,10 @@ async def test_one_replica_walks_at_a_time(payments_db: Database) -> None:
             await answers.wait()
 
     listing.before_page = slow
-    late = asyncio.create_task(walk(Reconciler(payments_db, listing, lease_s=SHORT_LEASE_S)))
+    late = asyncio.create_task(walk(Reconciler(payments_db, listing)))
     await reached.wait()
-    other = Reconciler(payments_db, listing)
-    await until(partial(walk, other))
+    await payments_db.execute(LEASE_ENDS, listing.name)
+    assert await walk(Reconciler(payments_db, listing))
     answers.set()
     with pytest.raises(LostLeaseError):
         await late
@@ -160,15 +157,14 @@ async def test_a_failure_leaves_the_cursor(
             listing.failures.append(failure)
 
     listing.before_page = fail
-    waited = []
-    for _ in range(2):
+    for pause_s in (120, 120) if isinstance(failure, SlowDown) else (5, 10):
+        began = await payments_db.fetchval("select now()")
         run = await reconciled(listing, payments_db)
         assert run.state == "running"
         assert run.reason in ("no connection", "cut off", "too many calls")
-        waited.append(await payments_db.fetchval(WAITS_S, listing.name))
+        [(due_at, ended)] = await payments_db.fetch(DUE_AT, listing.name)
+        assert began <= due_at - timedelta(seconds=pause_s) <= ended
         await payments_db.execute(DUE, listing.name)
-    assert 100 < waited[0] <= 120 if isinstance(failure, SlowDown) else 4 < waited[0] <= 5
-    assert waited[1] > 1.5 * waited[0] or isinstance(failure, SlowDown)
     run = await reconciled(listing, payments_db)
     assert listing.asked[:5] == [None, "1", "1", "1", "2"]
     assert (run.state, run.reason, run.counts.missing_here) == ("done", None, 3)

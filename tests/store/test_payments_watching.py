@@ -13,7 +13,7 @@ from payments.store import orders
 from shared.platform.db import Database
 from tests.kit.fake_provider import Fault
 from tests.kit.servers import MakeDatabase
-from tests.kit.ways_in import Till, a_till
+from tests.kit.ways_in import Till, a_till, pause_long
 
 PASS = """
 update invoices
@@ -92,13 +92,14 @@ def test_questions_become_rarer() -> None:
     assert watch_after_s(9, 30 * DAY_S) is None
 
 
-async def test_provider_is_asked_once_a_second(till: Till) -> None:
+async def test_replicas_share_the_pace_of_questions(till: Till) -> None:
     """R-71: all replicas together, however many are due."""
     second = Database(till.dsn, name="second")
     await second.open()
     for _ in range(9):
         await till.opened(uuid4())
     await till.turn(till.opener)
+    await till.database.execute("update provider_pace set every = interval '1 hour'")
     watchers = [till.watcher for _ in range(6)]
     for watcher in watchers[3:]:
         watcher.database = second
@@ -146,8 +147,11 @@ async def test_failing_reference_is_isolated(till: Till) -> None:
 
 
 @pytest.mark.parametrize("answer", [Unknown("500"), Refusal("forbidden", "no")])
-async def test_down_provider_pauses_the_watcher(till: Till, answer: Unknown | Refusal) -> None:
+async def test_down_provider_pauses_the_watcher(
+    till: Till, answer: Unknown | Refusal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """R-71: the others of the shop are not asked less."""
+    pause_long(monkeypatch)
     await till.opened(uuid4())
     await till.opened(uuid4())
     till.provider.fails("read", Fault(answer))

@@ -2,6 +2,7 @@
 
 from shared.platform.backoff import backoff
 
+FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 LONGEST_JOB_PAUSE_S = 300.0
 LONGEST_ASKED_S = 3_600.0
@@ -16,7 +17,7 @@ ON_THE_FIRST_DAY_S = 3_600.0
 
 def pause_of_provider_s(failures: int, asked_s: float = 0.0) -> float:
     """After so many failures in a row of a provider before this one, or what it asked for."""
-    own_s = backoff(failures, first_s=1.0, longest_s=LONGEST_PAUSE_S)
+    own_s = backoff(failures, first_s=FIRST_PAUSE_S, longest_s=LONGEST_PAUSE_S)
     return min(max(asked_s, own_s), LONGEST_ASKED_S)
 
 
