@@ -54,9 +54,10 @@ from shared.operations import acts, anti_entropy, inspection
 from shared.operations.audit import Kind, answer_keys, answer_missing_keys, merged
 from shared.operations.status import status, summary_of
 from shared.platform import telemetry
+from shared.platform.clock import ClockAheadError, ahead_of
 from shared.platform.db import NOW, Database, Tx, database_is_to_blame
 from shared.platform.loops import forever, set_within, unless
-from shared.platform.settings import ServiceSettings, refuse
+from shared.platform.settings import REFUSED_STATUS, ServiceSettings, complain, refuse
 from shared.platform.waits import PullBack, Wait
 
 log = structlog.get_logger()
@@ -67,6 +68,7 @@ OPEN_RETRY_S = 0.3
 GAUGES_EVERY_S = 5.0
 PULL_BACK_EVERY_S = 10.0
 HOUSEKEEPING_EVERY_S = 3600.0
+FOLLOW_CLOCK_EVERY_S = 2.0
 FIRST_AUDIT_AFTER_S = 300.0  # What a restart left open has settled by then.
 AUDIT_EVERY_S = 3600.0
 AUDITS_A_DAY = 24
@@ -116,6 +118,7 @@ class Service:
         self.health = Health(OWNERS[owner], self.database, self.bus, self.stopping)
         self.handlers: dict[str, Handler] = {}
         self.last_audit: LastAudit | None = None
+        self._ahead: str | None = None
         self._waits: list[Wait] = [*anti_entropy.WAITS, *retries.WAITS]
         self._loops: list[tuple[str, Loop]] = []
         self._prunes = [
@@ -272,6 +275,9 @@ class Service:
             await unless(self.stopping, self._open_bus())
             if not self.stopping.is_set():
                 status = await self._run_loops()
+        except ClockAheadError as error:
+            complain(str(error))
+            status = REFUSED_STATUS
         finally:
             self.stopping.set()
             await self._close()
@@ -285,10 +291,23 @@ class Service:
         await _until_done(
             "cannot open the database, retrying", self.database.open, is_transient=lambda _: True
         )
-        for call in self._on_open:
+        for call in (self._read_clock, *self._on_open):
             await _until_done(
                 "cannot open the service, retrying", call, is_transient=database_is_to_blame
             )
+
+    async def _read_clock(self) -> None:
+        """Raises ClockAheadError where the clock was moved and this is no sandbox."""
+        self._ahead = await ahead_of(self.database)
+        if self._ahead is not None and not self.settings.sandbox_clock:
+            raise ClockAheadError(self._ahead)
+
+    async def _follow_clock(self) -> None:
+        """Drop at once what a move of the clock has made old: the hour goes by the real time."""
+        ahead = await ahead_of(self.database)
+        if ahead != self._ahead:
+            await self._drop_old_rows()
+            self._ahead = ahead
 
     async def _open_bus(self) -> None:
         await self.bus.open()
@@ -306,6 +325,8 @@ class Service:
         self.ticks("compare_hours", LOOK_FOR_DUE_EVERY_S, self._compare_hours)
         self.ticks("waits", PULL_BACK_EVERY_S, PullBack(self._waits, self.database).turn)
         self.ticks("housekeeping", HOUSEKEEPING_EVERY_S, self._drop_old_rows)
+        if self.settings.sandbox_clock:
+            self.ticks("sandbox_clock", FOLLOW_CLOCK_EVERY_S, self._follow_clock)
         for name, handler in self.handlers.items():
             self.loops(name, partial(consume, self.bus, handler, replicas=replicas))
             self.loops(f"retry_{name}", partial(retries.retry, handler))

@@ -274,6 +274,7 @@ REASONS: dict[str, tuple[str, ...]] = {
         "vpn_provisioner.store.nodes.NOW",
         "shared.messaging.inbox.TAKES_WRITES",
         "shared.platform.db.IS_READ_ONLY",
+        "shared.platform.clock.AHEAD",
         "shared.platform.db.NOW",
         "shared.platform.waits.DATABASE_TIME",
         "shared.platform.migrate.LOCK",

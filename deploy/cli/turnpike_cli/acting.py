@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from shared.contracts.message import MAX_REASON_CHARACTERS, Refused, Value
 from shared.contracts.operators import OPERATOR_PATTERN, Act, Role
 from shared.messaging.rpc import Bus
 from turnpike_cli.formatting import printable
+from turnpike_cli.local_shop import shop_time
 from turnpike_cli.querying import QUERY_TIMEOUT_S, CannotActError
 from turnpike_cli.services import Named
 
@@ -95,7 +96,7 @@ class Acting:
             "actor": f"operator:{self.operator}",
             "role": self.role,
             "reason": self.reason,
-            "deadline_at": datetime.now(UTC) + EXECUTED_WITHIN,
+            "deadline_at": shop_time(os.environ) + EXECUTED_WITHIN,
         }
 
 

@@ -3,12 +3,16 @@
 import fcntl
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 WRITTEN_BY_UP = "shop.json"
 """The file of the state folder that lists the parts of a running shop. It holds no password."""
+AHEAD = Path("postgres", "ahead")
+"""The file of the state folder with the seconds that the clock of its sandbox is ahead."""
 
 
 class NoShopError(Exception):
@@ -59,6 +63,23 @@ def running_shop(environment: Mapping[str, str]) -> LocalShop:
         return shop_from(folder, json.loads((folder / WRITTEN_BY_UP).read_text()))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NoShopError(f"The shop in {folder} is still starting.") from error
+
+
+def shop_time(environment: Mapping[str, str]) -> datetime:
+    """The time of the shop that `turnpike` reaches: only that of a sandbox may be ahead."""
+    ahead_s = 0
+    if not environment.get("TURNPIKE_NATS_URL"):
+        with suppress(NoShopError, ValueError):
+            ahead_s = ahead_s_of(running_shop(environment).folder)
+    return datetime.now(UTC) + timedelta(seconds=ahead_s)
+
+
+def ahead_s_of(folder: Path) -> int:
+    """How far the clock of this state folder is ahead. Raises ValueError for a broken file."""
+    try:
+        return int((folder / AHEAD).read_text())
+    except FileNotFoundError:
+        return 0
 
 
 def is_locked(lock: Path) -> bool:

@@ -51,6 +51,7 @@ BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 DATABASE_EXISTS = "select exists (select from pg_database where datname = $1)"
 CREATE_DATABASE = "create database {name} template {template}"
 DROP_DATABASE = "drop database if exists {name} with (force)"
+SET_AHEAD = "alter database {database} set turnpike.ahead = '{ahead_s} s'"
 
 
 class Postgres:
@@ -148,6 +149,11 @@ class Postgres:
     def passwords(self) -> Path:
         """The passwords of all roles, in the format of libpq: for PGPASSFILE."""
         return self._home / "pgpass"
+
+    async def set_ahead(self, ahead_s: int) -> None:
+        """Set the shop's clock ahead of the machine's, for the sessions that begin from now on."""
+        async with self._connected(DATABASE) as connection:
+            await connection.execute(SET_AHEAD.format(database=DATABASE, ahead_s=ahead_s))
 
     async def fresh_database(self, template: str = DATABASE) -> str:
         """Copy a database without connections: its tables, rows and grants.

@@ -20,11 +20,12 @@ from shared.platform.migrate import MigrationError, migrate
 from shared.platform.roles import role
 from turnpike_cli.acting import login_name
 from turnpike_local.broker import Broker
+from turnpike_local.clock import kept_ahead_s, shown
 from turnpike_local.node import NODE_API, Node
 from turnpike_local.ports import LOOPBACK, free_port, is_free, kept_port
 from turnpike_local.postgres import BROKEN, Postgres
 from turnpike_local.processes import StartError, surroundings
-from turnpike_local.providers import Provider, played, url_of
+from turnpike_local.providers import PROVIDERS, Provider, played, url_of
 from turnpike_local.services import SERVICES, Program, Service
 from turnpike_local.state import draw_secret, held, listed, read_secret
 from turnpike_local.supervisor import Part, supervise
@@ -33,6 +34,7 @@ from turnpike_local.waiting import together
 TELEGRAM_SERVICES = ("bot", "notifier")  # The services that call the Bot API.
 TELEGRAM_API_URL = "TURNPIKE_TELEGRAM_API_URL"
 OWNERS = "TURNPIKE_OWNERS"
+SANDBOX_CLOCK = "TURNPIKE_SANDBOX_CLOCK"
 
 _SANDBOX_BOT = 4_200_000_042  # The Telegram id of the sandbox's bot.
 _BOT_SECRET_LENGTH = 35  # The length in a real token.
@@ -83,6 +85,8 @@ class Stack:
         self.settings = dict(settings or {})
         self.own_node = NODE_API not in self.settings
         self.providers: tuple[Provider, ...] = () if self.real_telegram else played(self.settings)
+        # A clock moves only where nobody outside keeps the real time.
+        self.clock_moves = len(self.providers) == len(PROVIDERS)
         self.provider_ports: dict[str, int] = {}
         self._progress = progress
         self._infrastructure: list[Stoppable] = []
@@ -161,6 +165,8 @@ class Stack:
             "TURNPIKE_HTTP_HOST": LOOPBACK,
             "TURNPIKE_HTTP_PORT": str(self.ports[service]),
         }
+        if self.clock_moves:
+            environment[SANDBOX_CLOCK] = "true"
         if service == "bot":  # Whoever starts the shop owns it.
             environment.setdefault(OWNERS, login_name())
         if service in TELEGRAM_SERVICES:
@@ -179,11 +185,21 @@ class Stack:
         return environment
 
     async def _start(self) -> None:
+        self._refuse_a_moved_clock()
         self._refuse_taken_ports()
         sandbox = [] if self._telegram else [self._start_sandbox()]
         node = [self._start_node()] if self.own_node else []
         await together(self._start_postgres(), self._start_broker(), *node, *sandbox)
         await together(*(self._start_service(service) for service in SERVICES))
+
+    def _refuse_a_moved_clock(self) -> None:
+        ahead_s = kept_ahead_s(self.state_dir)
+        if ahead_s and not self.clock_moves:
+            raise StartError(
+                f"The clock of the shop in {self.state_dir} is {shown(ahead_s)} ahead, for the "
+                "sandbox. A shop with a real bot or a real provider needs the real time: choose "
+                "another folder in TURNPIKE_STATE_DIR, or `make clean` removes this one."
+            )
 
     def _refuse_taken_ports(self) -> None:
         wanted = {"TURNPIKE_HTTP_PORT": self.ports["bot"]}
@@ -199,6 +215,8 @@ class Stack:
         with self._step("PostgreSQL"):
             self.postgres = await Postgres.start(self.state_dir)
             self._infrastructure.append(self.postgres)
+            if ahead_s := kept_ahead_s(self.state_dir):
+                await self.postgres.set_ahead(ahead_s)
         with self._step("migrations"):
             await together(*(self._migrate(service) for service in SERVICES))
 
@@ -258,6 +276,8 @@ class Stack:
             "state": folder,
             "payments": payments,
         }
+        if self.clock_moves:
+            options["clock-of"] = self.state_dir
         options |= {f"{name}-port": port for name, port in self.provider_ports.items()}
         return tuple(word for name, value in options.items() for word in (f"--{name}", str(value)))
 

@@ -27,7 +27,12 @@ REFUSED_STATUS = 2
 
 # The stack starts its own servers and sets these itself: a variable that is meant for another
 # machine must not reach the services.
-_REPLACED = ("TURNPIKE_NATS_URL", "TURNPIKE_NATS_REPLICAS", "TURNPIKE_HTTP_HOST")
+_REPLACED = (
+    "TURNPIKE_NATS_URL",
+    "TURNPIKE_NATS_REPLICAS",
+    "TURNPIKE_HTTP_HOST",
+    "TURNPIKE_SANDBOX_CLOCK",
+)
 _BY_THE_SANDBOX = (
     "TURNPIKE_TELEGRAM_API_URL",
     "TURNPIKE_TELEGRAM_WEBHOOK_URL",

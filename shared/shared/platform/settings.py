@@ -47,6 +47,10 @@ class ServiceSettings(BusSettings):
     http_port: int = Field(
         default=8080, ge=0, le=65535, description="The port of health, metrics and webhooks"
     )
+    sandbox_clock: bool = Field(
+        default=False,
+        description="Whether the shop's clock may be ahead: only for the sandbox of turnpike up",
+    )
 
     traces_kept: float = Field(
         default=1.0,
@@ -114,9 +118,13 @@ def read_settings(settings: type[Settings]) -> Settings:
 
 def refuse(*sentences: str) -> NoReturn:
     """End the process because of its environment."""
+    complain(*sentences)
+    sys.exit(REFUSED_STATUS)
+
+
+def complain(*sentences: str) -> None:
     for sentence in sentences:
         print(sentence, file=sys.stderr)  # noqa: T201 - for a person, not in JSON.
-    sys.exit(REFUSED_STATUS)
 
 
 def mistakes(settings: type[BaseSettings], error: ValidationError) -> list[str]:

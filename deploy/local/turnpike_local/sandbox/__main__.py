@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from turnpike_local.clock import ShopClock
 from turnpike_local.cryptopay import CryptoPay
 from turnpike_local.providers import (
     CRYPTOBOT_TOKEN,
@@ -24,15 +25,15 @@ from turnpike_local.yookassa import Shop, Yookassa
 
 from .app import Sandbox
 
-Make = Callable[[Path, int, str, str], StandIn]
+Make = Callable[[Path, int, str, str, ShopClock], StandIn]
 
 SHOP = Shop(YOOKASSA_SHOP_ID, YOOKASSA_SECRET_KEY)
 PROVIDERS: dict[Name, Make] = {
-    "yookassa": lambda folder, port, to, chat: Yookassa(
-        folder, SHOP, port=port, notices_to=to, chat_url=chat
+    "yookassa": lambda folder, port, to, chat, clock: Yookassa(
+        folder, SHOP, port=port, notices_to=to, chat_url=chat, clock=clock
     ),
-    "cryptobot": lambda folder, port, to, chat: CryptoPay(
-        folder, CRYPTOBOT_TOKEN, port=port, notices_to=to, chat_url=chat
+    "cryptobot": lambda folder, port, to, chat, clock: CryptoPay(
+        folder, CRYPTOBOT_TOKEN, port=port, notices_to=to, chat_url=chat, clock=clock
     ),
 }
 
@@ -45,20 +46,30 @@ def main(sandbox: type[Sandbox] = Sandbox) -> int:
     for name in PROVIDERS:
         options.add_argument(f"--{name}-port", type=int, help=f"run the stand-in of {name} too")
     options.add_argument("--payments", default="", help="the address of payments, for notices")
+    options.add_argument(
+        "--clock-of",
+        type=Path,
+        metavar="STATE",
+        help="the state folder of a shop: its clock moves, and is the clock of the stand-ins",
+    )
     given = options.parse_args()
     if not given.token:
         options.error("a token is needed: --token or TURNPIKE_BOT_TOKEN")
 
-    def providers() -> Iterator[StandIn]:
+    def providers(clock: ShopClock) -> Iterator[StandIn]:
         chat_url = f"{url_of(given.port)}/" if given.port else ""
         for name, make in PROVIDERS.items():
             port = vars(given)[f"{name}_port"]
             if port is not None:
                 notices_to = webhook_of(name, given.payments) if given.payments else ""
-                yield make(given.state, port, notices_to, chat_url)
+                yield make(given.state, port, notices_to, chat_url, clock)
 
-    # The sandbox is the last: once it is ready, so are the others.
-    return run(lambda: [*providers(), sandbox(given.state, given.token, port=given.port)])
+    def stand_ins() -> list[StandIn]:
+        clock = ShopClock(given.clock_of)
+        chat = sandbox(given.state, given.token, port=given.port, clock=clock)
+        return [*providers(clock), chat]  # Once the last is ready, so are the others.
+
+    return run(stand_ins)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The sandbox: one HTTP server on loopback with a Bot API, a chat page and an OTLP receiver."""
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from html import escape
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from turnpike_local.clock import ShopClock
 from turnpike_local.standin import Parts, StandIn
 from turnpike_local.standin.app import Handler, own_pages_only
 from turnpike_local.standin.pages import no_icon, static
@@ -16,6 +16,7 @@ from turnpike_local.standin.pages import no_icon, static
 from .backend import Backend
 from .bot_api import BotApi
 from .checkout import Payments
+from .clock_control import ClockControl
 from .control import Control, refusals
 from .keys import Keys
 from .limits import Limits
@@ -60,18 +61,21 @@ class Sandbox(StandIn):
         port: int = 0,
         limits: Limits | None = None,
         bot_username: str = BOT_USERNAME,
-        now: Callable[[], float] = time.time,
+        clock: ShopClock | None = None,
+        now: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(port)
         self._folder = state_folder
         self._token = token
         self._me = _bot_user(token, bot_username)
         self._limits = limits or Limits()
-        self._now = now
+        self._clock = clock or ShopClock()
+        self._now = now or self._clock.now
 
     def _open(self) -> Parts:
         self._state = State(self._folder)
         self._backend = Backend(self._state, self._limits, self._me, self._now)
+        self._clock.moved.append(self._backend.clock_moved)
         faults = PlannedFaults()
         self._posting = Posting(self._backend, faults)
         return Parts(self._state, self._posting, self._application(faults))
@@ -95,6 +99,7 @@ class Sandbox(StandIn):
         app.add_routes(BotApi(bot, self._token, faults).routes())
         keys = Keys(lambda: f"{self.url}/page")
         app.add_routes(Control(backend, people, self._posting, faults, keys).routes())
+        app.add_routes(ClockControl(backend, self._clock).routes())
         app.add_routes(TraceControl(backend, Traces()).routes())
         app.add_routes([web.get(f"/{name}", _page_file(file)) for name, file in PAGE.items()])
         app.add_routes([web.get("/page", self._local_page), web.get("/favicon.ico", no_icon)])

@@ -113,6 +113,12 @@ class Backend:
         self._has_updates = True
         return self.state.add_update(kind, person_id, body, self.now())
 
+    def clock_moved(self, by_s: int) -> None:
+        """An update that waits becomes no older: it is dropped after a day without its bot."""
+        with self.transaction():
+            self.state.redate_updates(by_s)
+        self.hub.publish({"kind": "clock"})
+
     def updates_are_waiting(self) -> None:
         self._has_updates = True
 

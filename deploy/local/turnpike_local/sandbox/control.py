@@ -84,12 +84,12 @@ class Control:
         return web.json_response({"people": self._people.all()})
 
     async def _new(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await read_body(request)
         person = self._people.new(
             _string(body, "first_name"),
             _string(body, "username", "") or None,
             _string(body, "language_code", "en"),
-            _integer(body, "stars", STARS_AT_FIRST),
+            whole_number(body, "stars", STARS_AT_FIRST),
         )
         return web.json_response(asdict(person), status=201)
 
@@ -101,51 +101,51 @@ class Control:
         return web.json_response(chat)
 
     async def _say(self, request: web.Request) -> web.Response:
-        body = await _body(request)
+        body = await read_body(request)
         return web.json_response(self._people.say(_person(request), _string(body, "text")))
 
     async def _press(self, request: web.Request) -> web.Response:
-        body = await _body(request)
-        person_id, message_id = _person(request), _integer(body, "message_id")
+        body = await read_body(request)
+        person_id, message_id = _person(request), whole_number(body, "message_id")
         if "data" in body:
             button: Json = {"callback_data": _string(body, "data")}
         else:
             button = self._people.button(
-                person_id, message_id, _integer(body, "row"), _integer(body, "column")
+                person_id, message_id, whole_number(body, "row"), whole_number(body, "column")
             )
         return web.json_response(self._people.press(person_id, message_id, button))
 
     async def _open(self, request: web.Request) -> web.Response:
         return web.json_response(
-            self._people.open(_person(request), _string(await _body(request), "url"))
+            self._people.open(_person(request), _string(await read_body(request), "url"))
         )
 
     async def _pay(self, request: web.Request) -> web.Response:
         return web.json_response(
-            await self._people.pay(_person(request), _string(await _body(request), "invoice"))
+            await self._people.pay(_person(request), _string(await read_body(request), "invoice"))
         )
 
     async def _add_stars(self, request: web.Request) -> web.Response:
-        amount = _integer(await _body(request), "add", STARS_AT_FIRST)
+        amount = whole_number(await read_body(request), "add", STARS_AT_FIRST)
         return web.json_response({"stars": self._people.add_stars(_person(request), amount)})
 
     async def _try_key(self, request: web.Request) -> web.Response:
-        key = _string(await _body(request), "key")
+        key = _string(await read_body(request), "key")
         self._people.check_has_key(_person(request), key)
         return web.json_response(asdict(await self._keys.attempt(key)))
 
     async def _block(self, request: web.Request) -> web.Response:
-        await _body(request)
+        await read_body(request)
         self._people.block(_person(request), blocked=True)
         return web.json_response({"blocked": True})
 
     async def _unblock(self, request: web.Request) -> web.Response:
-        await _body(request)
+        await read_body(request)
         self._people.block(_person(request), blocked=False)
         return web.json_response({"blocked": False})
 
     async def _deactivate(self, request: web.Request) -> web.Response:
-        await _body(request)
+        await read_body(request)
         self._people.deactivate(_person(request))
         return web.json_response({"deactivated": True})
 
@@ -172,7 +172,7 @@ class Control:
 
         `as` is "same" for the same update, as after a lost confirmation, or "new" for a new one.
         """
-        body = await _body(request)
+        body = await read_body(request)
         paid = self._backend.state.checkout_of_charge(request.match_info["charge"])
         if paid is None or paid.report is None:
             raise Unable("There is no payment with this charge.", code=404)
@@ -192,7 +192,7 @@ class Control:
 
     async def _plan_faults(self, request: web.Request) -> web.Response:
         """Plan faults. `clear` removes the earlier ones first."""
-        body = await _body(request)
+        body = await read_body(request)
         if body.get("clear") is True:
             self._faults.clear()
             self._backend.updates_to_lose = self._backend.reports_to_lose = 0
@@ -201,21 +201,23 @@ class Control:
             if answer not in get_args(Answer):
                 raise Unable(f"`answer` is one of {', '.join(get_args(Answer))}.", code=400)
             method = _string(body, "method", "").lower() or None
-            fault = PlannedFault(cast(Answer, answer), method, _integer(body, "retry_after_s", 1))
-            self._faults.calls.add(fault, _integer(body, "calls", 1))
+            fault = PlannedFault(
+                cast(Answer, answer), method, whole_number(body, "retry_after_s", 1)
+            )
+            self._faults.calls.add(fault, whole_number(body, "calls", 1))
         if "down_s" in body:
-            self._faults.go_down(min(float(_integer(body, "down_s")), _DOWN_MOST_S))
+            self._faults.go_down(min(float(whole_number(body, "down_s")), _DOWN_MOST_S))
         if "lose_updates" in body:
-            self._backend.updates_to_lose = _integer(body, "lose_updates")
+            self._backend.updates_to_lose = whole_number(body, "lose_updates")
         if "lose_reports" in body:
-            self._backend.reports_to_lose = _integer(body, "lose_reports")
+            self._backend.reports_to_lose = whole_number(body, "lose_reports")
         return web.json_response(
             {"planned": len(self._faults.calls), "down_for_s": self._faults.down_for_s}
         )
 
     async def _drop_updates(self, request: web.Request) -> web.Response:
         """Delete pending updates, as Telegram does after a day."""
-        await _body(request)
+        await read_body(request)
         return web.json_response({"dropped": self._backend.state.drop_updates()})
 
     async def _file(self, request: web.Request) -> web.Response:
@@ -257,7 +259,7 @@ def _person(request: web.Request) -> int:
     return int(request.match_info["person"])
 
 
-async def _body(request: web.Request) -> Json:
+async def read_body(request: web.Request) -> Json:
     """The JSON object of the body. The content type excludes forms of other sites."""
     if request.content_type != "application/json":
         raise Unable("Send application/json.", code=415)
@@ -277,7 +279,7 @@ def _string(body: Json, name: str, default: str | None = None) -> str:
     return value
 
 
-def _integer(body: Json, name: str, default: int | None = None) -> int:
+def whole_number(body: Json, name: str, default: int | None = None) -> int:
     value = body.get(name, default)
     if type(value) is not int or abs(value) >= 2**63:
         raise Unable(f"`{name}` is a whole number.", code=400)

@@ -248,6 +248,9 @@ class State(SqliteState):
     def drop_updates_older_than(self, made_at: float) -> None:
         self._db.execute("delete from updates where made_at < ?", [made_at])
 
+    def redate_updates(self, by_s: int) -> None:
+        self._db.execute("update updates set made_at = made_at + ?", [by_s])
+
     def drop_updates(self) -> int:
         return self._db.execute("delete from updates").rowcount
 
