@@ -3,6 +3,7 @@
 import { chosenPerson, chosenTrace, keepPerson } from "./address.js";
 import { act, element, find, read } from "./api.js";
 import { ChatView, amount } from "./chat.js";
+import { ShopClock } from "./clock.js";
 import { openDialog, wireDialogs } from "./dialogs.js";
 import { composer, keepFocus } from "./focus.js";
 import { PaySheet } from "./pay.js";
@@ -23,6 +24,7 @@ const page = {
 };
 
 const trace = new TraceView();
+const shopClock = new ShopClock();
 const tabs = new PeopleTabs(find("people"), choose);
 const sheet = new PaySheet({
   pay: (invoice) => attempt(() => act(`people/${page.chosen}/pay`, { invoice })),
@@ -343,9 +345,11 @@ function soon(doing, pause_ms) {
 const chatSoon = soon(refreshChat, 20);
 const peopleSoon = soon(refreshPeople, 20);
 const traceSoon = soon(() => trace.refresh(), 250);
+const clockSoon = soon(() => shopClock.refresh(), 20);
 
 function receive(event) {
   if (event.kind === "everything" || event.kind === "people") peopleSoon();
+  if (event.kind === "everything" || event.kind === "clock") clockSoon();
   if (event.kind !== "typing") traceSoon(); // A payment shows in its chat before its spans arrive.
   if (event.kind === "everything" || event.kind === "people") chatSoon();
   if (event.kind === "typing" && event.person === page.chosen) showTyping();
