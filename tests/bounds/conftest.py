@@ -9,7 +9,7 @@ from shared.contracts.owners import OWNERS
 from shared.platform.migrate import migrate
 from shared.platform.roles import role
 from tests.bounds.fill import fill
-from tests.kit.servers import UNSYNCED, FreshDatabase
+from tests.kit.servers import UNSYNCED, FreshDatabase, unhurry
 from turnpike_local.postgres import DATABASE, Postgres
 from turnpike_local.services import service
 
@@ -30,6 +30,7 @@ async def filled(servers_dir: Path) -> AsyncIterator[FreshDatabase]:
     fresh = FreshDatabase(DATABASE, server)
     for schema in OWNERS:
         await migrate(fresh.dsn(role(schema, "owner")), service(schema).package)
+    await unhurry(server, DATABASE, tuple(OWNERS))
     await fill(fresh.dsn("postgres"))
     yield fresh
     await server.stop()

@@ -124,7 +124,7 @@ async def buffers_of_page(connection: Any, check: Check, rows: int) -> int:
 
 @pytest.mark.parametrize("owner", OWNERS)
 async def test_an_hourly_audit_ends_within_its_bound(filled: FreshDatabase, owner: str) -> None:
-    """W-50: every check is made, and none takes longer than a statement may."""
+    """W-50: every check is made, and none takes ten times as long as a statement may."""
     package = import_module(f"{OWNERS[owner]}.audit")
     database = Database(filled.dsn(f"{owner}_app"), name="test", size=1)
     await database.open()

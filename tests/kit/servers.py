@@ -111,7 +111,7 @@ async def fresh_database(
 
     async def make(*schemas: str) -> FreshDatabase:
         names.append(await postgres.fresh_database(await migrated(tuple(sorted(schemas)))))
-        await _unhurry(postgres, names[-1], schemas)
+        await unhurry(postgres, names[-1], schemas)
         return FreshDatabase(names[-1], postgres)
 
     yield make
@@ -119,7 +119,7 @@ async def fresh_database(
         await postgres.drop_database(name)
 
 
-async def _unhurry(postgres: Postgres, database: str, schemas: tuple[str, ...]) -> None:
+async def unhurry(postgres: Postgres, database: str, schemas: tuple[str, ...]) -> None:
     """The time-outs of services that run in this database, also as processes of their own."""
     superuser = await asyncpg.connect(postgres.dsn())
     try:
