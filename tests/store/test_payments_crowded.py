@@ -1,7 +1,6 @@
 """A person with 100 000 orders: their data cannot hold back anybody's money."""
 
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from payments.store import orders, payments
 from payments.subscribers import confirm_receipts, payments_books_rewards
 from payments.ticks import MAX_ORDERS_AT_ONCE, PRUNED_AFTER
 from shared.platform.db import Database, Tx
+from tests.kit.cpu import cpu_spent_s
 from tests.kit.payments import command, paid, placed, report, reward
 from tests.kit.servers import FreshDatabase
 
@@ -111,20 +111,20 @@ async def bought(receipts: list[Receipt], database: Database) -> int:
 async def test_hoarder_delays_nobodys_money(payments_db: Database, hoarder: UUID) -> None:
     """W-36: six payments in one batch, one of them from the person with 100 000 open orders.
 
-    The limit is the promise itself, so it is asserted: of the fastest of five batches, because
-    other programs of a busy machine are not measured.
+    The limit is the promise itself, so it is asserted: of the CPU time of the cheapest of five
+    batches, because other programs of a busy machine are not measured.
     """
-    took_s = [await seconds_to_book(hoarder, payments_db) for _ in range(BATCHES)]
-    assert min(took_s) < BOOKED_WITHIN_S
+    costs_s = [await cpu_seconds_to_book(hoarder, payments_db) for _ in range(BATCHES)]
+    assert min(costs_s) < BOOKED_WITHIN_S
 
 
-async def seconds_to_book(hoarder: UUID, database: Database) -> float:
+async def cpu_seconds_to_book(hoarder: UUID, database: Database) -> float:
     receipts = await payments_of_six(hoarder, database)
-    began = time.monotonic()
+    before_s = await cpu_spent_s(database)
     await report(database, *receipts)
-    took_s = time.monotonic() - began
+    cost_s = await cpu_spent_s(database) - before_s
     assert await bought(receipts, database) == 6
-    return took_s
+    return cost_s
 
 
 @asynccontextmanager
