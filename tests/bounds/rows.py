@@ -164,7 +164,17 @@ from generate_series(1, 480) n
 union all
 select person, date_trunc('hour', now()) - (n % 1400) * interval '1 hour', 1490
 from (select * from public.ids where n between 2 and {kept}) ids;
-update ledger_closing set closed_at = now() - interval '10 minutes'
+update ledger_closing
+set closed_at = now() - interval '10 minutes',
+  open_day = ((now() - interval '10 minutes') at time zone 'UTC')::date;
+insert into closed_days (day, closed_at)
+select open_day - n, (open_day - n + 1)::timestamp at time zone 'UTC' + interval '10 minutes'
+from ledger_closing
+cross join generate_series(1, 3650) n;
+insert into account_days (day, account, currency, debit_minor, credit_minor, balance_minor)
+select day, 'shop ' || n, 'RUB', 0, 0, 0
+from closed_days
+cross join generate_series(1, 20) n
 """,
         """
 insert into reconciliations (id, acquirer, kind, since, until, state, started_at, ended_at)

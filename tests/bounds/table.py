@@ -94,8 +94,18 @@ BOUNDS = {
     "payments.store.notices.CLAIM": Bound(2_000, ("yookassa", 1, 10, uuid4(), DAY)),
     "payments.store.notices.INSERT": Bound(100, ("yookassa", "new", "payment", b"{}", 500)),
     "payments.store.balances.TRIAL_BALANCE": Bound(750),
-    "payments.store.balances.LOCK_CLOSING": Bound(NOTHING),
-    "payments.store.balances.CLOSING_PAGE": Bound(85, (LONG_AGO, LOWEST, 5_000)),
+    # A page of the closing, and a closed day: whatever the day holds, and however many there were.
+    "payments.store.closing.LOCK_CLOSING": Bound(NOTHING),
+    "payments.store.closing.CLOSING_PAGE": Bound(85, (LONG_AGO, LOWEST, NOW.date(), 5_000)),
+    "payments.store.closing.CLOSE_DAY": Bound(250),
+    "payments.store.closing.CLOSING": Bound(NOTHING),
+    "payments.store.closing.OPEN_DAY": Bound(NOTHING),
+    "payments.store.closing.DAY_PAGE": Bound(
+        85, (LONG_AGO, LOWEST, NOW.date(), NOW, LOWEST, 5_000)
+    ),
+    "payments.store.closing.LAST_DAY": Bound(NOTHING),
+    "payments.store.closing.IS_CLOSED": Bound(NOTHING, (NOW.date(),)),
+    "payments.store.closing.DAY": Bound(NOTHING, (NOW.date() - 30 * DAY,)),
     "payments.store.balances.HELD": Bound(NOTHING, (PARTNER,)),
     "payments.store.balances.MOVED_PAGE": Bound(15_000, (PARTNER, LONG_AGO, LOWEST)),
     "payments.store.balances.UNEQUAL": Bound(25_000, ([id_("person", n) for n in range(1, 501)],)),

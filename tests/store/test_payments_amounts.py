@@ -3,14 +3,11 @@
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from payments.audit import CHECKS, COUNTS
 from payments.queries import answer_trial_balance
-from payments.store import balances
 from payments.subscribers import payments_confirms_reported
-from payments.ticks import close_ledger
 from shared.contracts.bot import PaymentReported
 from shared.contracts.payments import TrialBalanceQuery
 from shared.contracts.streams import SUBSCRIPTIONS
@@ -18,8 +15,7 @@ from shared.messaging.inbox import Handler, Message
 from shared.messaging.relay import hour_of
 from shared.operations.audit import audited
 from shared.platform.db import Database
-from tests.kit.payments import NOW, paid, placed, report, stars, wallet
-from tests.kit.servers import FreshDatabase
+from tests.kit.payments import NOW, paid, placed, report, wallet
 
 REPORTED = next(
     subscription
@@ -122,28 +118,3 @@ async def test_two_parts_pay_an_order_exactly(payments_db: Database, together: b
     assert (state, await wallet(person, payments_db)) == ("paid", 0)
     findings = (await audited(payments_db, CHECKS, COUNTS)).findings
     assert not [one for one in findings if one.invariant == "I9" and one.violations]
-
-
-async def test_a_closing_changes_no_sum(
-    payments_schema: FreshDatabase, payments_db: Database
-) -> None:
-    """W-50: settled transfers are summed once, in pages; young ones are added when asked."""
-    for _ in range(3):
-        await report(payments_db, stars(uuid4(), 10))
-    before = await answer_trial_balance(TrialBalanceQuery(), payments_db)
-    owner = await asyncpg.connect(payments_schema.dsn("payments_owner"))
-    await owner.execute("update transfers set at = now()")  # However long the tests before took.
-    await close_ledger(payments_db)
-    assert await payments_db.fetchval("select count(*) from closed_sums") == 0, "nothing is settled"
-    await owner.execute("update transfers set at = at - interval '1 hour'")
-    await owner.close()
-    async with payments_db.transaction() as tx:
-        assert await balances.close_page(2, tx), "a page of two"
-    assert await answer_trial_balance(TrialBalanceQuery(), payments_db) == before
-    await close_ledger(payments_db)
-    assert await payments_db.fetchval("select count(*) from closed_sums") > 0
-    await report(payments_db, stars(uuid4(), 10))
-    after = await answer_trial_balance(TrialBalanceQuery(), payments_db)
-    assert sum(line.amount_minor for line in after.lines if line.account == "wallet") == 1500 + sum(
-        line.amount_minor for line in before.lines if line.account == "wallet"
-    )

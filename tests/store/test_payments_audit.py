@@ -10,6 +10,7 @@ import pytest
 from payments.audit import CHECKS, COUNTS
 from shared.operations.audit import audited
 from shared.platform.db import Database
+from tests.kit.closing import closed, days_pass
 from tests.kit.payments import (
     book_rewards,
     give_back,
@@ -89,8 +90,8 @@ values ('yookassa', 'r', 'payment', true, '', '{}', now() - interval '2 hours')
 
 VIOLATIONS = {
     "every transfer balances to zero per currency": CHANGE_REVENUE,
-    "receipts, bookings, resolutions, transfers, entries, undone orders and old prices are "
-    "insert-only": ("grant update on entries to payments_app"),
+    "receipts, bookings, resolutions, transfers, entries, undone orders, old prices and closed "
+    "days are insert-only": ("grant update on entries to payments_app"),
     "a resolved receipt has one transfer out of suspense": INSERT_RESOLUTION,
     "every resolution was published": INSERT_RESOLUTION,
     "every adjustment has the act of an operator": INSERT_ADJUSTMENT,
@@ -145,6 +146,19 @@ VIOLATIONS = {
     "no job of an invoice is overdue by an hour": OVERDUE,
     "no notice of a provider waits for an hour": NOTICE.format("waiting"),
     "no notice of a provider is parked": NOTICE.format("parked"),
+    "every closed day balances to zero per currency": (
+        "update account_days set balance_minor = balance_minor + 1 where account = 'wallet'"
+    ),
+    "a closed day continues the day before": (
+        "delete from account_days where day = (select max(day) from closed_days)"
+    ),
+    "a closed day equals its entries": (
+        "update account_days set debit_minor = debit_minor + 1, credit_minor = credit_minor + 1"
+    ),
+    "the closed sums continue the last closed day": (
+        "update closed_sums set amount_minor = amount_minor + 1"
+    ),
+    "the open day equals its entries": "update ledger_closing set closed_at = now()",
 }
 """By truth: statements that violate it."""
 
@@ -181,9 +195,13 @@ def test_every_truth_is_violated_once() -> None:
 
 
 @pytest.mark.parametrize("truth", VIOLATIONS)
-async def test_every_check_can_fail(database: Database, owner: Any, truth: str) -> None:
+async def test_every_check_can_fail(
+    fresh: FreshDatabase, database: Database, owner: Any, truth: str
+) -> None:
     """Each truth is violated past every constraint, and its check finds that."""
     payer = uuid4()
+    await report(database, stars(uuid4(), 7))
+    await closed(await days_pass(3, fresh), database)
     await report(database, paid(await placed(payer, database), payer))
     foreign = paid(await placed(uuid4(), database), payer)
     await report(database, foreign, stars(payer, 7))

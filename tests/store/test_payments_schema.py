@@ -22,6 +22,8 @@ INSERT_ONLY = {
     "resolutions": "outcome",
     "price_versions": "stars",
     "rates": "kopecks",
+    "closed_days": "closed_at",
+    "account_days": "balance_minor",
 }
 """By table: a column."""
 

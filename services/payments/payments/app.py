@@ -11,7 +11,7 @@ from payments.commands.place_order import place_order
 from payments.commands.reconcile import reconcile
 from payments.commands.resolve_parked import resolve_parked
 from payments.commands.set_catalogue import set_plan, set_price, set_rate, set_way
-from payments.operator_queries import answer_catalogue, answer_parked
+from payments.operator_queries import answer_account_day, answer_catalogue, answer_parked
 from payments.providers import providers_from
 from payments.providers.protocol import Provider
 from payments.queries import (
@@ -77,6 +77,7 @@ from shared.contracts.payments import (
     TrialBalanceQuery,
 )
 from shared.contracts.payments_acts import (
+    AccountDayQuery,
     AdjustBalance,
     CatalogueQuery,
     ParkedQuery,
@@ -122,6 +123,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.executes(Reconcile, partial(reconcile, providers=names))
     service.answers(CatalogueQuery, answer_catalogue)
     service.answers(ParkedQuery, answer_parked)
+    service.answers(AccountDayQuery, answer_account_day)
     service.executes(AdjustBalance, adjust_balance)
     service.executes(SetPrice, set_price)
     service.executes(SetPlan, set_plan)

@@ -1,8 +1,11 @@
 """The invariants of the ledger as SQL. The keys that other services must have are in `keys`."""
 
+from datetime import date, timedelta
+
+from payments.store import closing
 from payments.store.balances import unequal_balances
 from shared.contracts.operations import Audit, AuditQuery
-from shared.operations.audit import LOWEST_ID, Check, Cursor, Walk, audited
+from shared.operations.audit import LOWEST_ID, LOWEST_TIME, Check, Cursor, Walk, audited
 from shared.platform.db import Database, Tx
 
 # The pages. Those without a time cannot begin some hours back.
@@ -125,6 +128,27 @@ order by booked_at desc, id desc
 limit 1
 """
 
+# A day is its number since 1970: a cursor holds no date.
+DAYS_PAGE = """
+select closed_at, day - date '1970-01-01' as number
+from (
+  select closed_at, day
+  from closed_days
+  where (closed_at, day - date '1970-01-01') > ($1, $2::int)
+  order by closed_at, day - date '1970-01-01'
+  limit $3
+) as page
+order by closed_at desc, number desc
+limit 1
+"""
+
+CLOSING_PAGE = """
+select closed_at, closed_id
+from ledger_closing
+where (closed_at, closed_id) > ($1, $2)
+limit $3
+"""
+
 TRANSFERS = Walk(TRANSFERS_PAGE)
 RECEIPTS = Walk(RECEIPTS_PAGE)
 BOOKINGS = Walk(BOOKINGS_PAGE)
@@ -137,6 +161,9 @@ UNDONE = Walk(UNDONE_PAGE)
 OWNERS = Walk(OWNERS_PAGE, (LOWEST_ID,))
 MOVED = Walk(TRANSFERS_PAGE, rows=100)
 ARRIVED = Walk(RECEIPTS_PAGE, rows=200)
+DAYS = Walk(DAYS_PAGE, (LOWEST_TIME, -1), rows=100)
+EACH_DAY = Walk(DAYS_PAGE, (LOWEST_TIME, -1), rows=1)
+CLOSING = Walk(CLOSING_PAGE, rows=1)
 
 UNBALANCED = """
 select t.id::text as example
@@ -156,7 +183,7 @@ select format('%s may be changed: %s', t.name, p.privilege) as example
 from unnest(
   array[
     'receipts', 'bookings', 'transfers', 'entries', 'resolutions', 'price_versions',
-    'undone_orders'
+    'undone_orders', 'closed_days', 'account_days'
   ]
 ) as t (name)
 cross join unnest(array['update', 'delete', 'truncate']) as p (privilege)
@@ -640,9 +667,70 @@ where (i.opened_at, i.id) > ($1, $2)
   )
 """
 
+DAY_UNBALANCED = """
+select d.day::text as example
+from closed_days d
+where (d.closed_at, d.day - date '1970-01-01') > ($1, $2::int)
+  and (d.closed_at, d.day - date '1970-01-01') <= ($3, $4::int)
+  and exists (
+    select from account_days a
+    where a.day = d.day
+    group by a.currency
+    having sum(a.balance_minor) <> 0 or sum(a.debit_minor) <> sum(a.credit_minor)
+  )
+"""
+
+# Of the first closed day nothing was closed before.
+DAY_WITHOUT_YESTERDAY = """
+select format('%s: %s %s', d.day, a.account, a.currency) as example
+from closed_days d
+cross join lateral (
+  select coalesce(t.account, y.account) as account, coalesce(t.currency, y.currency) as currency
+  from (select * from account_days where day = d.day) t
+  full join (select * from account_days where day = d.day - 1) y using (account, currency)
+  where t.balance_minor is distinct from
+    coalesce(y.balance_minor, 0) + coalesce(t.credit_minor - t.debit_minor, 0)
+) a
+where (d.closed_at, d.day - date '1970-01-01') > ($1, $2::int)
+  and (d.closed_at, d.day - date '1970-01-01') <= ($3, $4::int)
+  and d.day > (select min(day) from closed_days)
+union all
+select format('%s: the day before is not closed', d.day)
+from closed_days d
+where (d.closed_at, d.day - date '1970-01-01') > ($1, $2::int)
+  and (d.closed_at, d.day - date '1970-01-01') <= ($3, $4::int)
+  and d.day > (select min(day) from closed_days)
+  and not exists (select from closed_days y where y.day = d.day - 1)
+"""
+
+# One row per kind of account: the sums continue the last closed day, without its history.
+SUMS_WITHOUT_DAY = """
+select format('%s %s', s.kind, s.currency) as example
+from closed_sums s
+left join account_days a
+  on a.day = (select max(day) from closed_days)
+  and a.account = s.kind
+  and a.currency = s.currency
+where exists (select from closed_days)
+  and coalesce(a.balance_minor, 0) + s.credit_minor - s.debit_minor <> s.amount_minor
+"""
+
+
+async def look_at_day(tx: Tx, _: Cursor, until: Cursor) -> list[str]:
+    """A closed day, summed again from its transfers."""
+    number = until[1]
+    assert isinstance(number, int), "the second column of the walk"
+    return await closing.unequal_day(date(1970, 1, 1) + timedelta(days=number), tx)
+
+
+async def look_at_open_day(tx: Tx, _: Cursor, __: Cursor) -> list[str]:
+    """The part of the open day that is summed: a day of transfers at most."""
+    return await closing.unequal_open_day(tx)
+
+
 INSERT_ONLY = (
-    "receipts, bookings, resolutions, transfers, entries, undone orders and old prices are "
-    "insert-only"
+    "receipts, bookings, resolutions, transfers, entries, undone orders, old prices and closed "
+    "days are insert-only"
 )
 A_SUM = "every balance equals the sum of its entries"
 PAID_ONCE = "every paid order was paid by one transfer of its price, and no other order by any"
@@ -700,6 +788,11 @@ CHECKS = (
     Check("I5", "no refund waits over ten minutes for its payment", REFUND_WAITS),
     Check("I5", "an order is undone by what its refunds returned", UNDONE_OTHERWISE, UNDONE),
     Check("I5", "a top-up is undone by what was returned of it", TOPUP_UNDONE_OTHERWISE, REFUNDS),
+    Check("I1", "every closed day balances to zero per currency", DAY_UNBALANCED, DAYS),
+    Check("I3", "a closed day continues the day before", DAY_WITHOUT_YESTERDAY, DAYS),
+    Check("I3", "a closed day equals its entries", walk=EACH_DAY, look=look_at_day),
+    Check("I3", "the closed sums continue the last closed day", SUMS_WITHOUT_DAY),
+    Check("I3", "the open day equals its entries", walk=CLOSING, look=look_at_open_day),
     Check("I6", "every refund was published", REFUND_UNPUBLISHED, REFUNDS, days=29),
 )
 

@@ -1,7 +1,11 @@
-"""Answers to queries of operators: the whole catalogue, and parked receipts."""
+"""Answers to queries of operators: the whole catalogue, parked receipts, and closed days."""
 
-from payments.store import offers, resolutions
+from payments.store import closing, offers, resolutions
+from shared.contracts.message import Refused
 from shared.contracts.payments_acts import (
+    AccountDay,
+    AccountDayLine,
+    AccountDayQuery,
     Catalogue,
     CatalogueQuery,
     ParkedQuery,
@@ -12,7 +16,7 @@ from shared.contracts.payments_acts import (
     RateRecord,
     WayRecord,
 )
-from shared.platform.db import Database
+from shared.platform.db import Database, Row
 
 MAX_ROWS = 200
 PARKED_PER_PAGE = 100
@@ -35,3 +39,16 @@ async def answer_parked(query: ParkedQuery, database: Database) -> ParkedReceipt
     rows = await resolutions.parked(query.after, PARKED_PER_PAGE + 1, database)
     found = tuple(ParkedReceipt(**dict(row)) for row in rows[:PARKED_PER_PAGE])
     return ParkedReceipts(receipts=found, more=len(rows) > PARKED_PER_PAGE)
+
+
+async def answer_account_day(query: AccountDayQuery, database: Database) -> AccountDay | Refused:
+    rows = await closing.day_of(query.day, database)
+    if rows is None:
+        last = await closing.last_day(database)
+        return Refused(reason="day_not_closed", detail=str(last) if last else None)
+    return AccountDay(day=query.day, lines=tuple(AccountDayLine(**whole(row)) for row in rows))
+
+
+def whole(row: Row) -> dict[str, object]:
+    """Sums are numeric in the database, and integers everywhere else."""
+    return {name: int(value) if name.endswith("_minor") else value for name, value in row.items()}

@@ -1,10 +1,10 @@
-"""Periodic work of payments: orders end, sums are closed, refunds meet their payments, gauges."""
+"""Periodic work of payments: orders end, days are closed, refunds meet their payments, gauges."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
 from payments import metrics
-from payments.store import balances, invoice_jobs, orders, reconciliation_leases, refunds
+from payments.store import closing, invoice_jobs, orders, reconciliation_leases, refunds
 from payments.subscribers import book_refunds
 from shared.platform.db import Database
 
@@ -40,10 +40,10 @@ async def count_ways_in(acquirers: Sequence[str], database: Database) -> None:
 
 
 async def close_ledger(database: Database) -> None:
-    """In pages; what a turn leaves, the next one takes."""
+    """In pages, and a day after its last one; what a turn leaves, the next one takes."""
     for _ in range(MAX_PAGES):
         async with database.transaction() as tx:
-            if not await balances.close_page(TRANSFERS_AT_ONCE, tx):
+            if not await closing.close_page(TRANSFERS_AT_ONCE, tx):
                 return
 
 

@@ -67,6 +67,7 @@ OPERATOR_QUERIES: tuple[type[Query[Any]], ...] = (
     payments.ReconciliationQuery,
     payments_acts.CatalogueQuery,
     payments_acts.ParkedQuery,
+    payments_acts.AccountDayQuery,
     referrals.RewardsQuery,
     vpn.GrantQuery,
     notifier.DeliveriesQuery,

@@ -1,6 +1,6 @@
-"""The queries and acts of operators at payments: balances, the catalogue, parked receipts."""
+"""The queries and acts of operators at payments: balances, days, the catalogue, parked receipts."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -54,6 +54,39 @@ class AdjustBalance(Act[Adjusted]):
         if self.amount_minor == 0:
             raise ValueError("an adjustment moves money")
         return self
+
+
+# Closed days
+
+
+class AccountDayLine(Value):
+    """An account at the end of a day. Those of people are summed by their kind."""
+
+    account: str
+    currency: str
+    debit_minor: int
+    """What left the account on this day."""
+    credit_minor: int
+    """What came into it."""
+    balance_minor: int
+    """Since the first day: credits less debits. Money that an acquirer holds is below zero."""
+
+
+class AccountDay(Value):
+    day: date
+    lines: tuple[AccountDayLine, ...]
+
+
+class AccountDayQuery(Query[AccountDay]):
+    """The trial balance of a closed day, in UTC. It never changes.
+
+    Refused: `day_not_closed` (`detail` is the last day that is, or empty).
+    """
+
+    topic = "payments.account_day"
+    answer = AccountDay
+
+    day: date
 
 
 # The catalogue
