@@ -121,6 +121,10 @@ BOUNDS = {
     "payments.store.reconciliations.UNLISTED": Bound(
         20_000, ("yookassa", LONG_AGO, "", NOW, id_("run", 1), 2_000)
     ),
+    "payments.store.reconciliations.CLEARED": Bound(750, ("telegram_stars",)),
+    "payments.store.reconciliations.BOOKED_SINCE": Bound(
+        1_500, ("yookassa", NOW - DAY / 24, 20_000)
+    ),
     "payments.store.reconciliations.CLEAR": Bound(60_000, (id_("run", 1), 5_000)),
     "payments.audit.OWNERS_OF_PAGE": Bound(NOTHING, (LOWEST, UUID("000f" + "0" * 28))),
     "payments.audit.PEOPLE_OF_TRANSFERS": Bound(

@@ -28,6 +28,7 @@ from shared.contracts.payments import (
 )
 from shared.contracts.payments_acts import (
     AdjustBalance,
+    RecordWithdrawal,
     ResolveParked,
     SetPlan,
     SetPrice,
@@ -67,13 +68,14 @@ ANSWERS = "select answer::text as answer from {owner}.commands where id = $1 and
 NOTHING_THERE = (
     *("dead_letter_unknown", "no_dead_jobs", "not_yours", "operator_unknown", "balance_short"),
     *("plan_unknown", "begins_too_early", "least_above_most", "receipt_unknown"),
-    "provider_unknown",
+    *("provider_unknown", "acquirer_unknown"),
 )
 # Acts of operators that are refused, whatever the shop holds.
 HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {
     ReplayJobs: {"person": None},
     SetOperator: {"operator": "nobody", "new_role": None},
     AdjustBalance: {"person": UUID(int=1), "amount_minor": -1},
+    RecordWithdrawal: {"acquirer": "nobody", "currency": "RUB", "amount_minor": 1},
     SetPrice: {"plan": "none", "months": 1, "price_minor": 1, "stars": 1},
     SetPlan: {"plan": "none"},
     SetRate: {"currency": "XTR", "kopecks": 1, "per_minor": 1, "from_at": THE_PAST},

@@ -31,7 +31,7 @@ from shared.contracts.owners import OWNERS
 from shared.messaging.idempotency import execute
 from tests.kit.commands import bare_services, living, turnpike
 from tests.kit.operators import by_operator
-from tests.kit.payments import paid, placed, report, stars, wallet
+from tests.kit.payments import paid, placed, report, rubles, stars, wallet
 from tests.kit.servers import FreshDatabase, MakeDatabase
 from turnpike_local.broker import Broker
 from turnpike_local.ports import free_port
@@ -136,6 +136,43 @@ async def test_a_balance_is_added_and_taken(shop: Shop) -> None:
     assert "wallet 0.00 RUB → 149.50 RUB" in shown
     assert "balance_short: a mistake of ours" in shown
     assert max(len(line) for line in shown.splitlines()) <= 100
+
+
+async def test_a_gift_comes_from_promotions(shop: Shop) -> None:
+    """R-89: the other side of a credit is named; the audit compares it with the act."""
+    person = await shop.person(15)
+    await shop.done("balance", "add", "15", "50", "--from", "promotions", *WHY)
+    await shop.done("balance", "add", "15", "20", "--from", "opening", *WHY)
+    await shop.done("balance", "take", "15", "10", "--from", "promotions", *WHY)
+    assert await wallet(person, shop.payments) == 6_000
+    lines = [" ".join(one.split()) for one in (await shop.done("accounts")).splitlines()]
+    assert "promotions -40.00 RUB" in lines
+    assert "opening -20.00 RUB" in lines
+    status, _, err = await shop.turnpike("balance", "add", "15", "5", "--from", "revenue", *WHY)
+    assert status == 2
+    assert "'revenue' is not one of 'adjustments', 'promotions', 'opening'" in err
+
+
+async def test_an_owner_books_a_withdrawal(shop: Shop) -> None:
+    """R-118: only an owner, at most what is held, and back again."""
+    await shop.done("operators", "set", "ann", "admin", *WHY)
+    await report(shop.payments, rubles(await shop.person(16), 50_000, acquirer="yookassa"))
+    take = ("withdrawn", "yookassa")
+    out = await shop.done(*take, "300", "RUB", *WHY)
+    assert out == "Booked: 300.00 RUB taken from yookassa, which holds 200.00 RUB now.\n"
+    out = await shop.done(*take, "100", "RUB", "--back", *WHY)
+    assert out == "Booked: 100.00 RUB put into yookassa, which holds 300.00 RUB now.\n"
+    refused = await shop.turnpike(*take, "300.01", "RUB", *WHY)
+    assert refused == (1, "", "Refused: by the ledger it holds 300.00 RUB.\n")
+    refused = await shop.turnpike(*take, "1", "RUB", *WHY, operator="ann")
+    assert refused == (1, "", "Refused: your role does not allow it.\n")
+    refused = await shop.turnpike("withdrawn", "the bank", "1", "RUB", *WHY)
+    assert refused[0] == 1
+    assert refused[2].startswith("Refused: there is no such acquirer; known are telegram_stars, ")
+    for odd in (("1.5", "RUB"), ("1", "rub"), ("0", "RUB"), ("9" * 10, "USDT")):
+        status, out, err = await shop.turnpike(*take, *odd, *WHY)
+        assert (status, out) == (2, ""), err
+        assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

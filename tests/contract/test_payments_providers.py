@@ -9,7 +9,16 @@ from uuid import uuid4
 
 import pytest
 
-from payments.domain.provider import Forged, Hint, Opened, Refusal, SlowDown, Unknown
+from payments.domain.provider import (
+    Balances,
+    Forged,
+    Hint,
+    Opened,
+    Refusal,
+    SlowDown,
+    Unknown,
+    Unsupported,
+)
 from tests.kit import cryptopay, yookassa
 from tests.kit.providers import (
     STAGES,
@@ -224,3 +233,19 @@ async def delivered(stage: Stage, reference: str) -> list[tuple[dict[str, str], 
         await stage.pay(reference)
         await until(lambda: bool(inbox.received))
         return [({}, json.dumps(one).encode()) for one in inbox.received]
+
+
+# The balance
+
+
+async def test_a_balance_is_told_or_named_missing(stage: Stage) -> None:
+    """R-118: of each asset what arrived, less the fee; YooKassa has no such call."""
+    _, opened = await opened_on(stage)
+    await stage.pay(opened.reference)
+    payment = await read_one(stage, opened.reference)
+    told = await stage.provider.balance()
+    if stage.provider.name == "yookassa":
+        assert isinstance(told, Unsupported)
+        return
+    assert isinstance(told, Balances), told
+    assert (told.sums, told.unreadable) == ((payment.arrived,), ())

@@ -32,6 +32,7 @@ from payments.domain.provider import (
 from payments.providers.protocol import Known
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NO_BALANCE = Unsupported("this provider tells no balance")
 NO_REFUNDS = Unsupported("this provider returns no money")
 
 
@@ -154,6 +155,9 @@ class FakeProvider:
         self, since: datetime, until: datetime, after: str | None
     ) -> RefundPage | Failure | Unsupported:
         return NO_REFUNDS
+
+    async def balance(self) -> Unsupported:
+        return NO_BALANCE
 
     async def refund(
         self, reference: str, amount_minor: int, currency: str, key: UUID

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from payments.commands.reconcile import reconcile
 from payments.domain.provider import (
+    Balances,
     Failure,
     Page,
     Payment,
@@ -68,6 +69,8 @@ class FakeListing:
     """Told on the first page."""
     refunds: list[Refund] | None = field(default_factory=list)
     """None: the provider has none."""
+    balances: list[Balances | Failure] = field(default_factory=list)
+    """Answers of the next calls; the last one stays. Empty: the provider tells none."""
     failures: list[Failure] = field(default_factory=list)
     """Answers of the next pages."""
     asked: list[str | None] = field(default_factory=list)
@@ -100,6 +103,11 @@ class FakeListing:
         if self.refunds is None:
             return Unsupported("this provider returns no money")
         return RefundPage(tuple(one for one in self.refunds if since <= one.created_at < until))
+
+    async def balance(self) -> Balances | Failure | Unsupported:
+        if not self.balances:
+            return Unsupported("this provider tells no balance")
+        return self.balances.pop(0) if len(self.balances) > 1 else self.balances[0]
 
     async def read(self, references: Sequence[str]) -> Known | Failure:
         assert len(references) <= self.reads_at_once

@@ -66,6 +66,9 @@ class MadeUp:
     ) -> Unsupported:
         return NOTHING
 
+    async def balance(self) -> Unsupported:
+        return NOTHING
+
     async def refund(
         self, reference: str, amount_minor: int, currency: str, key: UUID
     ) -> Unsupported:

@@ -164,9 +164,11 @@ async def report(database: Database, *receipts: Receipt) -> None:
         await confirm_receipts(receipts, tx)
 
 
-def rubles(payer: UUID, amount_minor: int, *, payload: str = "free") -> Receipt:
+def rubles(
+    payer: UUID, amount_minor: int, *, payload: str = "free", acquirer: str = "card"
+) -> Receipt:
     """Rubles that name no order, unless a payload is given."""
-    return Receipt("card", uuid4().hex, payer, "RUB", amount_minor, payload, NOW)
+    return Receipt(acquirer, uuid4().hex, payer, "RUB", amount_minor, payload, NOW)
 
 
 def refund_of(

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from payments.commands.adjust_balance import adjust_balance
 from payments.domain import ledger
 from payments.domain.ledger import Holdings
+from payments.queries import answer_trial_balance
 from shared.contracts.message import Refused, Value
+from shared.contracts.payments import TrialBalanceQuery
 from shared.contracts.payments_acts import AdjustBalance, Adjusted
 from shared.messaging.idempotency import execute
 from shared.platform.db import Database
@@ -35,6 +37,12 @@ def adjusting(person: UUID, amount_minor: int) -> AdjustBalance:
 
 async def adjust(person: UUID, amount_minor: int, database: Database) -> Value:
     return await execute(database, adjusting(person, amount_minor), adjust_balance)
+
+
+async def sums(database: Database) -> dict[str, int]:
+    """The trial balance in rubles, by account."""
+    lines = (await answer_trial_balance(TrialBalanceQuery(), database)).lines
+    return {one.account: one.amount_minor for one in lines if one.currency == "RUB"}
 
 
 async def states(person: UUID, database: Database) -> list[tuple[str, int, int]]:
@@ -103,6 +111,17 @@ async def test_a_credit_buys_and_is_listed(payments_db: Database) -> None:
     assert held.wallet_minor == 5_100
     lines = {(line.reason, line.amount_minor) for line in held.lines}
     assert lines == {("adjustment", 20_000), ("purchase", -14_900)}
+
+
+@pytest.mark.parametrize("source", ["adjustments", "promotions", "opening"])
+async def test_a_credit_names_its_source(payments_db: Database, source: Any) -> None:
+    """R-89: the other side of the transfer; the audit compares it with the act."""
+    before = await sums(payments_db)
+    command = AdjustBalance(**by_operator(), person=uuid4(), amount_minor=700, source=source)
+    assert isinstance(await execute(payments_db, command, adjust_balance), Adjusted)
+    after = await sums(payments_db)
+    moved = {name: after[name] - before.get(name, 0) for name in after}
+    assert {name: minor for name, minor in moved.items() if minor} == {"wallet": 700, source: -700}
 
 
 def test_a_credit_settles_the_debt_first() -> None:

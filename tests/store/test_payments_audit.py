@@ -8,9 +8,13 @@ import asyncpg
 import pytest
 
 from payments.audit import CHECKS, COUNTS
+from payments.commands.adjust_balance import adjust_balance
+from shared.contracts.payments_acts import AdjustBalance
+from shared.messaging.idempotency import execute
 from shared.operations.audit import audited
 from shared.platform.db import Database
 from tests.kit.closing import closed, days_pass
+from tests.kit.operators import by_operator
 from tests.kit.payments import (
     book_rewards,
     give_back,
@@ -90,11 +94,11 @@ values ('yookassa', 'r', 'payment', true, '', '{}', now() - interval '2 hours')
 
 VIOLATIONS = {
     "every transfer balances to zero per currency": CHANGE_REVENUE,
-    "receipts, bookings, resolutions, transfers, entries, undone orders, old prices and closed "
-    "days are insert-only": ("grant update on entries to payments_app"),
+    "receipts, late arrivals, bookings, resolutions, transfers, entries, undone orders, old prices "
+    "and closed days are insert-only": ("grant update on entries to payments_app"),
     "a resolved receipt has one transfer out of suspense": INSERT_RESOLUTION,
     "every resolution was published": INSERT_RESOLUTION,
-    "every adjustment has the act of an operator": INSERT_ADJUSTMENT,
+    "every adjustment and withdrawal is that of an act": INSERT_ADJUSTMENT,
     "every balance equals the sum of its entries": CHANGE_WALLETS,
     "a transfer moves no other person's balance": (
         "update transfers set person = gen_random_uuid() where reason = 'purchase'"
@@ -141,6 +145,10 @@ VIOLATIONS = {
     ),
     "a clearing account holds what arrived, less the fee": (
         "update receipts set arrived_currency = currency, arrived_minor = amount_minor + 1"
+    ),
+    "a fee that was told late is booked once": (
+        "insert into late_arrivals (receipt, arrived_currency, arrived_minor, fee_minor) "
+        "select id, currency, amount_minor - 1, 1 from receipts"
     ),
     "an open invoice of a provider has a job": UNWATCHED,
     "no job of an invoice is overdue by an hour": OVERDUE,
@@ -253,3 +261,13 @@ async def test_refund_beyond_its_payment_is_found(database: Database) -> None:
         "no more is returned of a charge than was paid",
         "the same id never came with other fields",
     }
+
+
+@pytest.mark.parametrize("forgery", ["'{\"amount_minor\": 600}'", '\'{"source": "promotions"}\''])
+async def test_an_act_of_another_sum_is_found(database: Database, owner: Any, forgery: str) -> None:
+    """R-89: a credit must be the sum that its act names, from the account that it names."""
+    command = AdjustBalance(**by_operator(), person=uuid4(), amount_minor=500)
+    await execute(database, command, adjust_balance)
+    assert await broken(database, None) == set()
+    await owner.execute(f"update commands set request = (request::jsonb || {forgery}::jsonb)::json")
+    assert await broken(database, 1) == {"every adjustment and withdrawal is that of an act"}

@@ -22,6 +22,7 @@ INSERT_ONLY = {
     "resolutions": "outcome",
     "price_versions": "stars",
     "rates": "kopecks",
+    "late_arrivals": "fee_minor",
     "closed_days": "closed_at",
     "account_days": "balance_minor",
 }

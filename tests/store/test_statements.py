@@ -95,6 +95,7 @@ SCANS = {
         "payments.store.closing.CLOSE_DAY",
         "payments.store.closing.CLOSING",
         "payments.store.closing.LOCK_CLOSING",
+        "payments.store.reconciliations.CLEARED",
         "payments.store.balances.TRIAL_BALANCE",
         "payments.store.catalogue.WAYS",
         "payments.store.waits.PULL_BACK_PACE",

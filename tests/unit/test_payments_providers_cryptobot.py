@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from payments.domain.provider import (
+    Balances,
     Finding,
     Forged,
     Hint,
@@ -27,6 +28,7 @@ from payments.providers.cryptobot.client import NOTICE_BYTES, Cryptobot
 from payments.providers.cryptobot.messages import (
     PAUSE_S,
     SIGNATURE,
+    balances_from,
     findings_from,
     invoice_body,
     is_oldest_first,
@@ -265,3 +267,46 @@ def test_each_fault_of_an_app_is_a_sentence() -> None:
     refused = result_by(Answer(401, sample("cryptobot/unauthorized")))
     (finding,) = findings_from(refused)
     assert finding.blocks
+
+
+# The balance
+
+
+def held(code: object, available: object, on_hold: object = "0") -> Any:
+    return {"currency_code": code, "available": available, "onhold": on_hold}
+
+
+def test_a_balance_counts_what_is_on_hold() -> None:
+    """R-118: exact, as text or as a number; an unknown asset counts where there is any."""
+    told = balances_from(
+        [
+            held("USDT", "1.5", "0.25"),
+            held("TON", Decimal("2")),
+            held("BTC", "0"),
+            held("DOGS", "0.000000"),
+        ]
+    )
+    assert told == Balances((Sum("USDT", 1_750_000_000), Sum("TON", 2_000_000_000)))
+
+
+@pytest.mark.parametrize(
+    ("one", "reference", "reason"),
+    [
+        (held("ETH", "0.000000000000000001"), "ETH", "more_digits"),
+        (held("DOGS", "7"), "DOGS", "currency_unknown"),
+        (held("USDT", None), "USDT", "malformed"),
+        (held(None, "1"), "unnamed", "currency_unknown"),
+        ("USDT", "unnamed", "malformed"),
+    ],
+)
+def test_an_unreadable_asset_hides_no_other(one: Any, reference: str, reason: str) -> None:
+    """R-118: nothing is rounded."""
+    told = balances_from([one, held("TON", "1")])
+    assert isinstance(told, Balances)
+    assert told.sums == (Sum("TON", 1_000_000_000),)
+    assert [(bad.reference, bad.reason) for bad in told.unreadable] == [(reference, reason)]
+
+
+@pytest.mark.parametrize("answer", [None, {}, "0", 7])
+def test_a_malformed_balance_is_asked_again(answer: Any) -> None:
+    assert isinstance(balances_from(answer), Unknown)

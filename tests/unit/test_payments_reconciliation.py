@@ -23,6 +23,8 @@ from payments.domain.reconciliation import (
     Difference,
     counted,
     difference_of,
+    held_difference,
+    held_here,
     named,
     pause_s,
     sentence_of,
@@ -145,3 +147,36 @@ def test_a_provider_with_its_keys_is_reconciled() -> None:
     for given, names in ((needed, set()), (needed | keys, wanted)):
         loops = {name for name, _ in build(Settings.model_validate(given))._loops}
         assert {name for name in loops if "reconcil" in name} == names
+
+
+@pytest.mark.parametrize(
+    ("cleared", "listed", "booked", "held"),
+    [
+        ({"RUB": -14_900, "USDT": -5}, {}, {}, {"RUB": 14_900, "USDT": 5}),
+        ({"RUB": -14_900}, {"new": RUBLES}, {}, {"RUB": 29_800}),
+        ({"RUB": -29_800}, {"new": RUBLES}, {"new": RUBLES}, {"RUB": 29_800}),
+        ({"RUB": -29_800}, {}, {"newer": RUBLES}, {"RUB": 14_900}),
+        ({}, {"new": Sum("TON", 7)}, {}, {"TON": 7}),
+    ],
+)
+def test_money_on_its_way_is_expected(
+    cleared: dict[str, int],
+    listed: dict[str, Sum],
+    booked: dict[str, Sum],
+    held: dict[str, int],
+) -> None:
+    """R-118: what is listed and not booked yet is there; what is booked since is not yet."""
+    assert held_here(cleared, listed, booked) == held
+
+
+def test_equal_balances_do_not_differ() -> None:
+    """R-118: I11."""
+    assert held_difference("RUB", 0, 0) is None
+    different = held_difference("RUB", 5, 7)
+    assert different is not None
+    assert (different.kind, different.theirs, different.ours, different.done) == (
+        "balance",
+        Sum("RUB", 5),
+        Sum("RUB", 7),
+        "reported",
+    )

@@ -35,6 +35,8 @@ WORDS = {
     "refund": "refunded there, now booked",
     "unreadable": "unreadable",
     "foreign": "of somebody else",
+    "fee": "with another fee",
+    "balance": "another balance",
 }
 REFUSALS = {
     "not_allowed": "Refused: your role does not allow it.",

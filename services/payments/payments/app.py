@@ -9,6 +9,7 @@ from payments.commands.open_invoice import open_invoice
 from payments.commands.pay_from_balance import pay_from_balance
 from payments.commands.place_order import place_order
 from payments.commands.reconcile import reconcile
+from payments.commands.record_withdrawal import record_withdrawal
 from payments.commands.resolve_parked import resolve_parked
 from payments.commands.set_catalogue import set_plan, set_price, set_rate, set_way
 from payments.operator_queries import answer_account_day, answer_catalogue, answer_parked
@@ -81,6 +82,7 @@ from shared.contracts.payments_acts import (
     AdjustBalance,
     CatalogueQuery,
     ParkedQuery,
+    RecordWithdrawal,
     ResolveParked,
     SetPlan,
     SetPrice,
@@ -125,6 +127,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.answers(ParkedQuery, answer_parked)
     service.answers(AccountDayQuery, answer_account_day)
     service.executes(AdjustBalance, adjust_balance)
+    service.executes(RecordWithdrawal, record_withdrawal)
     service.executes(SetPrice, set_price)
     service.executes(SetPlan, set_plan)
     service.executes(SetRate, set_rate)

@@ -115,6 +115,19 @@ order by booked_at desc, id desc
 limit 1
 """
 
+LATE_PAGE = """
+select told_at, receipt
+from (
+  select told_at, receipt
+  from late_arrivals
+  where (told_at, receipt) > ($1, $2)
+  order by told_at, receipt
+  limit $3
+) as page
+order by told_at desc, receipt desc
+limit 1
+"""
+
 UNDONE_PAGE = """
 select booked_at, id
 from (
@@ -158,6 +171,7 @@ INVOICES = Walk(INVOICES_PAGE)
 RESOLVED = Walk(RESOLVED_PAGE)
 REFUNDS = Walk(REFUNDS_PAGE)
 UNDONE = Walk(UNDONE_PAGE)
+LATE = Walk(LATE_PAGE, rows=200)
 OWNERS = Walk(OWNERS_PAGE, (LOWEST_ID,))
 MOVED = Walk(TRANSFERS_PAGE, rows=100)
 ARRIVED = Walk(RECEIPTS_PAGE, rows=200)
@@ -183,7 +197,7 @@ select format('%s may be changed: %s', t.name, p.privilege) as example
 from unnest(
   array[
     'receipts', 'bookings', 'transfers', 'entries', 'resolutions', 'price_versions',
-    'undone_orders', 'closed_days', 'account_days'
+    'undone_orders', 'closed_days', 'account_days', 'late_arrivals'
   ]
 ) as t (name)
 cross join unnest(array['update', 'delete', 'truncate']) as p (privilege)
@@ -277,12 +291,25 @@ select t.id::text as example
 from transfers t
 where (t.at, t.id) > ($1, $2)
   and (t.at, t.id) <= ($3, $4)
-  and t.reason = 'adjustment'
+  and t.reason in ('adjustment', 'withdrawn')
   and not exists (
     select from commands c
-    where c.topic = 'payments.adjust_balance'
-      and c.id = substr(t.cause, 5)::uuid
+    where c.id = substr(t.cause, 5)::uuid
       and c.outcome = 'done'
+      and c.topic = case t.reason
+        when 'adjustment' then 'payments.adjust_balance'
+        else 'payments.record_withdrawal'
+      end
+      and exists (
+        select from entries e
+        join accounts a on a.id = e.account and a.owner is null
+        where e.transfer = t.id
+          and e.amount_minor = -(c.request ->> 'amount_minor')::bigint
+          and a.kind = case t.reason
+            when 'adjustment' then coalesce(c.request ->> 'source', 'adjustments')
+            else 'withdrawn'
+          end
+      )
   )
 """
 
@@ -425,9 +452,10 @@ where (b.booked_at, b.receipt) > ($1, $2)
 NOT_AS_ARRIVED = """
 select format('%s:%s', r.acquirer, r.charge) as example
 from receipts r
+left join late_arrivals l on l.receipt = r.id
 where (r.received_at, r.id) > ($1, $2)
   and (r.received_at, r.id) <= ($3, $4)
-  and coalesce(r.arrived_minor, r.amount_minor) is distinct from (
+  and coalesce(l.arrived_minor, r.arrived_minor, r.amount_minor) is distinct from (
     select -sum(e.amount_minor)
     from transfers t
     join entries e on e.transfer = t.id
@@ -435,8 +463,28 @@ where (r.received_at, r.id) > ($1, $2)
     where t.cause = r.acquirer || ':' || r.charge
       and t.reason in ('receipt', 'fee')
       and a.kind = 'clearing:' || r.acquirer
-      and e.currency = coalesce(r.arrived_currency, r.currency)
+      and e.currency = coalesce(l.arrived_currency, r.arrived_currency, r.currency)
   )
+"""
+
+# In every currency of the clearing account: what was paid moves where it came in another asset.
+LATE_OTHERWISE = """
+select format('%s:%s', r.acquirer, r.charge) as example
+from late_arrivals l
+join receipts r on r.id = l.receipt
+cross join lateral (
+  select coalesce(sum(e.amount_minor) filter (where e.currency = l.arrived_currency), 0) as arrived,
+    coalesce(sum(e.amount_minor) filter (where e.currency <> l.arrived_currency), 0) as others
+  from transfers t
+  join entries e on e.transfer = t.id
+  join accounts a on a.id = e.account
+  where t.cause = r.acquirer || ':' || r.charge
+    and t.reason in ('receipt', 'fee')
+    and a.kind = 'clearing:' || r.acquirer
+) held
+where (l.told_at, l.receipt) > ($1, $2)
+  and (l.told_at, l.receipt) <= ($3, $4)
+  and (held.arrived <> -l.arrived_minor or held.others <> 0)
 """
 
 # Money of an invoice without a job would be found by nobody but the listing.
@@ -497,12 +545,14 @@ select format('%s:%s', f.acquirer, f.charge) as example
 from refunds f
 join refunded_receipts x using (receipt)
 join receipts r on r.id = f.receipt
+left join late_arrivals l on l.receipt = r.id
 where f.state = 'booked'
   and (f.booked_at, f.id) > ($1, $2)
   and (f.booked_at, f.id) <= ($3, $4)
   and div(
     x.returned_minor::numeric * case
-      when r.arrived_currency <> r.currency then r.arrived_minor + r.fee_minor
+      when coalesce(l.arrived_currency, r.arrived_currency) <> r.currency
+        then coalesce(l.arrived_minor + l.fee_minor, r.arrived_minor + r.fee_minor)
       else r.amount_minor
     end,
     r.amount_minor
@@ -514,7 +564,7 @@ where f.state = 'booked'
     join accounts a on a.id = e.account
     where every.receipt = f.receipt
       and a.kind = 'clearing:' || f.acquirer
-      and e.currency = coalesce(r.arrived_currency, r.currency)
+      and e.currency = coalesce(l.arrived_currency, r.arrived_currency, r.currency)
   )
 """
 
@@ -729,8 +779,8 @@ async def look_at_open_day(tx: Tx, _: Cursor, __: Cursor) -> list[str]:
 
 
 INSERT_ONLY = (
-    "receipts, bookings, resolutions, transfers, entries, undone orders, old prices and closed "
-    "days are insert-only"
+    "receipts, late arrivals, bookings, resolutions, transfers, entries, undone orders, old prices "
+    "and closed days are insert-only"
 )
 A_SUM = "every balance equals the sum of its entries"
 PAID_ONCE = "every paid order was paid by one transfer of its price, and no other order by any"
@@ -751,7 +801,7 @@ CHECKS = (
         RESOLVED_WITHOUT_TRANSFER,
         RESOLVED,
     ),
-    Check("I3", "every adjustment has the act of an operator", WITHOUT_AN_ACT, TRANSFERS),
+    Check("I3", "every adjustment and withdrawal is that of an act", WITHOUT_AN_ACT, TRANSFERS),
     Check("I5", PAID_ONCE, NOT_PAID_ONCE, PLACED),
     Check("I5", PAID_ONCE, NOT_PAID_ONCE_LATELY, PAID, when="hourly"),
     Check("I5", "every receipt is booked", UNBOOKED, RECEIPTS),
@@ -778,6 +828,7 @@ CHECKS = (
         "I9", "money without a matching invoice is booked by the day's rate", NOT_BY_RATE, BOOKINGS
     ),
     Check("I9", "a clearing account holds what arrived, less the fee", NOT_AS_ARRIVED, ARRIVED),
+    Check("I9", "a fee that was told late is booked once", LATE_OTHERWISE, LATE),
     Check("I13", "an open invoice of a provider has a job", UNWATCHED, INVOICES),
     Check("I13", "no job of an invoice is overdue by an hour", OVERDUE),
     Check("I13", "no notice of a provider waits for an hour", WAITING_NOTICES),

@@ -5,11 +5,34 @@ Webhooks, the watcher and the listing all come through here, and from here to `c
 
 from collections.abc import Sequence
 
+from payments.domain.arrivals import late_arrivals
 from payments.domain.provider import Payment
 from payments.domain.read_back import Outcome, outcome_of, payload_of, receipt_from
-from payments.store import orders
+from payments.domain.reconciliation import Difference, named
+from payments.store import accounts, arrivals, orders
 from payments.subscribers import confirm_receipts
 from shared.platform.db import Tx
+
+
+async def book_late_arrivals(
+    payments: Sequence[Payment], acquirer: str, tx: Tx
+) -> list[Difference]:
+    """Book fees that these payments tell of charges booked before; what was booked, and differs.
+
+    One transfer per receipt, with the cause of the receipt. Comes before any account is locked.
+    """
+    paid = [one for one in payments if one.state == "succeeded" and one.arrived is not None]
+    if not paid:
+        return []
+    charges = [named(one.reference) for one in paid]
+    late, found = late_arrivals(paid, acquirer, await arrivals.known(acquirer, charges, tx))
+    if late:
+        await arrivals.lock(late, tx)  # What was returned or told meanwhile is seen behind it.
+        late, found = late_arrivals(paid, acquirer, await arrivals.known(acquirer, charges, tx))
+        late = await arrivals.claim(late, tx)
+        transfers = [one.transfer for one in late]
+        await accounts.write_transfers([one for one in transfers if one is not None], tx)
+    return found + [one.difference for one in late]
 
 
 async def take_in(payments: Sequence[Payment], acquirer: str, tx: Tx) -> dict[str, Outcome]:
@@ -18,6 +41,7 @@ async def take_in(payments: Sequence[Payment], acquirer: str, tx: Tx) -> dict[st
     The payer is the person of the order that the payload names. That never changes, so it is looked
     up before anything is locked. A repeat changes nothing.
     """
+    await book_late_arrivals(payments, acquirer, tx)
     outcomes = {payment.reference: outcome_of(payment) for payment in payments}
     paid = [one for one in payments if outcomes[one.reference] == "booked"]
     if paid:

@@ -89,6 +89,7 @@ COMMANDS: tuple[type[Command[Any]], ...] = (
     vpn.ReplayJobs,
     bot.SetOperator,
     payments_acts.AdjustBalance,
+    payments_acts.RecordWithdrawal,
     payments_acts.SetPrice,
     payments_acts.SetPlan,
     payments_acts.SetRate,

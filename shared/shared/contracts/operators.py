@@ -46,6 +46,7 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "bot.set_operator": ONLY_OWNERS,
     "payments.reconcile": EVERYBODY,
     "payments.adjust_balance": NOT_SUPPORT,
+    "payments.record_withdrawal": ONLY_OWNERS,
     "payments.set_price": NOT_SUPPORT,
     "payments.set_plan": NOT_SUPPORT,
     "payments.set_rate": NOT_SUPPORT,
@@ -54,7 +55,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
 }
 """By topic: the roles that may execute an act. Nobody may execute an act that is not here.
 
-Support neither gives nor takes money and changes no price; admins do all but change operators.
+Support neither gives nor takes money and changes no price; admins do all but change operators
+and book what the owner withdrew.
 """
 
 

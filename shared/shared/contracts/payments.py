@@ -136,7 +136,15 @@ class InvoiceRefused(Event):
 
 
 DifferenceKind = Literal[
-    "missing_here", "missing_there", "amount", "currency", "refund", "unreadable", "foreign"
+    "missing_here",
+    "missing_there",
+    "amount",
+    "currency",
+    "refund",
+    "unreadable",
+    "foreign",
+    "fee",
+    "balance",
 ]
 ReconciliationKind = Literal["hourly", "daily", "asked"]
 
@@ -154,6 +162,10 @@ class ReconciliationCounts(Value):
     unreadable: int = 0
     foreign: int = 0
     """Payments of somebody else who shares the merchant account. Nothing of them is booked."""
+    fee: int = added(0)
+    """Fees that were told late and are booked now, or that are others than was booked."""
+    balance: int = added(0)
+    """Currencies of which the provider holds another sum than the clearing account (I11)."""
 
 
 class ReconciliationFinished(Event):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from shared.contracts.message import Charge, Payload, Query, Value, Word
+from shared.contracts.message import Charge, Payload, Query, Value, Word, added
 from shared.contracts.operators import Act
 from shared.contracts.payments import MAX_MONTHS, MAX_PLAN_CHARACTERS, Way
 
@@ -20,7 +20,8 @@ MAX_RATE = 10**12
 MAX_WAY_MINOR = 10**12
 
 PlanCode = Annotated[str, Field(min_length=1, max_length=MAX_PLAN_CHARACTERS)]
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3,8}$", max_length=8)]
+CURRENCY_PATTERN = r"^[A-Z]{3,8}$"
+Currency = Annotated[str, Field(pattern=CURRENCY_PATTERN, max_length=8)]
 
 # Balances
 
@@ -36,7 +37,7 @@ class Adjusted(Value):
 
 
 class AdjustBalance(Act[Adjusted]):
-    """Credit or debit the wallet of a person, against the account `adjustments`.
+    """Credit or debit the wallet of a person, against an account of the shop.
 
     A credit settles the person's debt first. Refused: `balance_short` (`detail` is what is missing,
     in kopecks): a debit takes no more than the wallet holds.
@@ -48,11 +49,49 @@ class AdjustBalance(Act[Adjusted]):
     person: UUID
     amount_minor: int = Field(ge=-MAX_ADJUSTMENT_MINOR, le=MAX_ADJUSTMENT_MINOR)
     """In kopecks. Below zero it is a debit."""
+    source: Literal["adjustments", "promotions", "opening"] = added("adjustments")
+    """The other side: a correction, a gift of the shop, or a balance of another shop."""
 
     @model_validator(mode="after")
     def _moves_something(self) -> Self:
         if self.amount_minor == 0:
             raise ValueError("an adjustment moves money")
+        return self
+
+
+# Money that left the account at an acquirer
+
+MAX_WITHDRAWAL_MINOR = 10**17
+
+
+class WithdrawalRecorded(Value):
+    """`held_minor` is what the acquirer holds afterwards, by the ledger."""
+
+    acquirer: Word
+    currency: Word
+    amount_minor: int
+    held_minor: int
+
+
+class RecordWithdrawal(Act[WithdrawalRecorded]):
+    """Book what the owner withdrew at an acquirer, against the account `withdrawn`.
+
+    Nothing is sent anywhere. Refused: `acquirer_unknown` (`detail` names the known ones),
+    `not_held` (`detail` is what the acquirer holds by the ledger, in the smallest unit).
+    """
+
+    topic = "payments.record_withdrawal"
+    answer = WithdrawalRecorded
+
+    acquirer: Word
+    currency: Currency
+    amount_minor: int = Field(ge=-MAX_WITHDRAWAL_MINOR, le=MAX_WITHDRAWAL_MINOR)
+    """In the smallest unit. Below zero it was put into the account."""
+
+    @model_validator(mode="after")
+    def _moves_something(self) -> Self:
+        if self.amount_minor == 0:
+            raise ValueError("a withdrawal moves money")
         return self
 
 

@@ -17,9 +17,10 @@ async def adjust_balance(command: AdjustBalance, tx: Tx) -> Changed:
     if missing_minor > 0:
         refused = Refused(reason="balance_short", detail=str(missing_minor))
         return Changed(refused, balances_in(before), None)
-    transfers = [ledger.adjustment(before, f"act:{command.id}", command.amount_minor)]
+    cause = f"act:{command.id}"
+    transfers = [ledger.adjustment(before, cause, command.amount_minor, command.source)]
     after = before.after(transfers[0])
-    if command.amount_minor > 0 and (settled := ledger.owed_settled(after, transfers[0].cause)):
+    if command.amount_minor > 0 and (settled := ledger.owed_settled(after, cause)):
         transfers.append(settled)
         after = after.after(settled)
     await accounts.write_transfers(transfers, tx)

@@ -25,7 +25,11 @@ Reason = Literal[
     "purchase_undone",
     "refund",
     "reward_reversed",
+    "withdrawn",
 ]
+
+Source = Literal["adjustments", "promotions", "opening"]
+"""The other side of an operator's credit or debit."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,12 @@ class Account:
 
 REVENUE = Account("revenue")
 REWARDS = Account("rewards")
-ADJUSTMENTS = Account("adjustments")
+SOURCES: dict[Source, Account] = {
+    "adjustments": Account("adjustments"),
+    "promotions": Account("promotions"),
+    "opening": Account("opening"),
+}
+"""`opening` is the source of balances that people had in another shop."""
 
 ACCOUNTS_REMEMBERED = 4_096
 
@@ -224,6 +233,38 @@ def fee(cause: str, acquirer: str, currency: str, fee_minor: int) -> Transfer:
     return transfer_of(cause, "fee", None, flow)
 
 
+def withdrawn(cause: str, acquirer: str, currency: str, amount_minor: int) -> Transfer:
+    """Money that the shop took from its account at an acquirer; below zero it was put there."""
+    outside, held = Account("withdrawn", None, currency), clearing(acquirer, currency)
+    flow = (outside, held, amount_minor)
+    if amount_minor < 0:
+        flow = (held, outside, -amount_minor)
+    return transfer_of(cause, "withdrawn", None, flow)
+
+
+def arrived_otherwise(
+    cause: str,
+    acquirer: str,
+    paid: tuple[str, int],
+    arrived: tuple[str, int],
+    fee_minor: int,
+) -> Transfer:
+    """Money that was booked as it was paid came in another asset, less a fee.
+
+    `paid` and `arrived` are currencies with amounts. The clearing account holds afterwards what it
+    would hold if that had been known at once.
+    """
+    (currency, paid_minor), (asset, arrived_minor) = paid, arrived
+    return transfer_of(
+        cause,
+        "fee",
+        None,
+        (exchange(currency), clearing(acquirer, currency), paid_minor),
+        (clearing(acquirer, asset), exchange(asset), arrived_minor + fee_minor),
+        (fees(asset), clearing(acquirer, asset), fee_minor),
+    )
+
+
 def resolved(
     holdings: Holdings, cause: str, currency: str, amount_minor: int, value_minor: int
 ) -> Transfer:
@@ -240,12 +281,15 @@ def resolved(
     )
 
 
-def adjustment(holdings: Holdings, cause: str, amount_minor: int) -> Transfer:
+def adjustment(
+    holdings: Holdings, cause: str, amount_minor: int, source: Source = "adjustments"
+) -> Transfer:
     """An operator's credit, or a debit where the amount is below zero."""
-    flow = (ADJUSTMENTS, holdings.wallet, amount_minor)
+    other = SOURCES[source]
+    flow = (other, holdings.wallet, amount_minor)
     if amount_minor < 0:
         assert -amount_minor <= holdings.wallet_minor, "a debit takes at most the wallet"
-        flow = (holdings.wallet, ADJUSTMENTS, -amount_minor)
+        flow = (holdings.wallet, other, -amount_minor)
     return transfer_of(cause, "adjustment", holdings.person, flow)
 
 

@@ -189,6 +189,15 @@ class RefundPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Balances:
+    """What the provider holds for the shop now, also what it holds back: of each currency once."""
+
+    sums: tuple[Sum, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+    """`reference` is the currency."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hint:
     """A notice says that something changed. It is no proof: read the payment back.
 

@@ -4,7 +4,7 @@ from typing import Literal
 from uuid import UUID
 
 from payments.domain.confirmation import Receipt
-from payments.domain.provider import Payment
+from payments.domain.provider import Payment, Sum
 from shared.contracts.payload import Payload, read_payload
 
 Outcome = Literal["booked", "pending", "held", "canceled", "foreign"]
@@ -24,15 +24,21 @@ def payload_of(payment: Payment) -> Payload | None:
     return read_payload(payment.payload) if payment.payload else None
 
 
-def receipt_from(payment: Payment, acquirer: str, payer: UUID | None, trace: str | None) -> Receipt:
-    """The receipt of a payment that succeeded. `payer` is the person of its order.
+def arrival_of(payment: Payment) -> tuple[Sum | None, int]:
+    """What arrived of a payment, and the fee. None and 0 until the provider tells them.
 
     In one currency the fee is what did not arrive, so that the clearing account holds what did.
     """
-    assert payment.payload is not None, "a foreign payment is not booked"
     arrived, fee_minor = payment.arrived, payment.fee.amount_minor if payment.fee else 0
     if arrived is not None and arrived.currency == payment.currency:
         fee_minor = max(0, payment.amount_minor - arrived.amount_minor)
+    return arrived, fee_minor if arrived else 0
+
+
+def receipt_from(payment: Payment, acquirer: str, payer: UUID | None, trace: str | None) -> Receipt:
+    """The receipt of a payment that succeeded. `payer` is the person of its order."""
+    assert payment.payload is not None, "a foreign payment is not booked"
+    arrived, fee_minor = arrival_of(payment)
     return Receipt(
         acquirer=acquirer,
         charge=payment.reference,
@@ -43,7 +49,7 @@ def receipt_from(payment: Payment, acquirer: str, payer: UUID | None, trace: str
         paid_at=payment.paid_at or payment.created_at,
         trace=trace,
         arrived=arrived,
-        fee_minor=fee_minor if arrived else 0,
+        fee_minor=fee_minor,
     )
 
 

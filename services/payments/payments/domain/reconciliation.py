@@ -93,6 +93,32 @@ def unbookable(missing: Difference) -> Difference:
     return replace(missing, kind="unreadable", sentence="No receipt can hold it.", done="reported")
 
 
+def held_difference(currency: str, theirs_minor: int, ours_minor: int) -> Difference | None:
+    """What the provider holds beside the clearing account (I11). It is never booked by itself."""
+    if theirs_minor == ours_minor:
+        return None
+    theirs, ours = Sum(currency, theirs_minor), Sum(currency, ours_minor)
+    return Difference("balance", currency, currency, theirs, ours)
+
+
+def held_here(
+    cleared: Mapping[str, int], listed: Mapping[str, Sum], booked: Mapping[str, Sum]
+) -> dict[str, int]:
+    """What the ledger expects at the provider, by currency, at the moment of its listing.
+
+    `cleared` is the clearing account, which is negative by what the provider holds. `listed` and
+    `booked` are what arrived lately there and here, by charge: each moment may be between both.
+    """
+    held = {currency: -amount_minor for currency, amount_minor in cleared.items()}
+    for charge, one in listed.items():
+        if charge not in booked:
+            held[one.currency] = held.get(one.currency, 0) + one.amount_minor
+    for charge, one in booked.items():
+        if charge not in listed:
+            held[one.currency] = held.get(one.currency, 0) - one.amount_minor
+    return held
+
+
 def refunded(refund: Refund, booked: Sum) -> Difference:
     """Money that the provider sent back, which is booked now. `booked` is what came before."""
     theirs = Sum(refund.currency, refund.amount_minor)
@@ -117,7 +143,7 @@ def counted(
     counts: ReconciliationCounts, listed: int, found: Iterable[Difference]
 ) -> ReconciliationCounts:
     """The counts of a run after a page."""
-    sums = counts.model_dump()
+    sums = {name: getattr(counts, name) for name in ReconciliationCounts.model_fields}
     sums["listed"] += listed
     for one in found:
         sums[one.kind] += 1

@@ -95,8 +95,42 @@ begin
   return null;
 end $$;
 
+-- What a provider told of a receipt after it was booked: once, for ever.
+create table late_arrivals (
+  receipt uuid primary key references receipts,
+  arrived_currency text not null,
+  arrived_minor bigint not null check (arrived_minor > 0),
+  fee_minor bigint not null check (fee_minor >= 0),
+  told_at timestamptz not null default shop_now()
+);
+create index late_arrivals_by_time on late_arrivals (told_at, receipt);
+
+alter table reconciliation_differences
+  drop constraint reconciliation_differences_kind_check,
+  add constraint reconciliation_differences_kind_check check (
+    kind in (
+      'missing_here', 'missing_there', 'amount', 'currency', 'refund', 'unreadable', 'foreign',
+      'fee', 'balance'
+    )
+  );
+
+alter table reconciliations
+  drop constraint reconciliations_step_check,
+  add constraint reconciliations_step_check
+    check (step in ('payments', 'refunds', 'booked', 'balance', 'clearing'));
+
+-- Those of all versions: a later list must not forget an earlier one.
+alter table transfers
+  drop constraint transfers_reason_check,
+  add constraint transfers_reason_check check (
+    reason in (
+      'receipt', 'fee', 'purchase', 'reward', 'owed_settled', 'purchase_undone', 'refund',
+      'reward_reversed', 'adjustment', 'resolution', 'withdrawn'
+    )
+  );
+
 do $$
 declare app text := current_schema() || '_app';
 begin
-  execute format('grant select, insert on closed_days, account_days to %I', app);
+  execute format('grant select, insert on closed_days, account_days, late_arrivals to %I', app);
 end $$;

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from payments.domain.provider import (
     Asked,
+    Balances,
     Failure,
     Finding,
     Notice,
@@ -95,6 +96,9 @@ class Provider(Protocol):
         self, since: datetime, until: datetime, after: str | None
     ) -> RefundPage | Failure | Unsupported:
         """Refunds that were made in [since, until), in pages as those of payments."""
+
+    async def balance(self) -> Balances | Failure | Unsupported:
+        """What the provider holds for the shop now. A currency that is absent is nothing."""
 
     async def refund(
         self, reference: str, amount_minor: int, currency: str, key: UUID

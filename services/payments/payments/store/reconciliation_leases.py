@@ -83,7 +83,8 @@ where not exists (
 NEXT = """
 select r.id, r.acquirer, r.kind, r.since, r.until, r.step, r.after, r.pages,
   r.counts::text as counts, r.reason, $2::int as failures,
-  extract(epoch from shop_now() - r.started_at)::float8 as age_s
+  extract(epoch from shop_now() - r.started_at)::float8 as age_s,
+  r.until > shop_now() - interval '1 hour' as is_recent
 from reconciliations r
 where r.acquirer = $1 and r.state = 'running'
 order by r.started_at, r.kind desc, r.id

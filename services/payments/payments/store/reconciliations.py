@@ -16,7 +16,7 @@ from shared.contracts.payments import (
 )
 from shared.platform.db import Database, Row, Tx, columns
 
-Step = Literal["payments", "refunds", "booked", "clearing"]
+Step = Literal["payments", "refunds", "booked", "balance", "clearing"]
 
 MAX_DIFFERENCES_KEPT = 10_000
 
@@ -38,6 +38,8 @@ class Run:
     failures: int
     """Failures of the provider in a row."""
     age_s: float
+    is_recent: bool
+    """Its window ended within the last hour: little came since."""
 
 
 # A page
@@ -104,6 +106,67 @@ async def unlisted(run: Run, after: After, most: int, database: Database) -> lis
     Empty behind the end of the window. The others are `listed`.
     """
     return await database.fetch(UNLISTED, run.acquirer, *after, run.until, run.id, most)
+
+
+# What the provider holds, by the ledger: in one snapshot with what was booked lately.
+ONE_SNAPSHOT = "set transaction isolation level repeatable read, read only"
+
+CLEARED = """
+select currency, sum(amount_minor) as amount_minor
+from (
+  select currency, amount_minor from closed_sums where kind = 'clearing:' || $1
+  union all
+  select e.currency, e.amount_minor
+  from ledger_closing c
+  cross join lateral (
+    select id from transfers where (at, id) > (c.closed_at, c.closed_id) offset 0
+  ) t
+  cross join lateral (select * from entries where transfer = t.id offset 0) e
+  join accounts a on a.id = e.account
+  where a.kind = 'clearing:' || $1
+) sums
+group by currency
+"""
+
+BOOKED_SINCE = """
+select r.charge,
+  coalesce(l.arrived_currency, r.arrived_currency, r.currency) as currency,
+  coalesce(l.arrived_minor, r.arrived_minor, r.amount_minor) as amount_minor
+from receipts r
+left join late_arrivals l on l.receipt = r.id
+where r.acquirer = $1 and r.acquirer not like 'telegram\\_%' and r.paid_at >= $2
+order by r.paid_at, r.charge
+limit $3
+"""
+
+MAX_BOOKED_SINCE = 20_000
+
+
+async def cleared(acquirer: str, tx: Tx) -> dict[str, int]:
+    """The sums of the clearing account, by currency."""
+    rows = await tx.fetch(CLEARED, acquirer)
+    return {row["currency"]: int(row["amount_minor"]) for row in rows}
+
+
+LOCK_CLEARED = """
+select pg_advisory_xact_lock(hashtext(current_schema() || ' withdrawals'), hashtext($1))
+"""
+
+
+async def lock_cleared(acquirer: str, tx: Tx) -> None:
+    """One withdrawal of an acquirer at a time, until the commit."""
+    await tx.execute(LOCK_CLEARED, acquirer)
+
+
+async def held(
+    acquirer: str, since: datetime, database: Database
+) -> tuple[dict[str, int], dict[str, Sum]]:
+    """The clearing account, and what arrived of the receipts since then, as of one moment."""
+    async with database.transaction() as tx:
+        await tx.execute(ONE_SNAPSHOT)
+        rows = await tx.fetch(BOOKED_SINCE, acquirer, since, MAX_BOOKED_SINCE)
+        booked = {row["charge"]: Sum(row["currency"], row["amount_minor"]) for row in rows}
+        return await cleared(acquirer, tx), booked
 
 
 CLEAR = """

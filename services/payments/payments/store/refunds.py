@@ -141,7 +141,9 @@ TO_BOOK = """
 select f.acquirer, f.charge, f.reference, f.payer as reported_payer, f.currency, f.amount_minor,
   f.refunded_at, f.trace, coalesce(v.person, r.payer) as payer,
   r.currency as paid_currency, r.amount_minor as paid_minor,
-  r.arrived_currency, r.arrived_minor, r.fee_minor, b.receipt,
+  coalesce(l.arrived_currency, r.arrived_currency) as arrived_currency,
+  coalesce(l.arrived_minor, r.arrived_minor) as arrived_minor,
+  coalesce(l.fee_minor, r.fee_minor) as fee_minor, b.receipt,
   coalesce(v.value_minor, b.value_minor) as value_minor,
   coalesce(v.resolved_at, b.booked_at) as booked_at, x.returned_minor,
   case
@@ -152,6 +154,7 @@ from refunds f
 join receipts r on r.id = f.receipt
 join bookings b on b.receipt = r.id
 left join resolutions v on v.receipt = r.id
+left join late_arrivals l on l.receipt = r.id
 join refunded_receipts x on x.receipt = r.id
 where f.id = any($1::uuid[]) and f.state = 'waiting'
 """

@@ -1,6 +1,6 @@
 """Compares a provider's listing with the ledger: what is missing here is booked, the rest reported.
 
-    payments ──▶ refunds ──▶ booked ──▶ clearing ──▶ done | failed, published
+    payments ──▶ refunds ──▶ booked ──▶ balance ──▶ clearing ──▶ done | failed, published
     a page is read (no transaction) ──▶ compared, booked, reported, the cursor moves (transaction)
 
 A worker may be killed at any point. Its lease ends, and another one goes on at the cursor.
@@ -17,6 +17,7 @@ import structlog
 
 from payments import metrics
 from payments.domain.provider import (
+    Balances,
     Failure,
     Page,
     Payment,
@@ -29,6 +30,8 @@ from payments.domain.reconciliation import (
     Difference,
     counted,
     difference_of,
+    held_difference,
+    held_here,
     named,
     pause_s,
     refund_from,
@@ -39,7 +42,7 @@ from payments.domain.reconciliation import (
     unreadable,
 )
 from payments.providers.protocol import Known
-from payments.receiving import take_in
+from payments.receiving import book_late_arrivals, take_in
 from payments.store import reconciliation_leases as leases
 from payments.store import reconciliations as store
 from payments.store.reconciliations import Run, Step
@@ -61,6 +64,8 @@ MAX_PAGES = 50_000
 """A listing of a month with five million payments. A longer one turns in a circle."""
 MAX_MISSING_THERE = 1_000
 """A listing that lacks more of what is booked is broken, and not the ledger."""
+MAX_PAGES_SINCE = 5
+"""Payments of the minutes since the window. With more of them the next run compares."""
 OVERDUE_AFTER_S = 3_600.0
 
 TakeIn = Callable[[Sequence[Payment], str, Tx], Awaitable[object]]
@@ -76,6 +81,8 @@ class Listing(Protocol):
     def reads_at_once(self) -> int: ...
 
     async def read(self, references: Sequence[str]) -> Known | Failure: ...
+
+    async def balance(self) -> Balances | Failure | Unsupported: ...
 
     async def list_payments(
         self, since: datetime, until: datetime, after: str | None
@@ -141,6 +148,8 @@ class Reconciler:
                 return await self._refunds(run)
             case "booked":
                 return await self._booked(run)
+            case "balance":
+                return await self._balance(run)
             case "clearing":
                 return await self._clear(run)
 
@@ -161,6 +170,8 @@ class Reconciler:
                 different = difference_of(one, booked.get(charge))
                 if charge in fresh and different is not None:
                     found.append(different)
+            arrived = await book_late_arrivals(list(paid.values()), self.provider.name, tx)
+            found += [one for one in arrived if one.charge in fresh]
             refused = await self._take_in(paid, found, tx)
             found = [unbookable(one) if one.charge in refused else one for one in found]
             following = _following(run, "payments" if page.next else "refunds", page.next)
@@ -221,7 +232,7 @@ class Reconciler:
         found = await self._read_back(lacking)
         if not isinstance(found, list):
             return await self._not_answered(run, found)
-        following = _following(run, "clearing", None)
+        following = _following(run, "balance", None)
         if rows:
             last = lacking[-1] if len(lacking) == most else rows[-1]
             following = _following(run, "booked", f"{last['paid_at'].isoformat()} {last['charge']}")
@@ -241,6 +252,58 @@ class Reconciler:
             for row in lacking
         )
         return [one for one in found if one is not None]
+
+    # The balance that the provider tells (I11)
+
+    async def _balance(self, run: Run) -> Run | None:
+        """Compared where the provider tells one, and where no money moved while it was read."""
+        found: list[Difference] = []
+        told = await self.provider.balance()
+        if isinstance(told, Failure):
+            return await self._not_answered(run, told)
+        if isinstance(told, Balances) and run.is_recent:
+            listed = await self._since(run)
+            again = await self.provider.balance() if isinstance(listed, dict) else None
+            if isinstance(listed, dict) and again == told:
+                found = await self._held(run, told, listed)
+            else:
+                log.info("balance not compared", **_fields(run))
+        async with self.database.transaction() as tx:
+            await leases.hold(run.acquirer, self.holder, self.lease_s, tx)
+            return await _write(_following(run, "clearing", None), 0, found, tx)
+
+    async def _since(self, run: Run) -> dict[str, Sum] | None:
+        """What arrived after the window, by charge. None: it is too much, or not to be told."""
+        arrived: dict[str, Sum] = {}
+        after: str | None = None
+        until = run.until + leases.LONGEST_WINDOW
+        for _ in range(MAX_PAGES_SINCE):
+            page = await self.provider.list_payments(run.until, until, after)
+            if not isinstance(page, Page) or page.unreadable:
+                return None
+            for one in page.payments:
+                if one.state == "succeeded":
+                    came = one.arrived or Sum(one.currency, one.amount_minor)
+                    arrived[named(one.reference)] = came
+            after = page.next
+            if after is None:
+                back = await self.provider.list_refunds(run.until, until, None)
+                returned = isinstance(back, RefundPage) and not back.refunds and not back.unreadable
+                return arrived if returned or isinstance(back, Unsupported) else None
+        return None
+
+    async def _held(self, run: Run, told: Balances, listed: Mapping[str, Sum]) -> list[Difference]:
+        cleared, booked = await store.held(run.acquirer, run.until, self.database)
+        if len(booked) == store.MAX_BOOKED_SINCE:
+            return []
+        ours, theirs = held_here(cleared, listed, booked), dict(told.sums)
+        unknown = {one.reference for one in told.unreadable}
+        found = [
+            held_difference(currency, theirs.get(currency, 0), ours.get(currency, 0))
+            for currency in sorted({*theirs, *ours} - unknown)
+        ]
+        different = [one for one in found if one is not None]
+        return different + [unreadable(one) for one in told.unreadable]
 
     # The end, and what keeps a run from it
 
@@ -330,7 +393,8 @@ def event_of(run: Run, at: datetime) -> ReconciliationFinished:
 def _alarming(run: Run) -> bool:
     """Whether a person has to look: what was booked here, or is foreign, needs nobody."""
     counts = run.counts
-    return bool(counts.missing_there + counts.amount + counts.currency + counts.unreadable)
+    reported = counts.missing_there + counts.amount + counts.currency + counts.unreadable
+    return bool(reported + counts.balance)
 
 
 def _fields(run: Run) -> dict[str, str]:

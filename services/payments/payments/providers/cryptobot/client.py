@@ -7,6 +7,7 @@ from uuid import UUID
 
 from payments.domain.provider import (
     Asked,
+    Balances,
     Failure,
     Finding,
     Malformed,
@@ -22,6 +23,7 @@ from payments.providers.caller import CALL_TIMEOUT_S, Answer, Caller
 from payments.providers.cryptobot.messages import (
     LIFETIME_S,
     PAGE,
+    balances_from,
     findings_from,
     invoice_body,
     is_oldest_first,
@@ -153,6 +155,11 @@ class Cryptobot:
         self, since: datetime, until: datetime, after: str | None
     ) -> Unsupported:
         return NO_REFUND
+
+    async def balance(self) -> Balances | Failure:
+        """Available money and what is on hold, of every asset."""
+        result = await self._call("getBalance", {})
+        return result if isinstance(result, Failure) else balances_from(result)
 
     async def refund(
         self, reference: str, amount_minor: int, currency: str, key: UUID

@@ -5,11 +5,13 @@ Sources: help.send.tg, article 10279948, and answers that public clients have re
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from payments.domain.provider import (
     Asked,
+    Balances,
     Failure,
     Finding,
     Forged,
@@ -30,6 +32,7 @@ from payments.providers.caller import Answer, json_object
 from payments.providers.reading import (
     CannotReadError,
     Json,
+    apart,
     clean,
     moment_of,
     optional_moment_of,
@@ -211,6 +214,34 @@ def made_before(invoice: object, at: datetime) -> bool:
     """Whether it was surely made before this time."""
     made = readable(lambda fields: moment_of(fields, "created_at"), invoice, "")
     return isinstance(made, datetime) and made < at
+
+
+def balances_from(result: object) -> Balances | Unknown:
+    """Of each asset what is available and on hold. A dust of more digits than ours is unreadable.
+
+    An asset that we do not know counts only where there is any of it.
+    """
+    if not isinstance(result, list):
+        return Unknown("malformed answer: a balance that is no list")
+    held = [readable(_held_of, one, _asset_of(one)) for one in result if not _is_nothing(one)]
+    sums, unreadable = apart(held)
+    return Balances(tuple(sums), tuple(unreadable))
+
+
+def _held_of(one: Json) -> Sum:
+    available = sum_of(one.get("available"), one.get("currency_code"))
+    on_hold = sum_of(one.get("onhold"), available.currency)
+    return Sum(available.currency, available.amount_minor + on_hold.amount_minor)
+
+
+def _asset_of(one: object) -> str:
+    code = one.get("currency_code") if isinstance(one, dict) else None
+    return clean(code) if isinstance(code, str) and code else "unnamed"
+
+
+def _is_nothing(one: object) -> bool:
+    parts = (one.get("available"), one.get("onhold")) if isinstance(one, dict) else ()
+    return bool(parts) and all(re.fullmatch(r"0+(\.0*)?", str(part)) for part in parts)
 
 
 # Notices

@@ -23,6 +23,7 @@ from payments.domain.provider import (
     Refusal,
     Unknown,
     Unreadable,
+    Unsupported,
     Way,
 )
 from payments.providers.caller import CALL_TIMEOUT_S, Answer, Caller, json_object
@@ -56,6 +57,9 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 NOTICE_BYTES = 128 * 1024
 _REFERENCE = re.compile(r"[0-9A-Za-z-]{1,36}")
 _WALKS = ("created", "captured")
+NO_BALANCE = Unsupported(
+    "YooKassa tells no balance: it pays out by itself. Compare its registers of payouts."
+)
 _NO_CURRENCY = Refusal("currency", "The shop at YooKassa has rubles only.")
 _NO_CURSOR = Refusal("cursor", "The text does not continue a listing of YooKassa.")
 
@@ -168,6 +172,9 @@ class Yookassa:
         items, onward = page
         refunds, unreadable = apart([readable(refund_from, *one) for one in items])
         return RefundPage(tuple(refunds), tuple(unreadable), onward)
+
+    async def balance(self) -> Unsupported:
+        return NO_BALANCE
 
     async def refund(
         self, reference: str, amount_minor: int, currency: str, key: UUID
