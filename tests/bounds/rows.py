@@ -364,6 +364,10 @@ select 1, {people} + n, 'chat', n, '{{}}' from generate_series(1, 2000) n;
 insert into refusals (person, what, reason, at)
 select person, 'x', 'y', now() - (1 - n::float8 / {kept}) * interval '89 days'
 from (select * from public.ids where n <= {kept}) ids;
+insert into star_refunds (id, charge, state, asked_at, ended_at)
+select public.id('stars', n), n::text, 'done', at, at
+from generate_series(1, {rewarded}) n
+cross join lateral (select now() - n * interval '85 days' / {rewarded}) t (at);
 insert into checkout_holds (payload, query_id, approved_at)
 select public.id('payload', n)::text, n::text,
   now() - (1 - n::float8 / {kept}) * interval '23 hours'

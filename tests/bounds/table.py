@@ -55,6 +55,7 @@ BOUNDS = {
     "bot_gateway.store.checkout_holds.WAS_CHARGED": Bound(NOTHING, ("1",)),
     "bot_gateway.store.checkout_holds.CHARGED_OF_ORDER": Bound(NOTHING, ("1", 100)),
     "bot_gateway.store.star_walks.CLAIM": Bound(NOTHING, (1, uuid4(), DAY, True)),
+    "bot_gateway.store.star_refunds.CLAIM": Bound(NOTHING, (uuid4(), DAY)),
     "bot_gateway.audit.REPORTED": Bound(NOTHING, (LONG_AGO, 0, 25.0, 0.0, 2_000)),
     "bot_gateway.audit.NOT_REPORTED": Bound(
         NOTHING, ([f"telegram_stars:{n}" for n in range(2_000)],)
@@ -316,6 +317,11 @@ where filled_at < now() + interval '1 hour'
 update reward_hours
 set hour = hour - interval '1 year'
 where hour < now() - interval '48 days'
+""",
+    "bot_gateway.store.star_refunds.DROP_ENDED_REFUNDS": """
+update star_refunds
+set ended_at = ended_at - interval '1 year'
+where ended_at < now() - interval '40 days'
 """,
     "payments.store.notices.DROP_OLD": """
 update notices

@@ -16,9 +16,10 @@ STEPS_OF_ROW = {
     "5": ("handler_committed",),
     "6": ("panel_written", "message_sent", "screen_shown", "checkout_answered"),
 }
-NEED_A_PROVIDER = ("invoice_asked", "payment_read")
+NEED_A_PROVIDER = ("invoice_asked", "payment_read", "stars_returned")
 """Reached only with an outside provider, which the rows do not have yet. The workers die there in
-`tests/store/test_payments_opening.py` and `tests/store/test_payments_notices.py`."""
+`tests/store/test_payments_opening.py` and `tests/store/test_payments_notices.py`. Stars are
+returned for an operator only: `tests/store/test_bot_star_refunds.py`."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def points_of(step: str) -> Iterator[Point]:
             )
         case "update":
             yield from (Point(step, way, "bot") for way in ("polling", "webhook"))
-        case "report" | "screen" | "checkout":
+        case "report" | "screen" | "checkout" | "stars":
             yield Point(step, "-", "bot")
         case "panel" | "access":
             yield Point(step, "-", "vpn")

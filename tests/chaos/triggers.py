@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from shared.contracts.bot import SetOperator
+from shared.contracts.bot import RefundStars, SetOperator
 from shared.contracts.catalogue import COMMANDS
 from shared.contracts.message import Command, Event, Refused, Value, derived_id
 from shared.contracts.notifier import DeliveryFailed, RecipientRefused
@@ -68,11 +68,12 @@ ANSWERS = "select answer::text as answer from {owner}.commands where id = $1 and
 NOTHING_THERE = (
     *("dead_letter_unknown", "no_dead_jobs", "not_yours", "operator_unknown", "balance_short"),
     *("plan_unknown", "begins_too_early", "least_above_most", "receipt_unknown"),
-    *("provider_unknown", "acquirer_unknown"),
+    *("provider_unknown", "acquirer_unknown", "payer_unknown"),
 )
 # Acts of operators that are refused, whatever the shop holds.
 HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {
     ReplayJobs: {"person": None},
+    RefundStars: {"charge": "none", "payer": None},
     SetOperator: {"operator": "nobody", "new_role": None},
     AdjustBalance: {"person": UUID(int=1), "amount_minor": -1},
     RecordWithdrawal: {"acquirer": "nobody", "currency": "RUB", "amount_minor": 1},

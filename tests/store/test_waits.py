@@ -51,6 +51,7 @@ RECORDS = {
         *("checkout_holds.charged_at", "people.offer_accepted_at", "people.started_at"),
         *("operators.since", "refusals.at", "updates.ended_at", "updates.received_at"),
         *("star_walks.since", "star_walks.gap_changed_at", "star_walks.walked_at"),
+        *("star_refunds.asked_at", "star_refunds.ended_at"),
     },
     "notifier": {
         *("deliveries.occurred_at", "deliveries.settled_at", "deliveries.written_at"),
@@ -103,6 +104,7 @@ ROWS = {
         insert into buckets (name, tokens, filled_at) values ('b', 0, now());
         insert into checkout_holds (payload, query_id, approved_at) values ('p', 'q', now());
         insert into star_walks (bot, since) values (1, now());
+        insert into star_refunds (id, charge) values (gen_random_uuid(), 'c');
     """,
     "notifier": """
         insert into recipients (person, due_at) values (gen_random_uuid(), now());

@@ -5,6 +5,7 @@ from functools import partial
 from bot_gateway.audit import KINDS, answer_audit
 from bot_gateway.chats import open_chats
 from bot_gateway.chats.visit import Shop
+from bot_gateway.commands.refund_stars import refund_stars
 from bot_gateway.commands.set_operator import set_operator
 from bot_gateway.pace import Pace
 from bot_gateway.queries import (
@@ -13,15 +14,17 @@ from bot_gateway.queries import (
     answer_person,
     answer_recipient,
     answer_reports,
+    answer_star_refund,
 )
 from bot_gateway.settings import Settings
 from bot_gateway.store.checkout_holds import DROP_OLD_HOLDS
 from bot_gateway.store.intake import DROP_ENDED_UPDATES, DROP_FAILED_UPDATES
 from bot_gateway.store.people import DROP_OLD_REFUSALS
+from bot_gateway.store.star_refunds import DROP_ENDED_REFUNDS
 from bot_gateway.store.token_buckets import DROP_FULL_BUCKETS
 from bot_gateway.store.waits import WAITS
 from bot_gateway.subscribers import bot_follows_refusals, bot_shows_opened, bot_shows_refused
-from bot_gateway.telegram import StarListing, open_bot
+from bot_gateway.telegram import StarListing, StarReturns, open_bot
 from bot_gateway.ticks import SET_GAUGES_EVERY_S, set_gauges
 from bot_gateway.webhooks import TelegramWebhook
 from bot_gateway.workers.bells import Bells
@@ -31,15 +34,19 @@ from bot_gateway.workers.command_menu import set_command_menu
 from bot_gateway.workers.invoice_screens import InvoiceScreens
 from bot_gateway.workers.money_lane import MoneyLane
 from bot_gateway.workers.polling import Poller
+from bot_gateway.workers.star_refunds import StarRefunds
 from bot_gateway.workers.star_walk import StarWalk
 from shared.contracts.bot import (
     OperatorQuery,
     OperatorsQuery,
     PersonQuery,
     RecipientQuery,
+    RefundStars,
     ReportsQuery,
     SetOperator,
+    StarRefundQuery,
 )
+from shared.platform.loops import Bell
 from shared.platform.settings import read_settings
 from shared.platform.texts import Texts
 from shared.service import Service
@@ -73,6 +80,8 @@ def build(settings: Settings | None = None) -> Service:
     service.loops("bot_money", MoneyLane(database, bells).run)
     service.loops("bot_checkouts", CheckoutLane(database, bells, bus, bot, texts).run)
     service.loops("bot_star_walk", StarWalk(database, bot.id, StarListing(bot)).run)
+    wanted = Bell()
+    service.loops("bot_star_refunds", StarRefunds(database, StarReturns(bot), wanted).run)
     waiting = InvoiceScreens(shop)
     service.loops("bot_invoice_screens", waiting.run)
     service.loops("bot_command_menu", partial(set_command_menu, bot, texts))
@@ -83,6 +92,8 @@ def build(settings: Settings | None = None) -> Service:
     service.answers(RecipientQuery, answer_recipient)
     service.answers(PersonQuery, answer_person)
     service.answers(ReportsQuery, answer_reports)
+    service.answers(StarRefundQuery, answer_star_refund)
+    service.executes(RefundStars, partial(refund_stars, ring=wanted.ring))
     owners = settings.first_owners
     service.answers(OperatorQuery, partial(answer_operator, owners=owners))
     service.answers(OperatorsQuery, partial(answer_operators, owners=owners))
@@ -96,6 +107,7 @@ def build(settings: Settings | None = None) -> Service:
         DROP_OLD_REFUSALS,
         DROP_OLD_HOLDS,
         DROP_FULL_BUCKETS,
+        DROP_ENDED_REFUNDS,
     )
     service.ticks("bot_sets_gauges", SET_GAUGES_EVERY_S, partial(set_gauges, database))
     return service

@@ -101,6 +101,13 @@ from star_walks
 where gap_nanostars <> 0 and gap_changed_at > shop_now() - interval '7 days'
 """
 
+# I13. A refused one ends; only Telegram's silence keeps one waiting.
+STARS_NOT_RETURNED = """
+select format('refund %s, after %s tries: %s', id, tries, reason) as example
+from star_refunds
+where state = 'waiting' and asked_at < shop_now() - interval '1 hour'
+"""
+
 PUBLISHED = "every payment that Telegram reported was published"
 
 CHECKS = (
@@ -109,6 +116,7 @@ CHECKS = (
     Check("I6", PUBLISHED, UNREADABLE),
     Check("I11", "the balance of Stars equals Telegram's listing", BALANCE_DIFFERS),
     Check("I13", "Telegram's listing of Stars is walked", NOT_WALKED),
+    Check("I13", "no refund of Stars waits for an hour", STARS_NOT_RETURNED),
     Check("I13", "no payment waits to be published", PAID_BUT_WAITING),
     Check("I13", "no update waits without a next step", WITHOUT_A_NEXT_STEP),
 )

@@ -31,6 +31,11 @@ STARS_MISSING = Counter(
     "Payments and refunds that Telegram lists, and of which no update came; they are reported",
     ["kind"],
 )
+STAR_REFUNDS = Counter(
+    "turnpike_star_refunds",
+    "Charges of Stars that were asked back at Telegram by outcome: done, refused, put_off",
+    ["outcome"],
+)
 STAR_WALKS = Counter(
     "turnpike_star_walks",
     "Walks over the listing: ended, begun again (it changed before the place), failed",

@@ -1,10 +1,10 @@
-"""Queries: people by id and by Telegram id, reports of payments, and operators with their roles."""
+"""Queries: people, reports of payments, refunds of Stars, and operators with their roles."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
 from bot_gateway.domain.updates import order_in
-from bot_gateway.store import operators, people, reports
+from bot_gateway.store import operators, people, reports, star_refunds
 from shared.contracts.bot import (
     Operator,
     OperatorQuery,
@@ -18,6 +18,8 @@ from shared.contracts.bot import (
     Reports,
     ReportsQuery,
     ReportUpdate,
+    StarRefund,
+    StarRefundQuery,
 )
 from shared.contracts.message import Refused
 from shared.platform.db import Database, Row
@@ -39,6 +41,13 @@ async def answer_recipient(query: RecipientQuery, database: Database) -> Recipie
 async def answer_person(query: PersonQuery, database: Database) -> Person | Refused:
     found = await people.person_by_telegram(query.telegram_id, database)
     return Refused(reason="person_unknown") if found is None else Person(person=found.person)
+
+
+async def answer_star_refund(query: StarRefundQuery, database: Database) -> StarRefund | Refused:
+    row = await star_refunds.refund(query.refund, database)
+    if row is None:
+        return Refused(reason="refund_unknown")
+    return StarRefund(refund=row["id"], state=row["state"], reason=row["reason"])
 
 
 async def answer_operator(

@@ -226,6 +226,11 @@ def is_query_too_old(error: TelegramBadRequest) -> bool:
     return "query is too old" in error.message or "query ID is invalid" in error.message
 
 
+def is_refunded_already(error: TelegramAPIError) -> bool:
+    """The Stars of this charge are back, which is a success."""
+    return isinstance(error, TelegramBadRequest) and "CHARGE_ALREADY_REFUNDED" in error.message
+
+
 class FetchUpdates(TelegramMethod[list[dict[str, Any]]]):
     """getUpdates without parsing: an update of an unknown kind must not block the others."""
 
@@ -270,6 +275,27 @@ class StarListing:
     async def balance_nanostars(self) -> int:
         amount = await self._bot.get_my_star_balance()
         return amount.amount * NANOSTARS + (amount.nanostar_amount or 0)
+
+
+class RefundStarPayment(TelegramMethod[bool]):
+    """aiogram's own builds a model of the whole Bot API at its first use."""
+
+    __returning__ = bool
+    __api_method__ = "refundStarPayment"
+
+    user_id: int
+    telegram_payment_charge_id: str
+
+
+class StarReturns:
+    """Returns Stars to their payers."""
+
+    def __init__(self, bot: Bot) -> None:
+        self._bot = bot
+
+    async def return_stars(self, telegram_id: int, charge: str) -> None:
+        method = RefundStarPayment(user_id=telegram_id, telegram_payment_charge_id=charge)
+        await self._bot(method)
 
 
 async def stop_webhook(bot: Bot) -> None:

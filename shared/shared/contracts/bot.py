@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.contracts.message import Charge, Event, Line, Payload, Query, Value, Word
+from shared.contracts.message import Charge, Command, Event, Line, Payload, Query, Value, Word
 from shared.contracts.operators import Act, OperatorName, Role
 
 # Events
@@ -89,6 +89,40 @@ class RecipientQuery(Query[Recipient]):
     answer = Recipient
 
     person: UUID
+
+
+class StarRefund(Value):
+    """Stars that payments asked to return. Telegram reports a refund by itself, too."""
+
+    refund: UUID
+    state: Literal["waiting", "done", "refused"]
+    reason: str | None
+    """Why it was refused, or what the last failed try answered."""
+
+
+class StarRefundQuery(Query[StarRefund]):
+    """What became of a refund of Stars. Refused: `refund_unknown`."""
+
+    topic = "bot.star_refund"
+    answer = StarRefund
+
+    refund: UUID
+
+
+# Commands of other services
+
+
+class RefundStars(Command[StarRefund]):
+    """Return the Stars of a charge, whole. The id is that of the refund at payments.
+
+    Refused: `payer_unknown` (a payer who never started the bot, after three days).
+    """
+
+    topic = "bot.refund_stars"
+    answer = StarRefund
+
+    charge: Charge
+    payer: UUID | None
 
 
 # Queries of operators

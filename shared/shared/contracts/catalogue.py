@@ -36,6 +36,7 @@ def _of_each(*messages: type[PerOwner]) -> tuple[type[Any], ...]:
 
 QUERIES: tuple[type[Query[Any]], ...] = (
     bot.RecipientQuery,
+    bot.StarRefundQuery,
     payments.PlansQuery,
     payments.CheckoutQuery,
     payments.BalanceQuery,
@@ -88,6 +89,7 @@ COMMANDS: tuple[type[Command[Any]], ...] = (
     *_of_each(operations.ReplayDeadLetter, operations.Republish),
     vpn.ReplayJobs,
     bot.SetOperator,
+    bot.RefundStars,
     payments_acts.AdjustBalance,
     payments_acts.RecordWithdrawal,
     payments_acts.SetPrice,

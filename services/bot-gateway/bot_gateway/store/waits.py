@@ -83,12 +83,22 @@ where bot in (
 )
 """
 
+PULL_BACK_STAR_REFUNDS = """
+update star_refunds
+set held_until = shop_now()
+where id in (
+  select id from star_refunds where state = 'waiting' and held_until > shop_now() + $1::interval
+  for update skip locked limit $2
+)
+"""
+
 WAITS = (
     Wait(("chat_leases.held_until",), LONGEST_PAUSE, PULL_BACK_CHATS),
     Wait(("updates.held_until",), LONGEST_HOLD, PULL_BACK_UPDATES),
     Wait(("buckets.filled_at",), SKEW, PULL_BACK_BUCKETS),
     Wait(("buckets.refused_until", "buckets.paused_until"), LONGEST_PAUSE, PULL_BACK_PAUSES),
     Wait(("checkout_holds.approved_at",), SKEW, PULL_BACK_CHECKOUTS),
+    Wait(("star_refunds.held_until",), LONGEST_STAR_PAUSE, PULL_BACK_STAR_REFUNDS),
     Wait(("star_walks.held_until",), LONGEST_STAR_PAUSE, PULL_BACK_STAR_WALKS),
     Wait(("star_walks.due_at",), BETWEEN_STAR_WALKS, PULL_BACK_DUE_WALKS),
 )
