@@ -75,7 +75,16 @@ insert into notices (acquirer, reference, kind, known, body, state, received_at)
 select 'yookassa', n::text, 'payment', true, '{{}}',
   case when n <= {due} then 'waiting' else 'done' end,
   now() - case when n <= {due} then 0 else n::float8 / {kept} end * interval '29 days'
-from generate_series(1, {kept}) n
+from generate_series(1, {kept}) n;
+insert into outgoing_refunds (
+  id, receipt, acquirer, charge, person, actor, currency, amount_minor, held_minor, state,
+  requested_at, ended_at
+)
+select public.id('outgoing', n), receipt, 'yookassa', n::text, person, 'operator:olga', 'RUB',
+  14900, 0, case when n <= 20 then 'held' else 'released' end, at,
+  case when n > 20 then at end
+from (select * from public.ids where n <= {rewarded}) ids
+cross join lateral (select now() - n * interval '390 days' / {rewarded}) t (at)
 """,
         """
 insert into refunds (

@@ -93,6 +93,9 @@ BOUNDS = {
     "payments.store.invoice_jobs.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
     "payments.store.watched.CLAIM": Bound(30_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
     "payments.store.notices.CLAIM": Bound(2_000, ("yookassa", 1, 10, uuid4(), DAY)),
+    # Ten thousand refunds of a year, of which few are under way.
+    "payments.store.outgoing.CLAIM": Bound(250, ("yookassa", 5, uuid4(), DAY)),
+    "payments.store.outgoing.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
     "payments.store.notices.INSERT": Bound(100, ("yookassa", "new", "payment", b"{}", 500)),
     "payments.store.balances.TRIAL_BALANCE": Bound(750),
     # A page of the closing, and a closed day: whatever the day holds, and however many there were.
@@ -317,6 +320,11 @@ where filled_at < now() + interval '1 hour'
 update reward_hours
 set hour = hour - interval '1 year'
 where hour < now() - interval '48 days'
+""",
+    "payments.store.outgoing.DROP_OLD": """
+update outgoing_refunds
+set ended_at = ended_at - interval '2 years'
+where ended_at < now() - interval '200 days'
 """,
     "bot_gateway.store.star_refunds.DROP_ENDED_REFUNDS": """
 update star_refunds

@@ -16,10 +16,11 @@ STEPS_OF_ROW = {
     "5": ("handler_committed",),
     "6": ("panel_written", "message_sent", "screen_shown", "checkout_answered"),
 }
-NEED_A_PROVIDER = ("invoice_asked", "payment_read", "stars_returned")
+NEED_A_PROVIDER = ("invoice_asked", "payment_read", "refund_asked", "stars_returned")
 """Reached only with an outside provider, which the rows do not have yet. The workers die there in
-`tests/store/test_payments_opening.py` and `tests/store/test_payments_notices.py`. Stars are
-returned for an operator only: `tests/store/test_bot_star_refunds.py`."""
+`tests/store/test_payments_opening.py`, `tests/store/test_payments_notices.py` and
+`tests/store/test_payments_refunding.py`. Stars are returned for an operator only:
+`tests/store/test_bot_star_refunds.py`."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def points_of(step: str) -> Iterator[Point]:
             yield Point(step, "-", "bot")
         case "panel" | "access":
             yield Point(step, "-", "vpn")
-        case "invoice" | "payment":
+        case "invoice" | "payment" | "refund":
             yield Point(step, "-", "payments")
         case "message":
             yield Point(step, "-", "notifier")

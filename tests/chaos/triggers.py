@@ -35,6 +35,7 @@ from shared.contracts.payments_acts import (
     SetRate,
     SetWay,
 )
+from shared.contracts.payments_refunds import RefundPayment, ResolveRefund
 from shared.contracts.referrals import RewardReversed
 from shared.contracts.vpn import ReplayJobs
 from shared.messaging.outbox import publish
@@ -68,7 +69,7 @@ ANSWERS = "select answer::text as answer from {owner}.commands where id = $1 and
 NOTHING_THERE = (
     *("dead_letter_unknown", "no_dead_jobs", "not_yours", "operator_unknown", "balance_short"),
     *("plan_unknown", "begins_too_early", "least_above_most", "receipt_unknown"),
-    *("provider_unknown", "acquirer_unknown", "payer_unknown"),
+    *("provider_unknown", "acquirer_unknown", "payer_unknown", "refund_unknown"),
 )
 # Acts of operators that are refused, whatever the shop holds.
 HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {
@@ -82,6 +83,8 @@ HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {
     SetRate: {"currency": "XTR", "kopecks": 1, "per_minor": 1, "from_at": THE_PAST},
     SetWay: {"way": "stars", "least_minor": 2, "most_minor": 1},
     ResolveParked: {"receipt": UUID(int=1), "person": UUID(int=1)},
+    RefundPayment: {"receipt": UUID(int=1), "currency": "RUB"},
+    ResolveRefund: {"refund": UUID(int=1), "outcome": "released"},
 }
 
 # A person who has the keys of all of their purchases: else a key could not be sent any more.

@@ -24,6 +24,9 @@ from payments.domain.provider import (
     RefundDone,
     RefundPage,
     RefundPending,
+    RefundState,
+    Refusal,
+    Returning,
     Sum,
     Unreadable,
     Unsupported,
@@ -33,6 +36,7 @@ from payments.providers.protocol import Known
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 NO_BALANCE = Unsupported("this provider tells no balance")
+BY_KEY = Returning(in_parts=True, keyed=True)
 NO_REFUNDS = Unsupported("this provider returns no money")
 
 
@@ -52,7 +56,12 @@ class FakeProvider:
     name: str = "yookassa"
     ways: tuple[Way, ...] = ("sbp", "card", "crypto")
     reads_at_once: int = 3
+    returning: Returning | Unsupported = BY_KEY
     keyed: bool = True
+    refunds: dict[UUID, Refund] = field(default_factory=dict)
+    """By key. A call without a new key is the same refund."""
+    refund_state: RefundState = "succeeded"
+    """Of the next refunds."""
     payments: dict[str, Payment | Unreadable] = field(default_factory=dict)
     opened: dict[str, Asked] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -154,7 +163,7 @@ class FakeProvider:
     async def list_refunds(
         self, since: datetime, until: datetime, after: str | None
     ) -> RefundPage | Failure | Unsupported:
-        return NO_REFUNDS
+        return RefundPage(tuple(self.refunds.values()))
 
     async def balance(self) -> Unsupported:
         return NO_BALANCE
@@ -162,12 +171,50 @@ class FakeProvider:
     async def refund(
         self, reference: str, amount_minor: int, currency: str, key: UUID
     ) -> RefundDone | RefundPending | Failure | Unsupported:
-        return NO_REFUNDS
+        fault = await self._fault("refund")
+        if fault and fault.answer and not fault.done:
+            return fault.answer
+        refund = self._refund_of(reference, amount_minor, currency, key)
+        if fault and fault.hangs:
+            self.reached.set()
+            await asyncio.Event().wait()
+        if fault and fault.answer:
+            return fault.answer
+        if isinstance(refund, Refusal):
+            return refund
+        done = refund.state == "succeeded"
+        return RefundDone(refund.reference) if done else RefundPending(refund.reference)
+
+    def _refund_of(
+        self, reference: str, amount_minor: int, currency: str, key: UUID
+    ) -> Refund | Refusal:
+        known = self.refunds.get(key)
+        if known is not None:
+            assert (known.payment, known.amount_minor) == (reference, amount_minor), "one request"
+            return known
+        payment = self.payments.get(reference)
+        if not isinstance(payment, Payment) or payment.state != "succeeded":
+            return Refusal("not_found", "The payment doesn't exist.")
+        if amount_minor > payment.amount_minor - payment.refunded_minor:
+            return Refusal("invalid_request", "The amount is greater than what is left.")
+        self.becomes(reference, refunded_minor=payment.refunded_minor + amount_minor)
+        name = f"refund-{len(self.refunds)}-{key.hex[:6]}"
+        amount = currency, amount_minor
+        self.refunds[key] = Refund(name, reference, self.refund_state, *amount, NOON)
+        return self.refunds[key]
 
     async def read_refund(
         self, reference: str
     ) -> Refund | Unreadable | Failure | Unsupported | None:
-        return NO_REFUNDS
+        fault = await self._fault("read_refund")
+        if fault and fault.answer:
+            return fault.answer
+        return next((one for one in self.refunds.values() if one.reference == reference), None)
+
+    def end_refund(self, state: RefundState, reason: str | None = None) -> None:
+        """The refunds that wait at the provider end."""
+        for key, one in self.refunds.items():
+            self.refunds[key] = replace(one, state=state, cancel_reason=reason)
 
     async def capture(
         self, reference: str, amount_minor: int, currency: str

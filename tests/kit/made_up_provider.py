@@ -33,6 +33,7 @@ class MadeUp:
     name = "made_up"
     ways: tuple[Way, ...] = ("card",)
     reads_at_once = 1
+    returning = NOTHING
 
     def __init__(self, key: str) -> None:
         self.key = key

@@ -14,7 +14,7 @@ from payments.audit import CHECKS, COUNTS
 from payments.commands.open_invoice import open_invoice
 from payments.commands.place_order import place_order
 from payments.domain import pauses
-from payments.domain.provider import Payment
+from payments.domain.provider import Payment, Returning
 from payments.queries import answer_invoice, answer_trial_balance
 from payments.receiving import take_in
 from payments.settings import networks_from
@@ -24,6 +24,7 @@ from payments.webhooks import ProviderWebhook
 from payments.workers.noticing import Notices
 from payments.workers.opening import Opener
 from payments.workers.reading import Reader
+from payments.workers.refunding import AtProvider, Refunder
 from payments.workers.watching import OpenInvoices
 from shared.contracts.message import Refused
 from shared.contracts.payments import (
@@ -47,7 +48,8 @@ PROVIDERS = frozenset({"yookassa", "cryptobot"})
 # The clock of the jobs: everything is due, and the provider may be asked.
 PASS_TIME = """
 with due as (update invoice_jobs set due_at = now()),
-told as (update notices set due_at = now())
+told as (update notices set due_at = now()),
+returned as (update outgoing_refunds set due_at = now())
 update provider_pace set next_at = now()
 """
 NOTICES = "select state, reason from notices order by received_at, id"
@@ -80,6 +82,18 @@ class Till:
     @property
     def watcher(self) -> Reader[Watched]:
         return Reader(OpenInvoices(), self.provider, self.database, self.bell)
+
+    @property
+    def refunder(self) -> Refunder:
+        returning = self.provider.returning
+        keyed = isinstance(returning, Returning) and returning.keyed
+        return Refunder(AtProvider(self.provider, keyed=keyed), self.database, self.bell)
+
+    async def paid(self, person: UUID, way: Way = "sbp") -> tuple[OpenedInvoice, str]:
+        """An order that was paid, and its charge."""
+        asked, reference = await self.opened(person, way)
+        await self.take_in(self.provider.pay(reference))
+        return asked, reference
 
     def webhook(self, database: Database | None = None, trusted: str = "") -> ProviderWebhook:
         networks = networks_from(trusted)

@@ -92,6 +92,15 @@ insert into notices (acquirer, reference, kind, known, body, state, received_at)
 values ('yookassa', 'r', 'payment', true, '', '{}', now() - interval '2 hours')
 """
 
+OUTGOING = """
+insert into outgoing_refunds (
+  id, receipt, acquirer, charge, person, actor, currency, amount_minor, held_minor, state, due_at
+)
+select gen_random_uuid(), id, acquirer, charge, payer, 'operator:olga', currency, 5, 5, '{}',
+  now() - interval '2 hours'
+from receipts
+"""
+
 VIOLATIONS = {
     "every transfer balances to zero per currency": CHANGE_REVENUE,
     "receipts, late arrivals, bookings, resolutions, transfers, entries, undone orders, old prices "
@@ -137,6 +146,11 @@ VIOLATIONS = {
     "a top-up is undone by what was returned of it": (
         "update orders set state = 'partly_refunded', undone_minor = 1 where what = 'topup'"
     ),
+    "a refund under way holds what its transfers say": OUTGOING.format("held"),
+    "the account `outgoing` holds what refunds under way hold": OUTGOING.format("held"),
+    "every refund of an operator has its act": OUTGOING.format("held"),
+    "no refund under way is overdue by an hour": OUTGOING.format("calling"),
+    "no refund waits for an operator's review": OUTGOING.format("pending_review"),
     "every refund was published": "update refunds set published_as = gen_random_uuid()",
     "the parts of an invoice are worth their sum by its ratio": CHANGE_VALUE.format("paid"),
     "money of others for an invoice is booked by its ratio": CHANGE_VALUE.format("not_yours"),

@@ -96,6 +96,7 @@ SCANS = {
         "payments.store.closing.CLOSING",
         "payments.store.closing.LOCK_CLOSING",
         "payments.store.reconciliations.CLEARED",
+        "payments.audit.OUTGOING_OTHERWISE",
         "payments.store.balances.TRIAL_BALANCE",
         "payments.store.catalogue.WAYS",
         "payments.store.waits.PULL_BACK_PACE",

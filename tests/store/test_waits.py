@@ -73,6 +73,8 @@ RECORDS = {
         *("notices.received_at", "reconciliations.since", "reconciliations.until"),
         *("reconciliations.started_at", "reconciliations.ended_at"),
         "reconciliation_differences.found_at",
+        *("outgoing_refunds.requested_at", "outgoing_refunds.asked_at"),
+        "outgoing_refunds.ended_at",
         *("reconciliation_leases.added_at", "reconciliation_leases.finished_at"),
         "reconciliation_leases.reconciled_until",
     },
@@ -131,6 +133,12 @@ ROWS = {
         values ('yookassa', 'r', 'payment', true, '', 'waiting');
         delete from provider_pace where (acquirer, lane) <> ('yookassa', 'open');
         insert into reconciliation_leases (acquirer) values ('a');
+        insert into receipts
+          (id, acquirer, charge, currency, amount_minor, payload, digest, paid_at)
+        values (gen_random_uuid(), 'yookassa', 'c', 'RUB', 1, '', 0, now());
+        insert into outgoing_refunds
+          (id, receipt, acquirer, charge, actor, currency, amount_minor, held_minor)
+        select gen_random_uuid(), id, acquirer, charge, 'a', currency, 1, 0 from receipts;
     """,
 }
 

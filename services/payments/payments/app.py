@@ -10,9 +10,17 @@ from payments.commands.pay_from_balance import pay_from_balance
 from payments.commands.place_order import place_order
 from payments.commands.reconcile import reconcile
 from payments.commands.record_withdrawal import record_withdrawal
+from payments.commands.refund_payment import refund_payment, resolve_refund
 from payments.commands.resolve_parked import resolve_parked
 from payments.commands.set_catalogue import set_plan, set_price, set_rate, set_way
-from payments.operator_queries import answer_account_day, answer_catalogue, answer_parked
+from payments.domain.outgoing import TELEGRAM
+from payments.domain.provider import Returning
+from payments.operator_queries import (
+    answer_account_day,
+    answer_catalogue,
+    answer_parked,
+    answer_refunds,
+)
 from payments.providers import providers_from
 from payments.providers.protocol import Provider
 from payments.queries import (
@@ -32,6 +40,7 @@ from payments.settings import Settings
 from payments.store import reconciliation_leases as leases
 from payments.store.keys import KINDS
 from payments.store.notices import DROP_OLD
+from payments.store.outgoing import DROP_OLD as DROP_OLD_REFUNDS
 from payments.store.reconciliations import DROP_OLD_DIFFERENCES, DROP_OLD_RUNS
 from payments.store.rewards import DROP_OLD_HOURS
 from payments.store.waits import WAITS
@@ -48,6 +57,7 @@ from payments.ticks import (
     MEASURE_EVERY_S,
     MEET_REFUNDS_EVERY_S,
     close_ledger,
+    count_outgoing,
     count_ways_in,
     end_orders,
     measure_reconciliations,
@@ -59,6 +69,7 @@ from payments.workers.noticing import Notices
 from payments.workers.opening import Opener
 from payments.workers.reading import Reader
 from payments.workers.reconciling import Reconciler
+from payments.workers.refunding import AtProvider, AtTelegram, Refunder
 from payments.workers.watching import OpenInvoices
 from shared.contracts.payments import (
     BalanceQuery,
@@ -89,6 +100,7 @@ from shared.contracts.payments_acts import (
     SetRate,
     SetWay,
 )
+from shared.contracts.payments_refunds import RefundPayment, RefundsQuery, ResolveRefund
 from shared.platform.loops import Bell
 from shared.platform.settings import read_settings
 from shared.service import Service
@@ -133,13 +145,26 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.executes(SetRate, set_rate)
     service.executes(SetWay, set_way)
     service.executes(ResolveParked, resolve_parked)
+    ways_out, wanted = {**TELEGRAM, **{one.name: one.returning for one in providers}}, Bell()
+    service.answers(RefundsQuery, answer_refunds)
+    refund = partial(refund_payment, ways_out=ways_out, ring=wanted.ring)
+    service.executes(RefundPayment, refund)
+    service.executes(ResolveRefund, resolve_refund)
+    count = partial(count_outgoing, sorted(ways_out), service.database)
+    service.ticks("count_outgoing", COUNT_EVERY_S, count)
     service.ticks("end_orders", END_ORDERS_EVERY_S, partial(end_orders, service.database))
     service.ticks("meet_refunds", MEET_REFUNDS_EVERY_S, partial(meet_refunds, service.database))
-    service.prunes(DROP_OLD_HOURS, DROP_OLD, DROP_OLD_DIFFERENCES, DROP_OLD_RUNS)
+    service.prunes(DROP_OLD_HOURS, DROP_OLD, DROP_OLD_DIFFERENCES, DROP_OLD_RUNS, DROP_OLD_REFUNDS)
     service.ticks("payments_closes_ledger", CLOSE_EVERY_S, partial(close_ledger, service.database))
     service.bounds((*WAITS, *leases.WAITS))
+    stars = Refunder(AtTelegram(service.bus), service.database, wanted)
+    service.loops("refund_telegram_stars", stars.run)
     for provider in providers:
         _receive(provider, asked, service, settings)
+        if isinstance(provider.returning, Returning):
+            way_out = AtProvider(provider, keyed=provider.returning.keyed)
+            refunder = Refunder(way_out, service.database, wanted)
+            service.loops(f"refund_{provider.name}", refunder.run)
     if names:
         count = partial(count_ways_in, sorted(names), service.database)
         service.ticks("count_ways_in", COUNT_EVERY_S, count)

@@ -162,6 +162,19 @@ where (closed_at, closed_id) > ($1, $2)
 limit $3
 """
 
+OUTGOING_PAGE = """
+select requested_at, id
+from (
+  select requested_at, id
+  from outgoing_refunds
+  where (requested_at, id) > ($1, $2)
+  order by requested_at, id
+  limit $3
+) as page
+order by requested_at desc, id desc
+limit 1
+"""
+
 TRANSFERS = Walk(TRANSFERS_PAGE)
 RECEIPTS = Walk(RECEIPTS_PAGE)
 BOOKINGS = Walk(BOOKINGS_PAGE)
@@ -172,6 +185,7 @@ RESOLVED = Walk(RESOLVED_PAGE)
 REFUNDS = Walk(REFUNDS_PAGE)
 UNDONE = Walk(UNDONE_PAGE)
 LATE = Walk(LATE_PAGE, rows=200)
+OUTGOING = Walk(OUTGOING_PAGE)
 OWNERS = Walk(OWNERS_PAGE, (LOWEST_ID,))
 MOVED = Walk(TRANSFERS_PAGE, rows=100)
 ARRIVED = Walk(RECEIPTS_PAGE, rows=200)
@@ -585,6 +599,74 @@ where f.state = 'booked'
   and (f.value_minor <> taken.value_minor or f.owed_minor <> taken.owed_minor)
 """
 
+# What is held is the sum of the transfers that name the refund; nothing is left after its end.
+HELD_OTHERWISE = """
+select format('refund %s is %s', o.id, o.state) as example
+from outgoing_refunds o
+where (o.requested_at, o.id) > ($1, $2)
+  and (o.requested_at, o.id) <= ($3, $4)
+  and case when o.ended_at is null then o.held_minor else 0 end <> (
+    select coalesce(sum(e.amount_minor), 0)
+    from transfers t
+    join entries e on e.transfer = t.id
+    join accounts a on a.id = e.account
+    where t.cause = 'outgoing:' || o.id::text
+      and t.reason in ('hold', 'hold_returned')
+      and a.kind = 'outgoing:' || o.acquirer
+  )
+"""
+
+# The account has no other entries, and the holds that have not ended are few.
+OUTGOING_OTHERWISE = """
+with sums as (
+  select kind, sum(amount_minor) as amount_minor
+  from (
+    select kind, amount_minor from closed_sums
+    union all
+    select a.kind, e.amount_minor
+    from ledger_closing c
+    join transfers t on (t.at, t.id) > (c.closed_at, c.closed_id)
+    cross join lateral (select * from entries where transfer = t.id offset 0) e
+    join accounts a on a.id = e.account
+  ) as every
+  where kind like 'outgoing:%'
+  group by kind
+), held as (
+  select 'outgoing:' || acquirer as kind, sum(held_minor) as amount_minor
+  from outgoing_refunds
+  where state in ('held', 'calling', 'pending', 'pending_review')
+  group by acquirer
+)
+select format('%s: %s, and %s are held', kind, s.amount_minor, h.amount_minor) as example
+from sums s
+full join held h using (kind)
+where coalesce(s.amount_minor, 0) <> coalesce(h.amount_minor, 0)
+"""
+
+# Acts are kept for ever.
+REFUND_WITHOUT_AN_ACT = """
+select o.id::text as example
+from outgoing_refunds o
+where (o.requested_at, o.id) > ($1, $2)
+  and (o.requested_at, o.id) <= ($3, $4)
+  and not exists (
+    select from commands c
+    where c.topic = 'payments.refund' and c.id = o.id and c.outcome = 'done'
+  )
+"""
+
+OVERDUE_REFUNDS = """
+select format('refund %s of %s: %s since %s', id, acquirer, state, due_at) as example
+from outgoing_refunds
+where state in ('held', 'calling', 'pending') and due_at < shop_now() - interval '1 hour'
+"""
+
+REFUNDS_IN_REVIEW = """
+select format('refund %s of %s: %s', id, acquirer, reason) as example
+from outgoing_refunds
+where state = 'pending_review'
+"""
+
 REFUND_UNPUBLISHED = """
 select f.id::text as example
 from refunds f
@@ -844,6 +926,11 @@ CHECKS = (
     Check("I3", "a closed day equals its entries", walk=EACH_DAY, look=look_at_day),
     Check("I3", "the closed sums continue the last closed day", SUMS_WITHOUT_DAY),
     Check("I3", "the open day equals its entries", walk=CLOSING, look=look_at_open_day),
+    Check("I5", "a refund under way holds what its transfers say", HELD_OTHERWISE, OUTGOING),
+    Check("I11", "the account `outgoing` holds what refunds under way hold", OUTGOING_OTHERWISE),
+    Check("I3", "every refund of an operator has its act", REFUND_WITHOUT_AN_ACT, OUTGOING),
+    Check("I13", "no refund under way is overdue by an hour", OVERDUE_REFUNDS),
+    Check("I13", "no refund waits for an operator's review", REFUNDS_IN_REVIEW),
     Check("I6", "every refund was published", REFUND_UNPUBLISHED, REFUNDS, days=29),
 )
 

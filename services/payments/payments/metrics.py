@@ -35,6 +35,16 @@ RECONCILED_AGE = Gauge(
     "Time since the last finished reconciliation of a provider",
     ["acquirer"],
 )
+REFUND_CALLS = Counter(
+    "turnpike_refund_calls",
+    "Asked refunds by outcome: settled, refused, pending, unknown, pending_review, unavailable",
+    ["acquirer", "outcome"],
+)
+OUTGOING_REFUNDS = Gauge(
+    "turnpike_outgoing_refunds",
+    "Refunds of operators that have not ended: held, calling, pending, pending_review",
+    ["acquirer", "state"],
+)
 DIFFERENCES = Counter(
     "turnpike_reconciliation_differences",
     "Differences between a provider's listing and the ledger, by kind",

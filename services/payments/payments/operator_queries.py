@@ -1,6 +1,7 @@
-"""Answers to queries of operators: the whole catalogue, parked receipts, and closed days."""
+"""Answers to queries of operators: catalogue, parked receipts, refunds under way, closed days."""
 
-from payments.store import closing, offers, resolutions
+from payments.commands.refund_payment import refund_from
+from payments.store import closing, offers, outgoing, resolutions
 from shared.contracts.message import Refused
 from shared.contracts.payments_acts import (
     AccountDay,
@@ -16,10 +17,12 @@ from shared.contracts.payments_acts import (
     RateRecord,
     WayRecord,
 )
+from shared.contracts.payments_refunds import OutgoingRefunds, RefundsQuery
 from shared.platform.db import Database, Row
 
 MAX_ROWS = 200
 PARKED_PER_PAGE = 100
+REFUNDS_PER_PAGE = 100
 
 
 async def answer_catalogue(_: CatalogueQuery, database: Database) -> Catalogue:
@@ -52,3 +55,9 @@ async def answer_account_day(query: AccountDayQuery, database: Database) -> Acco
 def whole(row: Row) -> dict[str, object]:
     """Sums are numeric in the database, and integers everywhere else."""
     return {name: int(value) if name.endswith("_minor") else value for name, value in row.items()}
+
+
+async def answer_refunds(query: RefundsQuery, database: Database) -> OutgoingRefunds:
+    rows = await outgoing.page(query.state, query.before, REFUNDS_PER_PAGE + 1, database)
+    found = tuple(refund_from(row) for row in rows[:REFUNDS_PER_PAGE])
+    return OutgoingRefunds(refunds=found, more=len(rows) > REFUNDS_PER_PAGE)

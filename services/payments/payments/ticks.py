@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from payments import metrics
-from payments.store import closing, invoice_jobs, orders, reconciliation_leases, refunds
+from payments.store import (
+    closing,
+    invoice_jobs,
+    orders,
+    outgoing,
+    reconciliation_leases,
+    refunds,
+)
 from payments.subscribers import book_refunds
 from shared.platform.db import Database
 
@@ -37,6 +44,13 @@ async def count_ways_in(acquirers: Sequence[str], database: Database) -> None:
         metrics.INVOICE_JOBS.labels(acquirer, "watch").set(row["watched"])
         metrics.NOTICES_LEFT.labels(acquirer, "waiting").set(row["notices"])
         metrics.NOTICES_LEFT.labels(acquirer, "parked").set(row["parked"])
+
+
+async def count_outgoing(acquirers: Sequence[str], database: Database) -> None:
+    """Set the gauges of refunds that have not ended."""
+    for row in await outgoing.counts(acquirers, database):
+        gauge = metrics.OUTGOING_REFUNDS.labels(row["acquirer"], row["state"])
+        gauge.set(row["refunds"])
 
 
 async def close_ledger(database: Database) -> None:

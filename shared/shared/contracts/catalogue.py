@@ -13,6 +13,7 @@ from shared.contracts import (
     operations,
     payments,
     payments_acts,
+    payments_refunds,
     referrals,
     vpn,
 )
@@ -69,6 +70,7 @@ OPERATOR_QUERIES: tuple[type[Query[Any]], ...] = (
     payments_acts.CatalogueQuery,
     payments_acts.ParkedQuery,
     payments_acts.AccountDayQuery,
+    payments_refunds.RefundsQuery,
     referrals.RewardsQuery,
     vpn.GrantQuery,
     notifier.DeliveriesQuery,
@@ -97,6 +99,8 @@ COMMANDS: tuple[type[Command[Any]], ...] = (
     payments_acts.SetRate,
     payments_acts.SetWay,
     payments_acts.ResolveParked,
+    payments_refunds.RefundPayment,
+    payments_refunds.ResolveRefund,
 )
 
 

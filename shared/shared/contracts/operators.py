@@ -52,6 +52,8 @@ ALLOWED: Mapping[str, frozenset[Role]] = {
     "payments.set_rate": NOT_SUPPORT,
     "payments.set_way": NOT_SUPPORT,
     "payments.resolve_parked": NOT_SUPPORT,
+    "payments.refund": NOT_SUPPORT,
+    "payments.resolve_refund": NOT_SUPPORT,
 }
 """By topic: the roles that may execute an act. Nobody may execute an act that is not here.
 

@@ -24,6 +24,7 @@ STEPS = {
     "access_recorded": "the state of a node is recorded, and not committed",
     "invoice_asked": "a provider was asked to open an invoice, and its answer is not recorded",
     "payment_read": "a payment was read back from its provider, and is not booked",
+    "refund_asked": "an acquirer was asked to return money, and its answer is not recorded",
     "stars_returned": "Telegram was asked to return Stars, and its answer is not recorded",
     "message_sent": "a message was sent, and is not marked",
     "screen_shown": "a screen was shown, and its update is not marked",

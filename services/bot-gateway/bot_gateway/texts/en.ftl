@@ -193,6 +193,8 @@ balance-line = { $day }  { $amount }  { $reason ->
     [purchase_undone] purchase cancelled
     [refund] payment returned
     [reward_reversed] share of a returned payment
+    [hold] held for a refund
+    [hold_returned] hold for a refund ended
    *[other] other
 }
 

@@ -194,6 +194,8 @@ balance-line = { $day }  { $amount }  { $reason ->
     [purchase_undone] покупка отменена
     [refund] возврат платежа
     [reward_reversed] процент с возвращённого платежа
+    [hold] отложено для возврата
+    [hold_returned] возврат завершён
    *[other] операция
 }
 

@@ -26,6 +26,8 @@ Reason = Literal[
     "refund",
     "reward_reversed",
     "withdrawn",
+    "hold",
+    "hold_returned",
 ]
 
 Source = Literal["adjustments", "promotions", "opening"]
@@ -75,6 +77,12 @@ def exchange(currency: str) -> Account:
 @lru_cache(ACCOUNTS_REMEMBERED)
 def suspense(currency: str) -> Account:
     return Account("suspense", None, currency)
+
+
+@lru_cache(ACCOUNTS_REMEMBERED)
+def outgoing(acquirer: str) -> Account:
+    """Kopecks of wallets that are held for refunds which have not ended."""
+    return Account(f"outgoing:{acquirer}")
 
 
 @lru_cache(ACCOUNTS_REMEMBERED)
@@ -157,6 +165,11 @@ class Holdings:
     @property
     def owed(self) -> Account:
         return of_person("owed", self.person)
+
+    @property
+    def free_minor(self) -> int:
+        """The part of the wallet that no open order has received."""
+        return max(0, self.wallet_minor - sum(minor for _, minor in self.reserved))
 
     @property
     def accounts(self) -> tuple[Account, Account, Account]:
@@ -326,9 +339,7 @@ def owed_settled(holdings: Holdings, cause: str) -> Transfer | None:
 
     None when nothing is owed or nothing is available.
     """
-    reserved_minor = sum(received_minor for _, received_minor in holdings.reserved)
-    free_minor = max(0, holdings.wallet_minor - reserved_minor)
-    from_wallet = min(holdings.owed_minor, free_minor)
+    from_wallet = min(holdings.owed_minor, holdings.free_minor)
     from_earned = min(holdings.owed_minor - from_wallet, holdings.earned_minor)
     if from_wallet + from_earned == 0:
         return None
@@ -397,6 +408,19 @@ def parked_refunded(cause: str, acquirer: str, currency: str, amount_minor: int)
     """Money that was returned while it was in suspense."""
     flow = (suspense(currency), clearing(acquirer, currency), amount_minor)
     return transfer_of(cause, "refund", None, flow)
+
+
+def hold(holdings: Holdings, cause: str, acquirer: str, held_minor: int) -> Transfer:
+    """Money of the wallet that nobody spends until its refund has ended."""
+    assert held_minor <= holdings.wallet_minor, "a hold takes at most the wallet"
+    flow = (holdings.wallet, outgoing(acquirer), held_minor)
+    return transfer_of(cause, "hold", holdings.person, flow)
+
+
+def hold_returned(holdings: Holdings, cause: str, acquirer: str, held_minor: int) -> Transfer:
+    """The refund has ended, so that the money is where it came from."""
+    flow = (outgoing(acquirer), holdings.wallet, held_minor)
+    return transfer_of(cause, "hold_returned", holdings.person, flow)
 
 
 def reward_reversed(holdings: Holdings, refund: UUID, taken: Taken) -> Transfer:

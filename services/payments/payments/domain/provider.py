@@ -94,6 +94,18 @@ class Unsupported:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """How an acquirer returns money.
+
+    `keyed`: the same call again is the same refund. Without keys an unclear outcome is for an
+    operator.
+    """
+
+    in_parts: bool
+    keyed: bool
+
+
 Failure = Refusal | SlowDown | Unavailable | Unknown
 
 

@@ -9,6 +9,8 @@
                      balance paid since that payment is undone
                   3. the wallet pays, then `earned`; the rest is owed
 
+A refund that an operator asked for has a hold, which is back in the wallet before all that.
+
 A top-up bought nothing, so of its own order nothing comes back to the wallet.
 
 A batch is a fold: each decision starts from the state that the decision before it left.
@@ -22,6 +24,7 @@ from uuid import UUID
 
 from payments.domain import ledger
 from payments.domain.ledger import Holdings, Transfer
+from payments.domain.outgoing import End, Outgoing, end_by
 from payments.domain.provider import Sum
 from shared.contracts.message import derived_id
 from shared.contracts.money import converted
@@ -159,6 +162,10 @@ class RefundBatch:
     """The prices of the orders that only topped up."""
     spent_since: Mapping[UUID, Sequence[UUID]]
     """By receipt: the orders that the payer's balance paid since, the newest first."""
+    outgoing: dict[UUID, Outgoing] = field(default_factory=dict)
+    """By receipt: the refunds under way that operators asked for."""
+    ended: list[tuple[Outgoing, End, Refund]] = field(default_factory=list)
+    """Those that a refund of this batch ended."""
     transfers: list[Transfer] = field(default_factory=list)
     bookings: list[RefundBooking] = field(default_factory=list)
 
@@ -180,6 +187,7 @@ def book_one(refund: Refund, batch: RefundBatch) -> RefundBooking:
     batch.payments[refund.receipt] = payment
     if amount_minor == 0:
         return RefundBooking(refund, payment, 0)
+    end_outgoing(refund, payment, batch)
     went_back = payment.went_back_since(before)
     if payment.payer is None or payment.value_minor is None:
         batch.transfers.append(ledger.parked_refunded(refund.cause, refund.acquirer, *went_back))
@@ -205,6 +213,24 @@ def returnable(refund: Refund, payment: Payment) -> int:
     if refund.currency != payment.currency:
         return 0
     return min(refund.amount_minor, payment.amount_minor - payment.returned_minor)
+
+
+def end_outgoing(refund: Refund, payment: Payment, batch: RefundBatch) -> None:
+    """The hold of the refund under way returns, so that this refund takes it from the wallet."""
+    under_way = batch.outgoing.get(payment.receipt)
+    if under_way is None:
+        return
+    amounts = refund.amount_minor, payment.returned_minor, payment.amount_minor
+    end = end_by(under_way, refund.reference, *amounts)
+    if end is None:
+        return
+    del batch.outgoing[payment.receipt]
+    batch.ended.append((under_way, end, refund))
+    if under_way.person is not None and under_way.held_minor:
+        amount = under_way.acquirer, under_way.held_minor
+        holdings = batch.holdings[under_way.person]
+        transfer = ledger.hold_returned(holdings, under_way.cause, *amount)
+        batch.add_transfer(under_way.person, transfer)
 
 
 def undo_orders(

@@ -125,7 +125,7 @@ alter table transfers
   add constraint transfers_reason_check check (
     reason in (
       'receipt', 'fee', 'purchase', 'reward', 'owed_settled', 'purchase_undone', 'refund',
-      'reward_reversed', 'adjustment', 'resolution', 'withdrawn'
+      'reward_reversed', 'adjustment', 'resolution', 'hold', 'hold_returned', 'withdrawn'
     )
   );
 

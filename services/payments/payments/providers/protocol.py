@@ -18,6 +18,7 @@ from payments.domain.provider import (
     RefundDone,
     RefundPage,
     RefundPending,
+    Returning,
     Unreadable,
     Unsupported,
     Way,
@@ -45,6 +46,10 @@ class Provider(Protocol):
     @property
     def reads_at_once(self) -> int:
         """How many references one `read` takes. It takes one call."""
+
+    @property
+    def returning(self) -> Returning | Unsupported:
+        """How it returns money, or what to do instead."""
 
     async def start(self) -> None:
         """Make the HTTP session. Nothing is called."""

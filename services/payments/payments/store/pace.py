@@ -9,7 +9,7 @@ from typing import Literal
 
 from shared.platform.db import Database
 
-Lane = Literal["open", "notice", "watch"]
+Lane = Literal["open", "notice", "watch", "refund"]
 
 MAX_FAILURES = 10
 """A constraint of `provider_pace` holds the same."""

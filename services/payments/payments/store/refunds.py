@@ -4,9 +4,10 @@ from collections.abc import Collection, Iterable, Sequence
 from uuid import UUID
 
 from payments.domain.confirmation import PAYABLE, gross_of
+from payments.domain.outgoing import End, Outgoing
 from payments.domain.provider import Sum
 from payments.domain.refunds import Payment, Purchase, Refund, RefundBatch
-from payments.store import accounts, orders
+from payments.store import accounts, orders, outgoing
 from shared.contracts.message import Event, digest_of
 from shared.messaging import conflicts
 from shared.messaging.conflicts import Conflict
@@ -16,6 +17,9 @@ MAX_SPENT_SINCE = 20
 """Orders that the balance paid since a payment, and that its refund may undo."""
 MAX_LOOKED_AT = 1_000
 """Waiting refunds that a tick looks at, the newest first."""
+
+RETURNED_OTHERWISE = "returned_already: the money went back by another refund"
+"""Why a refund that nobody was asked for yet has ended."""
 
 CLAIM_REFUNDS = """
 insert into refunds (
@@ -167,6 +171,7 @@ async def open_batch(ids: Sequence[UUID], tx: Tx) -> tuple[list[Refund], RefundB
     await tx.fetch(LOCK_RECEIPTS, ids)
     rows = await tx.fetch(TO_BOOK, ids)
     payments = {row["receipt"]: payment_from(row) for row in rows}
+    under_way = await outgoing.lock_open_of(list(payments), tx)
     payers = sorted({one.payer for one in payments.values() if one.payer})
     balances = await accounts.lock_balances(payers, tx)
     # Of everybody: the first refund of a batch may make a person owe.
@@ -176,6 +181,7 @@ async def open_batch(ids: Sequence[UUID], tx: Tx) -> tuple[list[Refund], RefundB
     own = {one.order for one in payments.values() if one.order}
     purchases, topups = await lock_purchases(own.union(*spent_since.values()), tx)
     batch = RefundBatch(await tx.now(), payments, holdings, purchases, topups, spent_since)
+    batch.outgoing = under_way
     return [refund_from(row) for row in rows], batch
 
 
@@ -313,6 +319,7 @@ from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::bigint[])
 async def write_batch(batch: RefundBatch, events: Sequence[Event | None], tx: Tx) -> None:
     """Write the decisions. `events` has one per booking: the event that publishes it, if any."""
     await accounts.write_transfers(batch.transfers, tx)
+    await outgoing.end([ended_row(*one) for one in batch.ended], tx)
     booked = [
         (b.refund.id, b.amount_minor, b.value_minor, b.owed_minor, event.id if event else None)
         for b, event in zip(batch.bookings, events, strict=True)
@@ -328,6 +335,12 @@ async def write_batch(batch: RefundBatch, events: Sequence[Event | None], tx: Tx
         *columns(sorted(undone_by_orders(batch).items()), 2),
         *columns([(one.transfer, id_, one.purchase.order, one.minor) for id_, one in undone], 4),
     )
+
+
+def ended_row(under_way: Outgoing, end: End, refund: Refund) -> outgoing.Ended:
+    if end == "settled":
+        return under_way.id, end, refund.id, refund.reference, None
+    return under_way.id, end, None, None, RETURNED_OTHERWISE
 
 
 def undone_by_orders(batch: RefundBatch) -> dict[UUID, int]:

@@ -13,6 +13,10 @@ join receipts r on r.id = b.receipt
 where b.outcome = 'suspense'
   and not exists (select from resolutions s where s.receipt = b.receipt)
   and not exists (select from refunds f where f.receipt = b.receipt)
+  and not exists (
+    select from outgoing_refunds o
+    where o.receipt = b.receipt and o.state in ('held', 'calling', 'pending', 'pending_review')
+  )
   and ($1::uuid is null or (b.booked_at, b.receipt) > (
     select booked_at, receipt from bookings where receipt = $1
   ))
@@ -52,11 +56,20 @@ async def lock_receipt(receipt: UUID, tx: Tx) -> bool:
     return bool(await tx.fetchval(IS_RESOLVED, receipt))
 
 
-IS_RETURNED = "select exists (select from refunds where receipt = $1)"
+IS_RETURNED = """
+select exists (select from refunds where receipt = $1)
+  or exists (
+    select from outgoing_refunds
+    where receipt = $1 and state in ('held', 'calling', 'pending', 'pending_review')
+  )
+"""
 
 
 async def is_returned(receipt: UUID, tx: Tx) -> bool:
-    """Whether money of it was returned. To be read under the lock of the receipt."""
+    """Whether money of it was returned, or a refund is under way.
+
+    To be read under the lock of the receipt.
+    """
     return bool(await tx.fetchval(IS_RETURNED, receipt))
 
 

@@ -41,8 +41,21 @@ where (acquirer, lane) in (
 )
 """
 
+PULL_BACK_REFUNDS = """
+update outgoing_refunds
+set due_at = shop_now()
+where id in (
+  select id
+  from outgoing_refunds
+  where state in ('held', 'calling', 'pending') and due_at > shop_now() + $1::interval
+  for update skip locked
+  limit $2
+)
+"""
+
 WAITS = (
     Wait(("invoice_jobs.due_at",), timedelta(seconds=DAY_S), PULL_BACK_JOBS),
     Wait(("notices.due_at",), timedelta(seconds=LONGEST_ASKED_S), PULL_BACK_NOTICES),
+    Wait(("outgoing_refunds.due_at",), timedelta(seconds=LONGEST_ASKED_S), PULL_BACK_REFUNDS),
     Wait(("provider_pace.next_at",), timedelta(seconds=LONGEST_ASKED_S), PULL_BACK_PACE),
 )

@@ -50,7 +50,8 @@ OFFSET_DIGITS = 9
 SETTLES_IN_S = 30.0  # A call that timed out may still be executed: a look before that is no proof.
 TOKEN_HEADER = "Crypto-Pay-API-Token"  # noqa: S105 - the name of the header, no secret.
 NO_REFUND = Unsupported(
-    "Crypto Pay has no refunds. Return the money to the wallet, or transfer it in @CryptoBot."
+    "Crypto Pay has no refunds. Credit the wallet (turnpike balance add), or transfer the money "
+    "in @CryptoBot."
 )
 NO_HOLD = Unsupported("Crypto Pay holds no money: a paid invoice is final.")
 
@@ -66,6 +67,7 @@ class Cryptobot:
     name = NAME
     ways: tuple[Way, ...] = ("crypto",)
     reads_at_once = PAGE
+    returning = NO_REFUND
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from payments.domain.provider import (
     RefundPage,
     RefundPending,
     Refusal,
+    Returning,
     Unknown,
     Unreadable,
     Unsupported,
@@ -77,6 +78,7 @@ class Yookassa:
     name = NAME
     ways: tuple[Way, ...] = tuple(METHODS)
     reads_at_once = 1
+    returning = Returning(in_parts=True, keyed=True)
 
     def __init__(
         self,
