@@ -35,10 +35,9 @@ every_command = pytest.mark.parametrize("name", COMMANDS)
 
 def test_every_command_of_the_project_is_listed() -> None:
     assert {name.split()[1] for name in COMMANDS} == {
-        *("acts", "audit", "balance", "clean", "clock", "dead-letters", "demo"),
-        *("migrate", "operators"),
-        *("parked", "plans", "prices", "rates", "reconcile", "restored", "status", "streams"),
-        *("up", "ways", "why"),
+        *("accounts", "acts", "audit", "balance", "clean", "clock", "dead-letters", "demo"),
+        *("migrate", "operators", "parked", "plans", "prices", "rates", "reconcile", "refund"),
+        *("refunds", "restored", "status", "streams", "up", "ways", "why", "withdrawn"),
     }
 
 

@@ -109,10 +109,11 @@ def details_of(act: ActRecord) -> Iterator[str]:
     state = act.after or act.before or {}
     currency = state.get("currency") or act.wanted.get("currency") or "RUB"
     yield printable(f"{act.refusal or 'done'}: {act.reason}")
+    asked = act.wanted.get("currency") or currency
     fields = {name: value for name, value in act.wanted.items() if value is not None}
     if fields:
         yield ", ".join(
-            f"{name.removesuffix('_minor')} {value_of(name, fields, currency)}" for name in fields
+            f"{name.removesuffix('_minor')} {value_of(name, fields, asked)}" for name in fields
         )
     if act.before != act.after:
         yield ", ".join(changes_of(act.before or {}, act.after or {}, currency))
