@@ -10,7 +10,8 @@ exactly the rows of the model.
 The contract rules out two cases, and they are not played: two events of payments about one
 receipt, and two of referrals. Their ids come from the charge and the receipt. bot-gateway can
 publish two events about one charge: they name the payer, and an unknown payer may become known
-later. A charge is returned once; larger debts than that leaves are created by hand.
+later. A charge is returned once, as somebody asked or as a chargeback of money that was spent;
+larger debts than that leaves are created by hand.
 """
 
 from sys import exc_info
@@ -41,6 +42,7 @@ MOVES = {
     "report_otherwise": 1,
     "pay_for_nothing": 1,
     "give_back": 3,
+    "charge_back": 4,
     "start_by_import": 1,
     "month_passes": 2,
     "orders_end": 2,
@@ -56,6 +58,7 @@ MAY_DIE = {
     "pay_from_balance",
     "orders_end",
     "reconcile",
+    "charge_back",
     "relay",
     *tables.HANDLERS,
 }
@@ -76,6 +79,7 @@ class MoneyMachine(OrderMoves):
             "report_otherwise": self.charges,
             "reconcile": self.charges,
             "give_back": self._returnable(),
+            "charge_back": self._spent(),
             "open_invoice": self._lacking(),
             "pay_from_balance": self._for_sale(),
             "start": self.unstarted,

@@ -245,6 +245,14 @@ class Money:
         self.refunds |= fresh
         self._return(one for one in fresh.values() if one.key in self.first)
 
+    def is_spent(self, charge: Charge) -> bool:
+        """Whether the payer of a booked charge holds less than it was worth."""
+        published = self.published.get(charge.key)
+        if not isinstance(published, Confirmed):
+            return False
+        held = self.balances[published.payer]
+        return held.wallet + held.earned < published.value_minor
+
     def _return(self, refunds: Iterable[Refund]) -> None:
         for refund in sorted(refunds, key=lambda refund: refund.refunded_at):
             published = self.published[refund.key]

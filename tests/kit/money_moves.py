@@ -5,8 +5,9 @@ from datetime import timedelta
 from uuid import UUID
 
 from payments.domain.confirmation import Receipt
+from payments.domain.refunds import Refund
 from payments.queries import answer_checkout
-from payments.subscribers import confirm_receipts
+from payments.subscribers import confirm_receipts, record_refunds
 from shared.contracts.bot import PaymentReported, PersonStarted, RefundReported
 from shared.contracts.message import derived_id
 from shared.contracts.payments import CheckoutQuery, OpenedInvoice, PreCheckout
@@ -99,6 +100,27 @@ class MoneyMoves(MoneyDeliveries):
             **asdict(refund),
         )
         self.broker.send(event, refund)
+
+    def charge_back(self, draw: Draw) -> None:
+        """A bank takes back a whole payment that was spent, and the provider's listing tells it."""
+        charge = draw(*self._spent())
+        refund = model.Refund(
+            charge.acquirer, charge.charge, charge.currency, charge.amount_minor, self._moment()
+        )
+        listed = Refund(reference=charge.charge, payer=charge.payer, **asdict(refund))
+
+        async def act() -> bool:
+            async with self.world.payments.transaction() as tx:
+                await record_refunds([listed], tx)
+            return True
+
+        if self._done("charge_back", "payments", act, draw(*ENDS), draw):
+            self.returned.add(charge.key)
+            self.money.give_back([refund])
+
+    def _spent(self) -> list[model.Charge]:
+        """Booked payments whose payer no longer holds so much."""
+        return [one for one in self._returnable() if self.money.is_spent(one)]
 
     def _returnable(self) -> list[model.Charge]:
         """Those that are never reported with another amount: more would be returned than came."""
