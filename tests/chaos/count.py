@@ -1,45 +1,46 @@
-"""The count after a row: each charge that Telegram took, in the ledger, in its effects, in chats.
+"""The count after a row: each charge that was taken, in the ledger, in its effects, in chats.
 
 The expected result follows from the actions of the driver (the payer, the order, the inviter),
 never from the shop's own account of itself. Only balances are sums of the shop's own rows, whose
 amounts are checked before.
 """
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
+from tests.chaos.chats import check_chats
+from tests.chaos.counted import Count
 from tests.chaos.load import BUYS, PaidPurchase
 from tests.chaos.shop import Shop
+from tests.kit.acquirers import Taken
 from vpn_provisioner.panels.xray.panel import XrayPanel
 
 # Each charge with all of its effects, and how often each is found.
 EFFECTS = """
 with charged as (
-  select * from unnest($1::text[]) as c (charge)
+  select * from unnest($1::text[], $3::text[]) as c (charge, acquirer)
 ), booked as (
-  select c.charge, r.id as receipt, r.payer, b.order_id, b.outcome,
+  select c.charge, c.acquirer, r.id as receipt, r.payer, b.order_id, b.outcome,
     b.value_minor as worth_minor, o.price_minor,
     w.outcome as decided, w.partner, w.percent, w.reward_minor
   from charged c
-  left join payments.receipts r on r.acquirer = 'telegram_stars' and r.charge = c.charge
+  left join payments.receipts r on r.acquirer = c.acquirer and r.charge = c.charge
   left join payments.bookings b on b.receipt = r.id
   left join payments.orders o on o.id = b.order_id
   left join referrals.rewards w on w.receipt = r.id
 )
-select charge, payer, order_id, outcome, worth_minor, price_minor,
+select charge, acquirer, payer, order_id, outcome, worth_minor, price_minor,
   decided, partner, percent, reward_minor,
   count(receipt) over (partition by charge) as receipts,
   coalesce((
     select -sum(e.amount_minor)
     from payments.transfers t
     join payments.entries e on e.transfer = t.id
-    join payments.accounts a on a.id = e.account and a.kind = 'clearing:telegram_stars'
-    where t.cause = 'telegram_stars:' || charge
-  ), 0)::bigint as stars,
+    join payments.accounts a on a.id = e.account and a.kind = 'clearing:' || acquirer
+    where t.cause = acquirer || ':' || charge
+  ), 0)::bigint as cleared,
   (
     select count(*)
     from payments.transfers t
@@ -87,17 +88,15 @@ from booked b
 """
 
 BOOKED = """
-select r.charge, p.telegram_id, r.amount_minor
+select r.acquirer, r.charge, p.telegram_id, r.currency, r.amount_minor
 from payments.receipts r
 left join bot.people p on p.person = r.payer
-where r.acquirer = 'telegram_stars'
 """
 
 REWARDED = """
 select r.charge, w.percent
 from payments.receipts r
 join referrals.rewards w on w.receipt = r.id
-where r.acquirer = 'telegram_stars'
 """
 
 # A partner's percent by the count of their paying friends, as shipped; no row changes it.
@@ -118,9 +117,21 @@ with held as (
   union all
   select person, -price_minor
   from payments.orders
-  where state = 'paid' and what = 'subscription'
+  where state in ('paid', 'partly_refunded', 'refunded') and what = 'subscription'
   union all
   select partner, reward_minor from referrals.rewards where outcome = 'rewarded'
+  union all
+  select r.payer, -f.value_minor
+  from payments.refunds f
+  join payments.receipts r on r.id = f.receipt
+  where f.state = 'booked'
+  union all
+  select o.person, u.undone_minor
+  from payments.undone_orders u
+  join payments.orders o on o.id = u.order_id
+  where o.what = 'subscription'
+  union all
+  select partner, -reversed_minor from referrals.reversals where partner is not null
 ), wanted as (
   select person, sum(minor) as minor from moved group by person
 )
@@ -162,67 +173,28 @@ FAILED_UPDATES = "select seq, reason from bot.updates where state = 'failed'"
 
 LIVE_KEYS = "select person, key from vpn.subscriptions where state = 'live'"
 
-SENT = """
-select r.chat_id, d.message_id, d.kind, d.thread, s.key,
-  d.kind in ('access_ready', 'left_over') as grants,
-  (
-    select min(g.details ->> 'effect')
-    from notifier.deliveries g
-    where g.thread = d.thread and g.person = d.person and g.kind = 'access_ready'
-  ) as effect
-from notifier.deliveries d
-join notifier.recipients r using (person)
-left join vpn.subscriptions s using (person)
-where d.state = 'sent'
-"""
-
-# How a message begins. "Your access is being set up" is edited into the one with the key.
-PREFIXES = {
-    "paid_issuing": ("⏳", "✅"),
-    "access_ready": ("✅",),
-    "access_ended": ("⌛",),
-    "reward_earned": ("🎁",),
-    "friend_registered": ("👋 A friend",),  # The welcome begins with the hand, too.
-    "topped_up": ("💰",),
-    "missing": ("💰",),
-    "left_over": ("✅",),
-    "refunded": ("↩️",),
-}
-
-# The sentence about what is left over of a payment of too much.
-REST = re.compile("is left over|зачислен в ваш кошелёк")
-
-
-@dataclass
-class Count:
-    """Charges that lack an effect, charges that have one twice, and messages sent again."""
-
-    payments: int = 0
-    lost: int = 0
-    doubled: int = 0
-    sent_again: int = 0
-    examples: list[str] = field(default_factory=list)
-    chats: list[str] = field(default_factory=list)
-
-    def add(self, example: str, *, lost: bool = False, doubled: bool = False) -> None:
-        self.lost += lost
-        self.doubled += doubled
-        self.examples.append(example)
+Key = tuple[str, str]
+"""An acquirer and its charge."""
+Charge = tuple[int | None, str, int]
+"""The chat of the payer, the currency and the amount."""
 
 
 async def count_effects(shop: Shop, paid: Sequence[PaidPurchase], sent_again_before: int) -> Count:
-    """Compare the charges of Telegram with the rows of the shop.
+    """Compare the charges of all acquirers with the rows of the shop.
 
     `sent_again_before` repeated messages belong to earlier rows.
     """
     count = Count(payments=len(paid))
     blocked = sorted(shop.crowd.blocked)
-    rows = await shop.fetch(EFFECTS, [one.charge for one in paid], blocked)
-    effects = {row["charge"]: row for row in rows}
+    acquirers = [one.purchase.acquirer for one in paid]
+    rows = await shop.fetch(EFFECTS, [one.charge for one in paid], blocked, acquirers)
+    effects = {(row["acquirer"], row["charge"]): row for row in rows}
+    by_providers = await shop.tills.taken()
     for one in paid:
-        check_charge(one, effects[one.charge], count)
-    # A payment of no Stars has no effects.
-    charges = {charge: taken for charge, taken in (await shop.crowd.charges()).items() if taken[1]}
+        key = one.purchase.acquirer, one.charge
+        taken = by_providers.get(key)
+        check_charge(one, effects[key], count, taken.cleared[1] if taken else None)
+    charges = await _taken(shop, by_providers)
     await _check_receipts(shop, charges, count)
     await _check_levels(shop, charges, count)
     for row in await shop.fetch(BALANCES):
@@ -233,13 +205,31 @@ async def count_effects(shop: Shop, paid: Sequence[PaidPurchase], sent_again_bef
     await _check_arrivals(shop, blocked, count)
     await _check_node(shop, count)
     too_much = {one.purchase.invoice.order for one in paid if one.purchase.kind == "too much"}
-    await _check_chats(shop, too_much, count)
+    await check_chats(shop, too_much, count)
     count.sent_again -= sent_again_before
     return count
 
 
-def check_charge(paid: PaidPurchase, row: Mapping[str, Any], count: Count) -> None:
-    """One charge. A late payment buys its order, or comes after a newer order has closed it."""
+async def _taken(shop: Shop, by_providers: Mapping[tuple[str, str], Taken]) -> dict[Key, Charge]:
+    """All that the acquirers took, by acquirer and charge. A payment of no Stars has no effects."""
+    stars = {
+        ("telegram_stars", charge): (chat, "XTR", amount)
+        for charge, (chat, amount) in (await shop.crowd.charges()).items()
+        if amount
+    }
+    return stars | {
+        key: (shop.tills.payers.get(key), taken.currency, taken.amount_minor)
+        for key, taken in by_providers.items()
+    }
+
+
+def check_charge(
+    paid: PaidPurchase, row: Mapping[str, Any], count: Count, cleared: int | None = None
+) -> None:
+    """One charge. A late payment buys its order, or comes after a newer order has closed it.
+
+    `cleared` is what reached the account at the provider; without it, Stars did.
+    """
     purchase = paid.purchase
     buyer, invoice, kind = purchase.buyer, purchase.invoice, purchase.kind
     bought = kind in BUYS or (kind == "late" and row["outcome"] == "bought")
@@ -247,7 +237,7 @@ def check_charge(paid: PaidPurchase, row: Mapping[str, Any], count: Count) -> No
     periods: list[tuple[UUID, str, int]] = [tuple(one) for one in row["periods"] or []]
     wanted = {
         "receipts": 1,
-        "stars": purchase.charge.stars,
+        "cleared": purchase.charge.stars if cleared is None else cleared,
         "bought": int(bought),
         "periods": int(bought),
         "granted": int(bought),
@@ -281,24 +271,27 @@ def check_charge(paid: PaidPurchase, row: Mapping[str, Any], count: Count) -> No
         count.add(sentence, lost=bool(fewer or wrong), doubled=bool(more))
 
 
-async def _check_receipts(shop: Shop, charges: Mapping[str, tuple[int, int]], count: Count) -> None:
-    """All charges of Telegram against all receipts: the payer and the amount."""
+async def _check_receipts(shop: Shop, charges: Mapping[Key, Charge], count: Count) -> None:
+    """All that the acquirers took against all receipts: the payer and the amount."""
     booked = {
-        row["charge"]: (row["telegram_id"], row["amount_minor"]) for row in await shop.fetch(BOOKED)
+        (row["acquirer"], row["charge"]): (row["telegram_id"], row["currency"], row["amount_minor"])
+        for row in await shop.fetch(BOOKED)
     }
-    for charge in sorted(charges.keys() | booked.keys()):
-        taken, receipt = charges.get(charge), booked.get(charge)
+    for key in sorted(charges.keys() | booked.keys()):
+        taken, receipt = charges.get(key), booked.get(key)
         if taken != receipt:
-            sentence = f"charge {charge} was taken as {taken} and booked as {receipt}"
+            sentence = f"charge {key[1]} was taken as {taken} and booked as {receipt}"
             count.add(sentence, lost=taken is not None, doubled=taken is None)
 
 
-async def _check_levels(shop: Shop, charges: Mapping[str, tuple[int, int]], count: Count) -> None:
+async def _check_levels(shop: Shop, charges: Mapping[Key, Charge], count: Count) -> None:
     """Each partner's rewards for all payments of friends, against the count of paying friends."""
     percents = {row["charge"]: row["percent"] for row in await shop.fetch(REWARDED)}
     friends: defaultdict[str, set[int]] = defaultdict(set)
     earned: defaultdict[str, Counter[int | None]] = defaultdict(Counter)
-    for charge, (chat, _) in charges.items():
+    for (_, charge), (chat, _, _) in charges.items():
+        if chat is None:
+            continue
         if code := _code_in(shop.crowd.first_messages[chat]):
             friends[code].add(chat)
             earned[code][percents.get(charge)] += 1
@@ -351,37 +344,3 @@ async def _check_node(shop: Shop, count: Count) -> None:
             has_key = f"person {person} has a key: {person in live}"
             sentence = f"{has_key}, and the node lets them in: {person in on_node}"
             count.add(sentence, lost=person in live, doubled=person not in live)
-
-
-async def _check_chats(shop: Shop, too_much: Collection[UUID], count: Count) -> None:
-    """Each sent message is in its chat, and that of an order in `too_much` names the rest.
-
-    The first message of an access shows the key, and a renewal does not.
-    A message of a known kind without a delivery was sent again.
-    """
-    seen = await shop.crowd.bot_texts()
-    whose: dict[tuple[int, int], UUID | None] = {}
-    granted, keyed = set(), set()
-    for row in await shop.fetch(SENT):
-        chat, number = place = (row["chat_id"], row["message_id"])
-        text = seen.get(chat, {}).get(number, "")
-        shows_key = str(row["key"]) in text
-        granted |= {chat} if row["grants"] else set()
-        keyed |= {chat} if shows_key else set()
-        wrong_key = row["grants"] and shows_key != (row["effect"] == "begins")
-        if not text.startswith(PREFIXES[row["kind"]]) or wrong_key:
-            count.add(f"chat {chat} shows {text[:40]!r} where {row['kind']} was sent", lost=True)
-        if row["thread"] in too_much and not REST.search(text):
-            count.add(f"message {number} of chat {chat} does not name the rest", lost=True)
-        if place in whose and (whose[place] is None or whose[place] != row["thread"]):
-            count.add(f"message {number} of chat {chat} is two deliveries", lost=True)
-        whose[place] = row["thread"]
-    for chat in granted - keyed:
-        count.add(f"chat {chat} shows no key", lost=True)
-    prefixes = tuple({prefix for each in PREFIXES.values() for prefix in each})
-    for chat, texts in seen.items():
-        for number, text in texts.items():
-            if text.startswith(prefixes) and (chat, number) not in whose:
-                count.sent_again += 1
-                example = f"message {number} of chat {chat} has no delivery: {text[:40]!r}"
-                count.chats.append(example)

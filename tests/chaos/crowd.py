@@ -63,6 +63,11 @@ class Crowd:
         body = {"charges": list(charges), "same": same_update}
         await self._request("POST", "/crowd/repeats", body)
 
+    async def refund(self, charges: Sequence[str], *, reports: int) -> None:
+        """Return the Stars of these charges, and report each refund so often."""
+        body = {"charges": list(charges), "reports": reports}
+        await self._request("POST", "/crowd/refunds", body)
+
     async def block(self, person: int, *, blocked: bool) -> None:
         if blocked:
             self.blocked.add(person)

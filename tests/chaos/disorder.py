@@ -106,14 +106,14 @@ async def _purchases(load: Load, random: Random) -> list[Purchase]:
     first would close this one.
     """
     load.random = random
-    purchases = await load.place_orders(len(load.buyers), late=False)
+    purchases = await load.place_orders(len(load.buyers), late=False, only_stars=True)
     rests: list[Purchase] = []
     for place, one in enumerate(purchases):
         if one.kind == "too little" or (one.kind == "right" and place % IN_PARTS_ONE_OF == 0):
             half = _half(one.invoice)
             rest = one.invoice.asked_minor - half + 1
-            purchases[place] = PartialPayment(one.buyer, one.invoice, "too little", half)
-            rests.append(PartialPayment(one.buyer, one.invoice, "too little", rest))
+            purchases[place] = PartialPayment(one.buyer, one.invoice, "too little", stars=half)
+            rests.append(PartialPayment(one.buyer, one.invoice, "too little", stars=rest))
     return purchases + rests
 
 

@@ -1,16 +1,17 @@
 """The load: people, their orders, and their payments, chosen by a seed.
 
 People press /start in the sandbox, orders are placed by the command over NATS, and payments arrive
-as updates. Mixed in are late payments (a newer order has closed theirs, or their invoice has
-expired), payments of too much and too little, and two kinds of repeats: the same update again, and
-another update about the same charge.
+as updates or as notices of YooKassa and Crypto Pay. Mixed in are late payments (a newer order has
+closed theirs, or their invoice has expired), payments of too much and too little, and two kinds of
+repeats: the same update again, and another update about the same charge. Notices of providers come
+twice, late, or never.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from shared.contracts.payments import OpenedInvoice, OpenInvoice, PlaceOrder
 from shared.messaging.rpc import UnansweredError
 from tests.chaos.crowd import Charge
 from tests.chaos.shop import Shop
+from tests.kit.acquirers import Fate, Way
 
 Kind = Literal["right", "overdue", "too much", "too little", "late", "top-up"]
 """How a payment fits its order.
@@ -34,6 +36,9 @@ BUYS: frozenset[Kind] = frozenset({"right", "overdue", "too much"})
 LATE_OF_100, OVERDUE_OF_100, TOO_MUCH_OF_100, TOO_LITTLE_OF_100, TOP_UPS_OF_100 = 8, 5, 5, 5, 8
 TOPUP_MINOR = 250_00
 REPEATED_OF_100 = 10
+EACH_PROVIDER_OF_6 = 1  # Of the payments that a provider can take: those of what was asked.
+NEVER_OF_100, LATE_NOTICES_OF_100, TWICE_OF_100 = 15, 15, 20
+ACQUIRERS = {"stars": "telegram_stars", "sbp": "yookassa", "crypto": "cryptobot"}
 FRIENDS_OF_ONE = 3
 TICK_S = 0.05
 REGISTERED_AT_ONCE = 100
@@ -53,6 +58,9 @@ EXPIRE = """
 update payments.invoices
 set opened_at = opened_at - interval '2 hours', expires_at = expires_at - interval '2 hours'
 where id = any($1::uuid[])
+"""
+OPENED = """
+select id, reference from payments.invoices where id = any($1::uuid[]) and reference is not null
 """
 
 
@@ -76,6 +84,12 @@ class Purchase:
     buyer: Buyer
     invoice: OpenedInvoice
     kind: Kind
+    reference: str = ""
+    """Of its invoice at its provider; empty for Stars."""
+
+    @property
+    def acquirer(self) -> str:
+        return ACQUIRERS[self.invoice.way]
 
     @property
     def charge(self) -> Charge:
@@ -91,10 +105,11 @@ class Purchase:
 
 @dataclass(frozen=True)
 class PaidPurchase:
-    """A purchase whose payment Telegram took and reported."""
+    """A purchase whose payment its acquirer took. `fate` is that of the report."""
 
     charge: str
     purchase: Purchase
+    fate: Fate = "once"
 
 
 class Load:
@@ -143,7 +158,9 @@ class Load:
         self._turn = (self._turn + count) % len(self.buyers)
         return chosen
 
-    async def place_orders(self, payments: int, *, late: bool = True) -> list[Purchase]:
+    async def place_orders(
+        self, payments: int, *, late: bool = True, only_stars: bool = False
+    ) -> list[Purchase]:
         """Open orders for so many payments, in the order of payment."""
         assert payments <= len(self.buyers), (
             "a person pays once in a row: their own newer order may close their older one"
@@ -152,18 +169,10 @@ class Load:
         buyers = self.next_buyers(payments - kinds.count("late"))
         late_buyers = buyers[: kinds.count("late")]
         kinds = [kind for kind in kinds if kind != "late"]
-        older = await self._place_each([(buyer, "late") for buyer in late_buyers])
-        newer = await self._place_each(list(zip(buyers, kinds, strict=True)))
-        purchases = [
-            Purchase(buyer, invoice, kind)
-            for buyer, invoice, kind in zip(buyers, newer, kinds, strict=True)
-        ]
+        lagging = await self._place_each([(one, "late") for one in late_buyers], only_stars)
+        purchases = await self._place_each(list(zip(buyers, kinds, strict=True)), only_stars)
         overdue = [one.invoice.invoice for one in purchases if one.kind == "overdue"]
         await self.shop.fetch(EXPIRE, overdue)
-        lagging = [
-            Purchase(buyer, invoice, "late")
-            for buyer, invoice in zip(late_buyers, older, strict=True)
-        ]
         self.random.shuffle(purchases)
         return _mixed(purchases, lagging)
 
@@ -182,15 +191,45 @@ class Load:
             drawn -= share
         return "right"
 
-    async def _place_each(self, wanted: Sequence[tuple[Buyer, Kind]]) -> list[OpenedInvoice]:
+    async def _place_each(
+        self, wanted: Sequence[tuple[Buyer, Kind]], only_stars: bool
+    ) -> list[Purchase]:
         slots = asyncio.Semaphore(PLACED_AT_ONCE)
 
-        async def place(buyer: Buyer, order: UUID, plan: str | None) -> OpenedInvoice:
+        async def place(
+            buyer: Buyer, order: UUID, plan: str | None, way: Way, kind: Kind
+        ) -> Purchase:
             async with slots:
-                return await self.place_order(buyer, order, plan)
+                return Purchase(buyer, await self.place_order(buyer, order, plan, way), kind)
 
-        drawn = [(buyer, self._order_of(buyer), self._plan_for(kind)) for buyer, kind in wanted]
-        return list(await asyncio.gather(*(place(*one) for one in drawn)))
+        drawn = [
+            (buyer, self._order_of(buyer), self._plan_for(kind), self._way_for(kind), kind)
+            for buyer, kind in wanted
+        ]
+        if only_stars:
+            drawn = [(*one[:3], "stars", one[4]) for one in drawn]
+        return await self.opened(await asyncio.gather(*(place(*one) for one in drawn)))
+
+    def _way_for(self, kind: Kind) -> Way:
+        """A provider takes exactly what was asked."""
+        drawn = self.random.randrange(6)
+        if kind in ("too much", "too little") or drawn >= 2 * EACH_PROVIDER_OF_6:
+            return "stars"
+        return "sbp" if drawn < EACH_PROVIDER_OF_6 else "crypto"
+
+    async def opened(self, purchases: Sequence[Purchase]) -> list[Purchase]:
+        """With the reference of each invoice, once its provider has opened it."""
+        waiting = [one.invoice.invoice for one in purchases if one.invoice.way != "stars"]
+        give_up_at = time.monotonic() + PLACED_WITHIN_S
+        while len(rows := await self.shop.fetch(OPENED, waiting)) < len(waiting):
+            found = f"only {len(rows)} of {len(waiting)} invoices are opened at their providers"
+            if time.monotonic() > give_up_at:
+                raise TimeoutError(found)
+            await asyncio.sleep(0.1)
+        references = {row["id"]: row["reference"] for row in rows}
+        return [
+            replace(one, reference=references.get(one.invoice.invoice, "")) for one in purchases
+        ]
 
     def _plan_for(self, kind: Kind) -> str | None:
         return None if kind == "top-up" else self.random.choice(("basic", "plus"))
@@ -200,7 +239,11 @@ class Load:
         return UUID(int=self.random.getrandbits(128) ^ buyer.chat, version=4)
 
     async def place_order(
-        self, buyer: Buyer, order: UUID | None = None, plan: str | None = "basic"
+        self,
+        buyer: Buyer,
+        order: UUID | None = None,
+        plan: str | None = "basic",
+        way: Way = "stars",
     ) -> OpenedInvoice:
         """As the pay screen does it: an order, then its invoice. Without a plan it is a top-up.
 
@@ -208,37 +251,68 @@ class Load:
         """
         wanted = place_command(buyer, order or self._order_of(buyer), plan)
         asked = OpenInvoice(
-            **_by(buyer), id=derived_id("invoice of", wanted.id), order=wanted.id, way="stars"
+            **by(buyer), id=derived_id("invoice of", wanted.id), order=wanted.id, way=way
         )
         async with asyncio.timeout(PLACED_WITHIN_S):
             await self.executed(wanted)
             return await self.executed(asked)
 
     async def executed(self, command: Command[Answer]) -> Answer:
-        """Repeated until it is answered."""
-        while True:
-            with suppress(UnansweredError):
-                answer = await self.shop.bus.execute(command)
-                assert not isinstance(answer, Refused), answer
-                return answer
+        """Repeated until it is answered, and not refused."""
+        answer = await self.answer_to(command)
+        assert not isinstance(answer, Refused), answer
+        return answer
+
+    async def answer_to(self, command: Command[Answer]) -> Answer | Refused:
+        """Repeated until it is answered. Raises TimeoutError after `PLACED_WITHIN_S`."""
+        async with asyncio.timeout(PLACED_WITHIN_S):
+            while True:
+                with suppress(UnansweredError):
+                    return await self.shop.bus.execute(command)
 
     # Payments
 
     async def pay(self, purchases: Sequence[Purchase], per_s: float) -> list[PaidPurchase]:
-        """Telegram takes these payments, so many a second, and reports some of them again."""
+        """Acquirers take these payments, so many a second, and report some of them again."""
         paid: list[PaidPurchase] = []
         began = time.monotonic()
         while len(paid) < len(purchases):
             due = min(len(purchases), int((time.monotonic() - began) * per_s) + 1)
             some = purchases[len(paid) : due]
             if some:
-                charges = await self.shop.crowd.pay([one.charge for one in some])
-                paid += [
-                    PaidPurchase(charge, one) for charge, one in zip(charges, some, strict=True)
-                ]
-                await self._report_some_again(charges)
+                paid += await self._pay_stars([one for one in some if not one.reference])
+                paid += await self._pay_providers([one for one in some if one.reference])
             await asyncio.sleep(TICK_S)
         return paid
+
+    async def _pay_stars(self, purchases: Sequence[Purchase]) -> list[PaidPurchase]:
+        if not purchases:
+            return []
+        charges = await self.shop.crowd.pay([one.charge for one in purchases])
+        await self._report_some_again(charges)
+        return [PaidPurchase(charge, one) for charge, one in zip(charges, purchases, strict=True)]
+
+    async def _pay_providers(self, purchases: Sequence[Purchase]) -> list[PaidPurchase]:
+        """The payers pay at the stand-ins' pages."""
+        paid = [PaidPurchase(one.reference, one, self._fate()) for one in purchases]
+        wanted = [
+            (one.purchase.acquirer, one.charge, one.fate, one.purchase.buyer.chat) for one in paid
+        ]
+        await self.shop.tills.pay(wanted)
+        return paid
+
+    def _fate(self) -> Fate:
+        drawn = self.random.randrange(100)
+        shares: tuple[tuple[Fate, int], ...] = (
+            ("never", NEVER_OF_100),
+            ("late", LATE_NOTICES_OF_100),
+            ("twice", TWICE_OF_100),
+        )
+        for fate, share in shares:
+            if drawn < share:
+                return fate
+            drawn -= share
+        return "once"
 
     async def _report_some_again(self, charges: Iterable[str]) -> None:
         again = [charge for charge in charges if self.random.randrange(100) < REPEATED_OF_100]
@@ -286,10 +360,10 @@ def _mixed(purchases: Sequence[Purchase], lagging: Sequence[Purchase]) -> list[P
 
 def place_command(buyer: Buyer, order: UUID, plan: str | None) -> PlaceOrder:
     wanted = {"plan": plan, "months": 1} if plan else {"topup_minor": TOPUP_MINOR}
-    return PlaceOrder(**_by(buyer), id=order, **wanted)
+    return PlaceOrder(**by(buyer), id=order, **wanted)
 
 
-def _by(buyer: Buyer) -> dict[str, Any]:
+def by(buyer: Buyer) -> dict[str, Any]:
     """The fields that the commands of a person have."""
     deadline = datetime.now(UTC) + timedelta(hours=1)
     actor = f"person:{buyer.person}"

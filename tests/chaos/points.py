@@ -14,13 +14,14 @@ STEPS_OF_ROW = {
     "3": ("relay_published",),
     "4": ("handler_remembered", "report_published"),
     "5": ("handler_committed",),
-    "6": ("panel_written", "message_sent", "screen_shown", "checkout_answered"),
+    "6": (
+        *("panel_written", "message_sent", "screen_shown", "checkout_answered"),
+        *("invoice_asked", "payment_read"),
+    ),
 }
-NEED_A_PROVIDER = ("invoice_asked", "payment_read", "refund_asked", "stars_returned")
-"""Reached only with an outside provider, which the rows do not have yet. The workers die there in
-`tests/store/test_payments_opening.py`, `tests/store/test_payments_notices.py` and
-`tests/store/test_payments_refunding.py`. Stars are returned for an operator only:
-`tests/store/test_bot_star_refunds.py`."""
+NEED_AN_OPERATOR = ("refund_asked", "stars_returned")
+"""Reached by an operator's refund only, which no row asks for. The workers die there in
+`tests/store/test_payments_refunding.py` and `tests/store/test_bot_star_refunds.py`."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,10 @@ def points_of(step: str) -> Iterator[Point]:
             yield Point(step, "-", "bot")
         case "panel" | "access":
             yield Point(step, "-", "vpn")
-        case "invoice" | "payment" | "refund":
+        case "invoice" | "refund":
             yield Point(step, "-", "payments")
+        case "payment":
+            yield from (Point(step, lane, "payments") for lane in ("notice", "watch"))
         case "message":
             yield Point(step, "-", "notifier")
         case _:

@@ -16,6 +16,7 @@ from shared.messaging.jetstream import BrokerError, consumer_lag
 from shared.messaging.rpc import Bus, UnansweredError
 from shared.platform.db import database_is_to_blame
 from tests.chaos.crowd import Crowd
+from tests.chaos.providers import Providers
 from turnpike_cli.audit import Found, audit
 from turnpike_local.ports import free_port
 from turnpike_local.processes import Child, StartError
@@ -45,6 +46,8 @@ select
     + (select count(*) from vpn.failed_attempts)
     + (select count(*) from notifier.failed_attempts) as messages_to_retry,
   (select count(*) from referrals.waiting) as payments_before_their_payer,
+  (select count(*) from payments.invoices where state = 'asking') as invoices_to_open,
+  (select count(*) from payments.notices where state in ('waiting', 'asking')) as notices,
   (select count(*) from vpn.access_jobs where state = 'waiting') as jobs,
   (select count(*) from notifier.deliveries where state in ('waiting', 'claimed')) as messages
 """
@@ -93,11 +96,14 @@ class Shop(Stack):
         self.crowd = Crowd(self.sandbox.url)
         self.bus = Bus(self.broker.url, "chaos")
         await self.bus.open()
+        self.tills = Providers(self)
+        await self.tills.welcome_notices()
         return self
 
     async def __aexit__(self, *of: object) -> None:
         with suppress(Exception):
             await asyncio.wait_for(self.bus.close(), 5)
+        await self.tills.close()
         if self._observer is not None:
             self._observer.terminate()
         await self.crowd.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from turnpike_local.sandbox import shapes
 from turnpike_local.sandbox.__main__ import main
 from turnpike_local.sandbox.app import Sandbox
 from turnpike_local.sandbox.backend import Backend
@@ -41,6 +42,7 @@ class CrowdApi:
             web.get("/crowd/charges", self._charges),
             web.post("/crowd/invoices", self._invoice),
             web.post("/crowd/repeats", self._repeat),
+            web.post("/crowd/refunds", self._refund),
             web.get("/crowd/updates", self._unconfirmed_updates),
             web.get("/crowd/texts", self._bot_texts),
         ]
@@ -110,6 +112,23 @@ class CrowdApi:
             backend.updates_are_waiting()
         else:
             backend.queue_update("message", paid.person_id, paid.report)
+
+    async def _refund(self, request: web.Request) -> web.Response:
+        """Return these charges, each reported so often."""
+        body = await request.json()
+        with self._backend.transaction():
+            for charge in body["charges"]:
+                self._return(charge, body["reports"])
+        return web.json_response({})
+
+    def _return(self, charge: str, reports: int) -> None:
+        checkout = self._backend.state.checkout_of_charge(charge)
+        assert checkout is not None
+        self._payments.refund(checkout.person_id, charge)
+        person, invoice = self._payments._parties(checkout)
+        content = shapes.payment_content("refunded_payment", invoice, checkout, charge)
+        for _ in range(reports - 1):
+            self._backend.person_says(person, content)
 
     async def _unconfirmed_updates(self, _: web.Request) -> web.Response:
         return web.json_response(self._backend.state.pending_update_count())

@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
-from tests.chaos.count import Count, count_effects
+from tests.chaos.count import count_effects
+from tests.chaos.counted import Count
 from tests.chaos.load import Load, PaidPurchase, Purchase
 from tests.chaos.shop import Shop
 
@@ -21,6 +23,7 @@ PATIENCE_SHORT = 3
 """CI may run on slow machines: where only a hang fails, all waits are so many times longer."""
 EXAMPLES = 3
 SHOWN = 4
+FoundBy = Literal["watcher", "listing"]
 CLAIMED = "select count(*) from notifier.deliveries where state = 'claimed'"
 
 
@@ -43,10 +46,13 @@ class Trial:
     paid: list[PaidPurchase] = field(default_factory=list)
     expected_violations: Counter[tuple[str, str]] = field(default_factory=Counter)
     killed: list[str] = field(default_factory=list)
+    found: Counter[FoundBy] = field(default_factory=Counter)
+    """Payments of which no notice told in time."""
     may_be_sent_again: int = 0
     _claimed: list[asyncio.Future[Any]] = field(default_factory=list)
     verbose: bool = False
     began_at: float = field(default_factory=time.monotonic)
+    since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def per_s(self) -> float:
@@ -99,9 +105,23 @@ class Trial:
 
     async def expect_no_loss(self, when: str) -> None:
         """Count within the row, when quiescent: a later fault must not repair an earlier loss."""
+        await self.expect_all_money("watcher")
+        await self.expect_quiescent(f"the shop with all money {when}")
         count = await count_effects(self.shop, self.paid, 0)
         seen = "; ".join((count.examples + count.chats)[:EXAMPLES])
         self.expect(f"nothing is lost or doubled {when}: {seen}", not count.lost + count.doubled)
+
+    async def expect_all_money(self, by: FoundBy) -> None:
+        """Money that no notice told of comes by the watcher or by the listing, all of it."""
+        tills = self.shop.tills
+        try:
+            found = await (tills.watch() if by == "watcher" else tills.reconcile(self.since))
+        except TimeoutError as error:
+            self.failures.append(str(error))
+            return
+        self.found[by] += found
+        left = await tills.unbooked()
+        self.expect(f"all that the providers took is booked: {left}", not left)
 
     def expect(self, sentence: str, holds: bool) -> None:
         if not holds:
@@ -164,6 +184,8 @@ class Row:
     short: bool
     long: bool = True
     quiescent_within_s: float = 20.0
+    found_by: FoundBy = "watcher"
+    """Brings at the end the money of providers that no notice told of."""
 
 
 @dataclass
@@ -200,6 +222,9 @@ class RowResult:
             f"quiescent after {self.quiescent_s:.1f} s",
             *trial.figures,
         ]
+        if dropped := sum(one.fate == "never" for one in trial.paid):
+            found = ", ".join(f"{n} payments only by the {by}" for by, n in trial.found.items())
+            parts.append(f"{dropped} notices dropped, {found}")
         if count.sent_again:
             most = trial.may_be_sent_again
             parts.append(f"{count.sent_again} messages sent again (at most {most})")
@@ -214,6 +239,7 @@ async def play(
     An exception of the row is one of its failures.
     """
     began = time.monotonic()
+    await trial.shop.tills.welcome_notices()
     try:
         await row.run(trial)
     except Exception as error:  # The other rows still have to run.
@@ -229,6 +255,10 @@ async def play(
         most_s = row.quiescent_within_s
         trial.failures.append(f"quiescent after {quiescent_s:.1f} s, not within {most_s:g}")
     trial.report("quiescent")
+    await trial.expect_all_money(row.found_by)
+    if left := await trial.shop.until_quiescent(HANGS_AFTER_S):
+        trial.failures.append(f"not quiescent after the {row.found_by}: {left}")
+    trial.report("all money is found")
     await trial.add_claims()
     count = await count_effects(trial.shop, [*paid_before, *trial.paid], sent_again_before)
     count.payments = len(trial.paid)

@@ -209,6 +209,8 @@ class Triggers:
             return self._publish_a_reversal
         if point.step == "checkout_answered":
             return self._begin_a_checkout
+        if point.step == "invoice_asked":
+            return self._ask_for_an_invoice
         return None
 
     async def _end_an_access(self) -> None:
@@ -236,7 +238,7 @@ class Triggers:
         await self._publish("notifier", failed, refused)
 
     async def _end_an_invoice(self) -> None:
-        """No outside provider is here, so the events are published in the name of payments."""
+        """No screen waits for them, so the events are published in the name of payments."""
         at, person = datetime.now(UTC), uuid4()
         named: dict[str, Any] = {"order": uuid4(), "invoice": uuid4()}
         opened = InvoiceOpened.caused_by(uuid4(), about=person, at=at, **named)
@@ -245,17 +247,17 @@ class Triggers:
 
     async def _report_a_refund(self) -> None:
         """M-41: of a charge of the load, in a currency that was not paid. So nothing is booked."""
-        if not self.trial.paid:
+        if (paid := self._paid_in_stars()) is None:
             return
-        charge = self.trial.paid[0].charge
+        charge = paid.charge
         self._expect(("payments", BEYOND), ("payments", OTHER_FIELDS))
         await self._publish("bot", refunded(charge=charge, payer=None, currency="USD"))
 
     async def _publish_a_refund(self) -> None:
         """In the name of payments, of no value: it takes nothing back and undoes nothing."""
-        if not self.trial.paid:
+        if (paid := self._paid_in_stars()) is None:
             return
-        paid, at = self.trial.paid[0], datetime.now(UTC)
+        at = datetime.now(UTC)
         self._expect(("all", UNDECIDED), ("all", UNANNOUNCED))
         returned = Returned(
             refund=self._returned,
@@ -278,6 +280,10 @@ class Triggers:
             position=0,
         )
         await self._publish("payments", event)
+
+    def _paid_in_stars(self) -> PaidPurchase | None:
+        """The first of the load, and the same one each time."""
+        return next((one for one in self.trial.paid if not one.purchase.reference), None)
 
     def _expect(self, *violations: tuple[str, str]) -> None:
         """One of each for all that this row publishes: it names one charge and one refund."""
@@ -308,6 +314,11 @@ class Triggers:
         (buyer,) = self.trial.load.next_buyers(1)
         purchase = Purchase(buyer, await self.trial.load.place_order(buyer), "right")
         self._awaited_at_stop.append(asyncio.create_task(self._check_out(purchase)))
+
+    async def _ask_for_an_invoice(self) -> None:
+        """A provider opens an invoice, which nobody pays."""
+        (buyer,) = self.trial.load.next_buyers(1)
+        await self.trial.load.place_order(buyer, way="sbp")
 
     async def _check_out(self, purchase: Purchase) -> None:
         charge = await self.shop.crowd.check_out(purchase.charge)

@@ -13,8 +13,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.chaos.count import LIVE_KEYS, Count, count_effects
-from tests.chaos.load import AT_ONCE_PER_S, Kind, Load, PaidPurchase
+from tests.chaos.count import LIVE_KEYS, count_effects
+from tests.chaos.counted import Count
+from tests.chaos.load import ACQUIRERS, AT_ONCE_PER_S, Kind, Load, PaidPurchase
 from tests.chaos.shop import Shop
 from tests.kit.sessions import end_session_unseen
 from vpn_provisioner.domain.panel import Wanted
@@ -46,9 +47,9 @@ class Played:
             await self.shop.fetch("rollback")
 
     @contextmanager
-    def telegram(self, do: str, undo: str) -> Iterator[None]:
-        """Change the sandbox's own data during the block."""
-        file = self.shop.state_dir / "sandbox" / "sandbox.sqlite3"
+    def stand_in(self, name: str, do: str, undo: str) -> Iterator[None]:
+        """Change a stand-in's own data during the block: `sandbox`, `yookassa` or `cryptopay`."""
+        file = self.shop.state_dir / "sandbox" / f"{name}.sqlite3"
         with closing(sqlite3.connect(file, isolation_level=None)) as opened:
             opened.execute(do)
             try:
@@ -75,6 +76,9 @@ async def played(servers_dir: Path) -> AsyncIterator[Played]:
         load.buyers = partners + await load.register(texts)
         paid = await load.pay(await load.place_orders(PEOPLE), AT_ONCE_PER_S)
         assert {one.purchase.kind for one in paid} == set(get_args(Kind))
+        assert {one.purchase.acquirer for one in paid} == set(ACQUIRERS.values())
+        assert await shop.until_quiescent(QUIESCENT_WITHIN_S) == {}
+        await shop.tills.watch()
         assert await shop.until_quiescent(QUIESCENT_WITHIN_S) == {}
         assert await count_effects(shop, paid, 0) == Count(payments=PEOPLE)
         yield Played(shop, paid)
@@ -121,6 +125,15 @@ WORTH_LESS = (
 DEARER = f"update payments.orders set price_minor = price_minor + 1 where person = {A_PAYER}"
 SIGN_FLIPPED = "update payments.entries set amount_minor = -amount_minor"
 LESS_TAKEN = f"update payments.receipts set amount_minor = amount_minor - 1 where id = {A_RECEIPT}"
+ANOTHER_CHARGE = """
+update payments.receipts set charge = charge || '?' where acquirer = '{acquirer}'
+"""
+CLEARED_LESS = """
+update payments.entries e
+set amount_minor = amount_minor + 1
+from payments.accounts a
+where a.id = e.account and a.kind = 'clearing:{acquirer}'
+"""
 POORER = "update payments.accounts set balance_minor = balance_minor - 1 where balance_minor > 0"
 RICHER = "update payments.accounts set balance_minor = balance_minor + 1 where balance_minor > 0"
 SMALLER_REWARD = f"""
@@ -181,8 +194,12 @@ where kind = '{kind}'
         (NOT_GRANTED, "lacks ['granted']"),
         (WORTH_LESS, "worth_minor is"),
         (DEARER, "price_minor is"),
-        (SIGN_FLIPPED, "lacks ['stars']"),
+        (SIGN_FLIPPED, "lacks ['cleared']"),
         (LESS_TAKEN, "was taken as"),
+        (ANOTHER_CHARGE.format(acquirer="yookassa"), "was taken as"),
+        (ANOTHER_CHARGE.format(acquirer="cryptobot"), "was taken as"),
+        (CLEARED_LESS.format(acquirer="yookassa"), "lacks ['cleared']"),
+        (CLEARED_LESS.format(acquirer="cryptobot"), "lacks ['cleared']"),
         (POORER, "holds"),
         (SMALLER_REWARD, "reward_minor is"),
         (OTHER_LEVEL, "it earned by percent"),
@@ -242,16 +259,28 @@ UNSENT = "delete from messages where message_id = 9999999"
 
 
 async def test_charge_without_receipt_is_lost(played: Played) -> None:
-    with played.telegram(TAKEN_UNREPORTED, UNTAKEN):
+    with played.stand_in("sandbox", TAKEN_UNREPORTED, UNTAKEN):
         count = await played.count()
     assert count.lost
     assert contains(count, "charge unreported was taken as")
 
 
+NOT_PAID = "update payments set status = 'unpaid' where status = 'succeeded'"
+PAID = "update payments set status = 'succeeded' where status = 'unpaid'"
+
+
+async def test_receipt_unknown_to_its_provider_is_doubled(played: Played) -> None:
+    """What every acquirer lists is compared, both ways."""
+    with played.stand_in("yookassa", NOT_PAID, PAID):
+        count = await played.count()
+    assert count.doubled
+    assert contains(count, "was taken as None")
+
+
 async def test_messages_missing_in_a_chat_are_lost(played: Played) -> None:
     chat = played.paid[0].purchase.buyer.chat
     swapped = SWAPPED.format(chat=chat)
-    with played.telegram(swapped, swapped):
+    with played.stand_in("sandbox", swapped, swapped):
         count = await played.count()
     assert count.lost
     assert contains(count, f"chat {chat} shows ''")
@@ -262,14 +291,14 @@ REST_AGAIN = "update messages set body = replace(body, 'LEFT OVER', 'left over')
 
 
 async def test_unnamed_rest_of_a_payment_is_lost(played: Played) -> None:
-    with played.telegram(NO_REST, REST_AGAIN):
+    with played.stand_in("sandbox", NO_REST, REST_AGAIN):
         count = await played.count()
     assert count.lost
     assert contains(count, "does not name the rest")
 
 
 async def test_message_without_delivery_was_sent_again(played: Played) -> None:
-    with played.telegram(SENT_AGAIN, UNSENT):
+    with played.stand_in("sandbox", SENT_AGAIN, UNSENT):
         count = await played.count()
     assert (count.lost, count.doubled, count.sent_again) == (0, 0, 1)
 

@@ -22,7 +22,6 @@ from turnpike_local.cryptopay.planned_faults import Answer
 from turnpike_local.ports import LOOPBACK
 from turnpike_local.providers import (
     CRYPTOBOT_TOKEN,
-    PROVIDERS,
     YOOKASSA_SECRET_KEY,
     YOOKASSA_SHOP_ID,
     Name,
@@ -34,7 +33,6 @@ Way = Literal["stars", "sbp", "crypto"]
 Fate = Literal["once", "twice", "late", "never"]
 """What becomes of a notice."""
 
-NAMES: tuple[Name, ...] = tuple(provider.name for provider in PROVIDERS)
 LATE_S = 2
 KOPECKS = 100
 CRYPTO_UNITS = 10**9
@@ -42,9 +40,8 @@ PAGE = 1_000
 
 
 class Taken(NamedTuple):
-    """Money that was paid: for which payload, how much, and what reached the account there."""
+    """Money that was paid: how much, and what reached the account there."""
 
-    payload: str
     currency: str
     amount_minor: int
     cleared: tuple[str, int]
@@ -95,10 +92,6 @@ class Acquirer(ABC):
     async def taken(self) -> dict[str, Taken]:
         """By reference: what was paid."""
         return {reference: taken for reference, _, taken in await self.listed() if taken}
-
-    async def opened(self) -> Counter[str]:
-        """How many invoices each payload has."""
-        return Counter(payload for _, payload, _ in await self.listed())
 
 
 class YookassaAcquirer(Acquirer):
@@ -151,7 +144,7 @@ def _by_yookassa(payment: Mapping[str, Any]) -> Taken | None:
         return None
     cleared = _minor(payment["income_amount"]["value"], KOPECKS)
     amount_minor = _minor(payment["amount"]["value"], KOPECKS)
-    return Taken(payment["metadata"]["payload"], "RUB", amount_minor, ("RUB", cleared))
+    return Taken("RUB", amount_minor, ("RUB", cleared))
 
 
 class CryptobotAcquirer(Acquirer):
@@ -209,7 +202,7 @@ def _by_cryptobot(invoice: Mapping[str, Any]) -> Taken | None:
     arrived = Decimal(invoice["paid_amount"]) - Decimal(invoice["fee_amount"])
     cleared = (invoice["paid_asset"], _minor(arrived, CRYPTO_UNITS))
     amount_minor = _minor(invoice["amount"], KOPECKS)
-    return Taken(invoice["payload"], invoice["fiat"], amount_minor, cleared)
+    return Taken(invoice["fiat"], amount_minor, cleared)
 
 
 def _minor(amount: str | Decimal, units: int) -> int:

@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 
 from shared.contracts.payments import OpenedInvoice
-from tests.chaos.count import Count, check_charge, rewards_match_levels
+from tests.chaos.count import check_charge, rewards_match_levels
+from tests.chaos.counted import Count
 from tests.chaos.load import Buyer, Kind, PaidPurchase, Purchase
 
 PARTNER = uuid4()
@@ -41,7 +42,7 @@ RIGHT: dict[str, Any] = {
     "percent": 10,
     "reward_minor": 1_490,
     "receipts": 1,
-    "stars": 99,
+    "cleared": 99,
     "bought": 1,
     "periods": [(ADA.person, "basic", 1)],
     "granted": 1,
@@ -58,8 +59,8 @@ NOT_BOUGHT: dict[str, Any] = {
     "keys": 0,
     "acknowledged": 1,
 }
-TOO_MUCH = RIGHT | {"stars": 106, "worth_minor": 15_953, "reward_minor": 1_595}
-TOO_LITTLE = RIGHT | NOT_BOUGHT | {"stars": 49, "worth_minor": 7_374, "reward_minor": 737}
+TOO_MUCH = RIGHT | {"cleared": 106, "worth_minor": 15_953, "reward_minor": 1_595}
+TOO_LITTLE = RIGHT | NOT_BOUGHT | {"cleared": 49, "worth_minor": 7_374, "reward_minor": 737}
 
 
 def counted(kind: Kind, buyer: Buyer = ADA, **seen: Any) -> tuple[int, int]:
@@ -115,7 +116,7 @@ def test_payer_without_inviter_earns_no_reward() -> None:
 
 @pytest.mark.parametrize(
     "effect",
-    ["receipts", "stars", "bought", "periods", "granted", "keys", "rewards", "reward_messages"],
+    ["receipts", "cleared", "bought", "periods", "granted", "keys", "rewards", "reward_messages"],
 )
 def test_missing_and_double_effects_are_counted(effect: str) -> None:
     none, twice = (None, RIGHT[effect] * 2) if effect == "periods" else (0, RIGHT[effect] * 2)
@@ -134,7 +135,7 @@ def test_missing_and_double_effects_are_counted(effect: str) -> None:
         {"price_minor": 14_901},
         {"percent": 25},
         {"reward_minor": 1_491},
-        {"stars": -99},
+        {"cleared": -99},
         {"periods": [(uuid4(), "basic", 1)]},
         {"periods": [(ADA.person, "plus", 1)]},
         {"periods": [(ADA.person, "basic", 12)]},
