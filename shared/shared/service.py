@@ -264,6 +264,7 @@ class Service:
             access_log=False,
             lifespan="off",
             date_header=False,
+            proxy_headers=False,  # Else it believes X-Forwarded-For of any process on this machine.
             timeout_graceful_shutdown=5,
         )
         return _Server(config)

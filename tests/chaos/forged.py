@@ -35,7 +35,7 @@ class Forgery(NamedTuple):
 
 
 async def forged_notices(trial: Trial) -> None:
-    """25 (R-08, R-09, M-22): signature, secret, sender, amount, currency, another's payload.
+    """25 (R-08, R-09, R-120, M-22): signature, secret, sender, amount, currency, another's payload.
 
     A notice that nobody can tell from a true one is a hint: its payment is read back, and is not
     paid. One about a true payment tells another amount, currency and order, and the true ones are

@@ -24,11 +24,11 @@ WRONG_KEY = Finding("The secret key is wrong.", blocks=True)
 
 @asynccontextmanager
 async def shop(
-    fresh_database: MakeDatabase, nats_url: str, provider: FakeProvider
+    fresh_database: MakeDatabase, nats_url: str, provider: FakeProvider, **configured_by: str
 ) -> AsyncIterator[tuple[Till, str]]:
     """The service runs beside the till; and the address of its webhook."""
     async with a_till(fresh_database, provider) as till:
-        configured = settings(till.dsn, nats_url)
+        configured = settings(till.dsn, nats_url).model_copy(update=configured_by)
         async with living(build(configured, [provider])):
             yield till, f"http://127.0.0.1:{configured.http_port}/webhooks/{provider.name}"
 
@@ -74,6 +74,24 @@ async def test_webhook_books_a_payment(fresh_database: MakeDatabase, nats_url: s
         await until(booked)
     assert provider.calls[0] == "start"
     assert provider.calls[-1] == "close"
+
+
+@pytest.mark.parametrize(("sender", "status"), [("203.0.113.9", 401), ("77.75.153.10", 200)])
+async def test_sender_is_known_behind_a_local_proxy(
+    fresh_database: MakeDatabase, nats_url: str, sender: str, status: int
+) -> None:
+    """R-120: the server itself does not put the named sender in the place of the proxy."""
+    provider = FakeProvider()
+    async with shop(fresh_database, nats_url, provider, trusted_proxies="127.0.0.0/8") as (
+        till,
+        url,
+    ):
+        _, reference = await open_page(till)
+        async with (
+            aiohttp.ClientSession(headers={"X-Forwarded-For": sender}) as session,
+            session.post(url, json={"reference": reference}) as answer,
+        ):
+            assert answer.status == status
 
 
 async def test_blocked_account_is_said_at_the_start(
