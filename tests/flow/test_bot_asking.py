@@ -86,6 +86,18 @@ async def test_a_refused_invoice_leads_to_other_ways(waiting: Waiting) -> None:
     assert len(waiting.shop.owners.orders) == 1
 
 
+async def test_a_canceled_payment_leads_to_other_ways(waiting: Waiting) -> None:
+    """R-125: the page to pay on is dead. The screen that led to it says so, and nothing is lost."""
+    waiting.ends(state="open", pay_url="https://pay.example.org/1")
+    await waiting.handle("bot_shows_opened", InvoiceOpened)
+    await sees(waiting.ann, "Pay 149 ₽")
+    waiting.ends(state="expired", pay_url="https://pay.example.org/1")
+    await waiting.handle("bot_shows_refused", InvoiceRefused, reason="canceled")
+    await waiting.ann.receives("The payment did not go through. Nothing was charged.")
+    await sees(waiting.ann, "SBP · 149 ₽", "Card · 149 ₽", "Crypto · 149 ₽", "← Back")
+    assert len((await waiting.ann.chat()).from_bot) == 1
+
+
 async def test_another_screen_is_left_alone(waiting: Waiting) -> None:
     """R-85, N-19: the person went back before the provider answered."""
     await waiting.ann.press("Back")

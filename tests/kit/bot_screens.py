@@ -126,6 +126,7 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
     "rest of a top-up": lambda say: pay_screens.rest(NOT_TOPPED_UP, say, from_balance=False),
     "rest that is nothing": lambda say: pay_screens.rest(NOTHING, say, from_balance=True),
     "ways after a refusal": partial(pay_screens.other_ways, REST),
+    "ways after a decline": lambda say: pay_screens.other_ways(REST, say, was_canceled=True),
     "rest without ways": lambda say: pay_screens.rest(CLOSED, say, from_balance=False),
     "not understood": screens.not_understood,
     "slowly": screens.slowly,

@@ -1,6 +1,7 @@
 """Open invoices are asked for, so that money is found without any notice."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
@@ -23,6 +24,7 @@ AGE_ORDERS = """
 update orders
 set placed_at = placed_at - interval '31 days', honoured_until = honoured_until - interval '31 days'
 """
+REFUSED = "select body from events where topic = 'payments.invoice.refused'"
 DUE_S = "select extract(epoch from due_at - now())::float8 from invoice_jobs"
 
 
@@ -73,6 +75,20 @@ async def test_canceled_invoice_is_watched_no_longer(till: Till) -> None:
     await till.turn(till.watcher)
     assert (await till.row(asked.invoice))["state"] == "expired"
     assert await till.jobs() == []
+
+
+async def test_a_canceled_invoice_is_published_once(till: Till) -> None:
+    """R-125: the chat that leads to its page shows the other ways. A replaced one is not shown."""
+    person = uuid4()
+    replaced, old = await till.opened(person, way="card")
+    asked = await till.ask(person, replaced.order)
+    await till.turn(till.opener)
+    reference = (await till.row(asked.invoice))["reference"]
+    for canceled in (old, reference, reference):
+        payment = till.provider.becomes(canceled, state="canceled", cancel_reason="expired")
+        await till.take_in(payment)
+    told = [json.loads(row["body"]) for row in await till.database.fetch(REFUSED)]
+    assert [(one["invoice"], one["reason"]) for one in told] == [(str(asked.invoice), "canceled")]
 
 
 async def test_watching_ends_after_a_month(till: Till) -> None:

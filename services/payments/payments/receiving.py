@@ -3,7 +3,8 @@
 Webhooks, the watcher and the listing all come through here, and from here to `confirm_receipts`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from uuid import UUID
 
 from payments.domain.arrivals import late_arrivals
 from payments.domain.provider import Payment
@@ -11,6 +12,8 @@ from payments.domain.read_back import Outcome, outcome_of, payload_of, receipt_f
 from payments.domain.reconciliation import Difference, named
 from payments.store import accounts, arrivals, orders
 from payments.subscribers import confirm_receipts
+from shared.contracts.payments import InvoiceRefused
+from shared.messaging import outbox
 from shared.platform.db import Tx
 
 
@@ -59,5 +62,25 @@ async def take_in(payments: Sequence[Payment], acquirer: str, tx: Tx) -> dict[st
         if outcomes[one.reference] == "canceled"
     ]
     if ended:
-        await orders.end_at_provider(acquirer, ended, tx)
+        await publish_canceled(await orders.end_at_provider(acquirer, ended, tx), tx)
     return outcomes
+
+
+async def publish_canceled(invoices: Mapping[UUID, UUID], tx: Tx) -> None:
+    """Their screens must not lead to a dead page. The ids are those of invoices and orders."""
+    people, now = await orders.people_of(list(invoices.values()), tx), await tx.now()
+    events = []
+    for invoice, order in invoices.items():
+        person, trace = people[order]
+        events.append(
+            InvoiceRefused.caused_by(
+                invoice,
+                about=person,
+                at=now,
+                trace=trace,
+                order=order,
+                invoice=invoice,
+                reason="canceled",
+            )
+        )
+    await outbox.publish(tx, events)

@@ -118,14 +118,15 @@ class InvoiceOpened(Event):
     invoice: UUID
 
 
-InvoiceRefusedReason = Literal["refused", "provider_down", "not_payable"]
+InvoiceRefusedReason = Literal["refused", "provider_down", "not_payable", "canceled"]
 
 
 class InvoiceRefused(Event):
-    """An invoice gets no page to pay on. The order stays, and another way may be asked for.
+    """An invoice has no page to pay on. The order stays, and another way may be asked for.
 
     `refused`: by the provider. `provider_down`: it did not answer while the invoice lived.
-    `not_payable`: its page came too late.
+    `not_payable`: its page came too late. `canceled`: it had one, on which the payer or their bank
+    refused, or whose time has ended.
     """
 
     topic = "payments.invoice.refused"

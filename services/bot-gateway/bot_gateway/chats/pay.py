@@ -194,8 +194,10 @@ async def invoice_screen(
     return pay_screens.invoice(opened, outlook, link, to_pay, visit.say, from_balance=from_balance)
 
 
-async def edit_screen(invoice: UUID, order: UUID, visit: Visit) -> None:
-    """The screen that waited for this invoice gets its page to pay on, or the other ways.
+async def edit_screen(
+    invoice: UUID, order: UUID, visit: Visit, *, was_canceled: bool = False
+) -> None:
+    """The screen of this invoice gets its page to pay on, or the other ways.
 
     An invoice that another one replaced meanwhile is not shown.
     """
@@ -208,7 +210,7 @@ async def edit_screen(invoice: UUID, order: UUID, visit: Visit) -> None:
         rest = await rest_of(order, visit, from_balance=opened.worth_minor < opened.price_minor)
         if isinstance(rest, Refused):
             return
-        shown = pay_screens.other_ways(rest, visit.say)
+        shown = pay_screens.other_ways(rest, visit.say, was_canceled=was_canceled)
     else:
         return
     known = await people.person_of_screen(visit.person.person, order, visit.shop.database)

@@ -81,10 +81,14 @@ def rest(order: Rest, say: Say, *, from_balance: bool) -> Screen:
     )
 
 
-def other_ways(order: Rest, say: Say) -> Screen:
-    """The ways to pay after a provider refused an invoice, or did not answer."""
+def other_ways(order: Rest, say: Say, *, was_canceled: bool = False) -> Screen:
+    """The ways to pay after a provider refused an invoice, or did not answer.
+
+    `was_canceled`: it had a page, and there the payment was refused, or its time ended.
+    """
     shown = rest(order, say, from_balance=order.missing_minor < order.price_minor)
-    return replace(shown, text=say("way-failed") + "\n\n" + shown.text)
+    why = say("way-canceled" if was_canceled else "way-failed")
+    return replace(shown, text=why + "\n\n" + shown.text)
 
 
 def ordered(order: Rest, say: Say) -> str:

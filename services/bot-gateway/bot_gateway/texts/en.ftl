@@ -86,6 +86,8 @@ way-least = { $way ->
 
 way-failed = 😔 That way to pay does not work right now. Nothing was charged. Please choose another, or try again.
 
+way-canceled = 😔 The payment did not go through. Nothing was charged. Please choose how to pay, or try the same way again.
+
 ways-none = We cannot take payments right now. Please try again later.
 
 buy-asking = ⏳ Your invoice is being prepared. This takes a few seconds.

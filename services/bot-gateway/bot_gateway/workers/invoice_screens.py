@@ -1,4 +1,4 @@
-"""Edits the screens that wait for an invoice of an outside provider.
+"""Edits the screens of invoices of outside providers, when they are opened or refused.
 
     event handled ─▶ commit ─▶ noted in memory ─▶ does the screen still offer that order? ─▶ edited
 
@@ -60,7 +60,8 @@ class InvoiceScreens:
             return
         user = User(id=known.telegram_id, is_bot=False, first_name="")
         visit = Visit(self.shop, user, str(event.id), event.at, known)
-        await pay.edit_screen(event.invoice, event.order, visit)
+        canceled = isinstance(event, InvoiceRefused) and event.reason == "canceled"
+        await pay.edit_screen(event.invoice, event.order, visit, was_canceled=canceled)
 
 
 def _failed(error: Exception) -> float:

@@ -286,7 +286,7 @@ update invoices i
 set state = case when i.state in ('asking', 'open') then 'expired' else i.state end,
   reason = coalesce(i.reason, ended.reason)
 from (
-  select known.id, e.reason
+  select known.id, known.state as was, e.reason
   from unnest($2::text[], $3::text[]) as e (reference, reason)
   join invoices known on known.acquirer = $1 and known.reference = e.reference
   where known.state <> 'paid'
@@ -294,12 +294,19 @@ from (
   for update of known
 ) ended
 where i.id = ended.id
+returning i.id, i.order_id, ended.was = 'open' as was_open
 """
 
 
-async def end_at_provider(acquirer: str, ended: Sequence[tuple[str, str]], tx: Tx) -> None:
-    """These invoices, by their references, can no longer be paid at their provider."""
-    await tx.execute(END_AT_PROVIDER, acquirer, *columns(ended, 2))
+async def end_at_provider(
+    acquirer: str, ended: Sequence[tuple[str, str]], tx: Tx
+) -> dict[UUID, UUID]:
+    """These invoices, by their references, can no longer be paid at their provider.
+
+    The order of each one that a person could pay until now, by its id.
+    """
+    rows = await tx.fetch(END_AT_PROVIDER, acquirer, *columns(ended, 2))
+    return {row["id"]: row["order_id"] for row in rows if row["was_open"]}
 
 
 # The limit keeps the lookups by index also in a plan that was made while the tables were empty.

@@ -117,7 +117,7 @@ class Opener:
             way=job.way,
             amount_minor=job.amount_minor,
             currency=job.currency,
-            description=f"VPN, order {job.order.hex[:8]}",
+            description=f"VPN #{job.order.hex[:8]}",
             payload=write_payload(job.order, job.invoice, job.trace),
             return_url=self.return_url,
             expires_in_s=job.lives_s,
