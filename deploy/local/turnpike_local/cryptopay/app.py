@@ -7,6 +7,7 @@ from aiohttp import web
 from turnpike_local.standin import Parts, StandIn
 from turnpike_local.standin.app import own_pages_only
 from turnpike_local.standin.clock import Clock, SystemClock
+from turnpike_local.standin.outside import Tell
 from turnpike_local.standin.posting import address
 
 from .api import Api
@@ -28,7 +29,7 @@ class CryptoPay(StandIn):
     an address that is refused.
     """
 
-    name = "Crypto Pay"
+    name = title = "Crypto Pay"
 
     def __init__(
         self,
@@ -42,6 +43,7 @@ class CryptoPay(StandIn):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(port)
+        self.tell: Tell = lambda _: None
         number, colon, secret = token.partition(":")
         if not (number.isdecimal() and number.isascii() and colon and secret):
             raise ValueError("A token is a number, a colon and a secret, as @CryptoBot gives it.")
@@ -57,6 +59,8 @@ class CryptoPay(StandIn):
         provider = Provider(
             state, self._limits, self._clock, lambda: self.url, chat_url=self._chat_url
         )
+        provider.tell = lambda outside: self.tell(outside)
+        self.plan, self.act = provider.plan, provider.act
         if self._notices_to:
             provider.set_webhook(self._notices_to)
         notices = Notices(provider, self._token)

@@ -4,14 +4,23 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import cast
 
 from turnpike_local.standin.clock import Clock
+from turnpike_local.standin.outside import (
+    Act,
+    Fault,
+    NotPossibleError,
+    Outside,
+    OutsideState,
+    Tell,
+)
 from turnpike_local.standin.posting import is_address
 
 from . import amounts, rules
 from .currencies import ASSETS, FIATS
 from .limits import CENT, DOLLAR, MOST_USD, Limits
-from .planned_faults import PlannedFaults
+from .planned_faults import Answer, CallFault, NoticeFault, PlannedFaults
 from .records import Invoice, Payment, Rate, Transfer
 from .refusals import Refused
 from .rules import InvoiceDraft, TransferDraft
@@ -41,6 +50,8 @@ class Provider:
     chat_url: str = ""
     faults: PlannedFaults = field(default_factory=PlannedFaults)
     notices_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    tell: Tell = lambda _: None
+    """Told of every invoice that was made or changed, after the commit."""
 
     @property
     def now_ms(self) -> int:
@@ -55,7 +66,9 @@ class Provider:
         with self.state.transaction():
             usd = self._usd(draft)
             rules.check_usd(usd, CENT, MOST_USD)
-            return self.state.add_invoice(draft, self.now_ms)
+            made = self.state.add_invoice(draft, self.now_ms)
+        self.tell(self.outside(made))
+        return made
 
     def transfer(self, draft: TransferDraft) -> Transfer:
         """Move money once for a `spend_id`. Raises `Refused` for every later call with it."""
@@ -105,6 +118,7 @@ class Provider:
             self.state.add_to_balance(asset, arrives)
             self._queue_notices(invoice.invoice_id)
         self.notices_changed.set()
+        self._tell_of(invoice)
 
     def _check_payable(
         self, invoice: Invoice, asset: str, *, anonymously: bool, comment: str
@@ -146,6 +160,39 @@ class Provider:
         with self.state.transaction():
             if invoice.status(self.now_ms) == "active":
                 self.state.expire(invoice.invoice_id, self.now_ms)
+        self._tell_of(invoice)
+
+    # The sandbox
+
+    def _tell_of(self, invoice: Invoice) -> None:
+        if changed := self.state.invoice(invoice.invoice_id):
+            self.tell(self.outside(changed))
+
+    def outside(self, invoice: Invoice) -> Outside:
+        draft = invoice.draft
+        states = {"paid": "paid", "expired": "ended", "active": "open"}
+        return Outside(
+            provider="Crypto Pay",
+            reference=str(invoice.invoice_id),
+            payload=draft.payload or "",
+            way="crypto",
+            title=draft.description or "",
+            amount_minor=int(Decimal(draft.amount) * 100),
+            currency=draft.currency,
+            url=self.pay_url(invoice),
+            state=cast("OutsideState", states[invoice.status(self.now_ms)]),
+        )
+
+    def plan(self, fault: Fault) -> None:
+        if fault == "notice":
+            self.faults.notices.add(NoticeFault("never", 0))
+        else:
+            answer: Answer = "lost" if fault == "lost" else "500_after"
+            self.faults.calls.add(CallFault(answer, "createInvoice"))
+
+    def act(self, act: Act, reference: str) -> None:
+        """Coins do not come back by themselves. Raises `NotPossibleError`."""
+        raise NotPossibleError("Crypto Pay returns no payment, and knows no chargebacks.")
 
     # Notices
 

@@ -25,7 +25,8 @@ from turnpike_local.yookassa import Shop, Yookassa
 
 from .app import Sandbox
 
-Make = Callable[[Path, int, str, str, ShopClock], StandIn]
+Provider = Yookassa | CryptoPay
+Make = Callable[[Path, int, str, str, ShopClock], Provider]
 
 SHOP = Shop(YOOKASSA_SHOP_ID, YOOKASSA_SECRET_KEY)
 PROVIDERS: dict[Name, Make] = {
@@ -56,7 +57,7 @@ def main(sandbox: type[Sandbox] = Sandbox) -> int:
     if not given.token:
         options.error("a token is needed: --token or TURNPIKE_BOT_TOKEN")
 
-    def providers(clock: ShopClock) -> Iterator[StandIn]:
+    def providers(clock: ShopClock) -> Iterator[Provider]:
         chat_url = f"{url_of(given.port)}/" if given.port else ""
         for name, make in PROVIDERS.items():
             port = vars(given)[f"{name}_port"]
@@ -64,12 +65,16 @@ def main(sandbox: type[Sandbox] = Sandbox) -> int:
                 notices_to = webhook_of(name, given.payments) if given.payments else ""
                 yield make(given.state, port, notices_to, chat_url, clock)
 
-    def stand_ins() -> list[StandIn]:
+    def parts() -> list[StandIn]:
+        """The sandbox is the last: once it is ready, so are the others."""
         clock = ShopClock(given.clock_of)
-        chat = sandbox(given.state, given.token, port=given.port, clock=clock)
-        return [*providers(clock), chat]  # Once the last is ready, so are the others.
+        played = list(providers(clock))
+        chat = sandbox(given.state, given.token, port=given.port, clock=clock, providers=played)
+        for provider in played:
+            provider.tell = chat.take
+        return [*played, chat]
 
-    return run(stand_ins)
+    return run(parts)
 
 
 if __name__ == "__main__":

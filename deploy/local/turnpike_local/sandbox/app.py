@@ -1,6 +1,6 @@
 """The sandbox: one HTTP server on loopback with a Bot API, a chat page and an OTLP receiver."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -11,6 +11,7 @@ from aiohttp import web
 from turnpike_local.clock import ShopClock
 from turnpike_local.standin import Parts, StandIn
 from turnpike_local.standin.app import Handler, own_pages_only
+from turnpike_local.standin.outside import Outside, ProviderSide
 from turnpike_local.standin.pages import no_icon, static
 
 from .backend import Backend
@@ -24,6 +25,7 @@ from .methods import Bot
 from .people import People
 from .planned_faults import PlannedFaults
 from .rules import Json
+from .sides import Sides
 from .state import State
 from .trace_control import TraceControl
 from .traces import Traces
@@ -48,7 +50,10 @@ padding: 0 1rem"><h1>Traffic reached this page</h1>
 
 
 class Sandbox(StandIn):
-    """A substitute for Telegram with state in a folder. Raises ValueError for a malformed token."""
+    """A substitute for Telegram with state in a folder. Raises ValueError for a malformed token.
+
+    `providers` run in the same process: their payments are listed as purchases.
+    """
 
     name = "The sandbox"
     cancels_handlers = True  # The poll of a dead bot must not consume updates.
@@ -63,8 +68,11 @@ class Sandbox(StandIn):
         bot_username: str = BOT_USERNAME,
         clock: ShopClock | None = None,
         now: Callable[[], float] | None = None,
+        providers: Sequence[ProviderSide] = (),
     ) -> None:
         super().__init__(port)
+        self._providers = providers
+        self._sides: Sides | None = None
         self._folder = state_folder
         self._token = token
         self._me = _bot_user(token, bot_username)
@@ -87,6 +95,7 @@ class Sandbox(StandIn):
 
     async def stop(self) -> None:
         self._backend.hub.close()  # Open pages would wait for events.
+        self._sides = None  # The providers end later.
         await super().stop()
 
     def _application(self, faults: PlannedFaults) -> web.Application:
@@ -100,10 +109,17 @@ class Sandbox(StandIn):
         keys = Keys(lambda: f"{self.url}/page")
         app.add_routes(Control(backend, people, self._posting, faults, keys).routes())
         app.add_routes(ClockControl(backend, self._clock).routes())
+        self._sides = Sides(backend, payments, self._providers)
+        app.add_routes(self._sides.routes())
         app.add_routes(TraceControl(backend, Traces()).routes())
         app.add_routes([web.get(f"/{name}", _page_file(file)) for name, file in PAGE.items()])
         app.add_routes([web.get("/page", self._local_page), web.get("/favicon.ico", no_icon)])
         return app
+
+    def take(self, outside: Outside) -> None:
+        """A provider tells of a payment. Before the start, nobody listens."""
+        if self._sides is not None:
+            self._sides.take(outside)
 
     async def _local_page(self, request: web.Request) -> web.Response:
         """A small page to fetch through the VPN with a key. It counts its visits."""

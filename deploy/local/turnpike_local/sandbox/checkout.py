@@ -42,10 +42,14 @@ class Payments:
     def shown(self, person: Person, keyboard: Json | None) -> None:
         """A keyboard is in this person's chat: the purchases behind its links are theirs."""
         rows = keyboard["inline_keyboard"] if keyboard else []
-        for slug in (invoice_slug(button.get("url", "")) for row in rows for button in row):
+        purchases = self._backend.state.purchases
+        for url in (button["url"] for row in rows for button in row if "url" in button):
+            slug = invoice_slug(url)
             invoice = self._backend.state.invoice(slug) if slug else None
             if invoice:
-                self._backend.state.purchases.shown(invoice.draft, person.id)
+                purchases.shown(invoice.draft, person.id)
+            elif slug is None:
+                purchases.page_shown(url, person.id)
 
     async def pay(self, person: Person, slug: str) -> Payment:
         """Send the pre-checkout query, wait for its answer, and return the result."""

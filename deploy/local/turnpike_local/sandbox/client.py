@@ -165,6 +165,20 @@ class SandboxClient(ControlClient):
             f"/sandbox/payments/{charge}/repeat", {"as": "same" if same_update else "new"}
         )
 
+    async def give_back(self, trace_id: str) -> None:
+        """Return the money of this purchase at Telegram's or at the provider's side."""
+        await self.post(f"/sandbox/purchases/{trace_id}/return", {})
+
+    async def charge_back(self, trace_id: str) -> None:
+        """A bank takes the money of this purchase back."""
+        await self.post(f"/sandbox/purchases/{trace_id}/charge-back", {})
+
+    async def plan_provider_fault(
+        self, provider: str, fault: Literal["lost", "500", "notice"]
+    ) -> None:
+        """The next invoice's answer is lost or an error after success, or a notice never comes."""
+        await self.post(f"/sandbox/providers/{provider}/faults", {"fault": fault})
+
     async def plan_fault(
         self,
         answer: Literal["403", "429", "500", "lost"],

@@ -5,7 +5,7 @@ from aiohttp import web
 from turnpike_local.clock import CannotMoveError, ShopClock
 
 from .backend import Backend
-from .control import read_body, whole_number
+from .control import body_of, whole_number
 from .people import Unable
 
 
@@ -25,7 +25,7 @@ class ClockControl:
 
     async def _move(self, request: web.Request) -> web.Response:
         """Move the clock `by_s` seconds ahead."""
-        by_s = whole_number(await read_body(request), "by_s")
+        by_s = whole_number(await body_of(request), "by_s")
         try:
             await self._clock.move(by_s)
         except CannotMoveError as error:

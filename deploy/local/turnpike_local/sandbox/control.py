@@ -84,11 +84,11 @@ class Control:
         return web.json_response({"people": self._people.all()})
 
     async def _new(self, request: web.Request) -> web.Response:
-        body = await read_body(request)
+        body = await body_of(request)
         person = self._people.new(
-            _string(body, "first_name"),
-            _string(body, "username", "") or None,
-            _string(body, "language_code", "en"),
+            string_in(body, "first_name"),
+            string_in(body, "username", "") or None,
+            string_in(body, "language_code", "en"),
             whole_number(body, "stars", STARS_AT_FIRST),
         )
         return web.json_response(asdict(person), status=201)
@@ -101,14 +101,14 @@ class Control:
         return web.json_response(chat)
 
     async def _say(self, request: web.Request) -> web.Response:
-        body = await read_body(request)
-        return web.json_response(self._people.say(_person(request), _string(body, "text")))
+        body = await body_of(request)
+        return web.json_response(self._people.say(_person(request), string_in(body, "text")))
 
     async def _press(self, request: web.Request) -> web.Response:
-        body = await read_body(request)
+        body = await body_of(request)
         person_id, message_id = _person(request), whole_number(body, "message_id")
         if "data" in body:
-            button: Json = {"callback_data": _string(body, "data")}
+            button: Json = {"callback_data": string_in(body, "data")}
         else:
             button = self._people.button(
                 person_id, message_id, whole_number(body, "row"), whole_number(body, "column")
@@ -117,35 +117,35 @@ class Control:
 
     async def _open(self, request: web.Request) -> web.Response:
         return web.json_response(
-            self._people.open(_person(request), _string(await read_body(request), "url"))
+            self._people.open(_person(request), string_in(await body_of(request), "url"))
         )
 
     async def _pay(self, request: web.Request) -> web.Response:
         return web.json_response(
-            await self._people.pay(_person(request), _string(await read_body(request), "invoice"))
+            await self._people.pay(_person(request), string_in(await body_of(request), "invoice"))
         )
 
     async def _add_stars(self, request: web.Request) -> web.Response:
-        amount = whole_number(await read_body(request), "add", STARS_AT_FIRST)
+        amount = whole_number(await body_of(request), "add", STARS_AT_FIRST)
         return web.json_response({"stars": self._people.add_stars(_person(request), amount)})
 
     async def _try_key(self, request: web.Request) -> web.Response:
-        key = _string(await read_body(request), "key")
+        key = string_in(await body_of(request), "key")
         self._people.check_has_key(_person(request), key)
         return web.json_response(asdict(await self._keys.attempt(key)))
 
     async def _block(self, request: web.Request) -> web.Response:
-        await read_body(request)
+        await body_of(request)
         self._people.block(_person(request), blocked=True)
         return web.json_response({"blocked": True})
 
     async def _unblock(self, request: web.Request) -> web.Response:
-        await read_body(request)
+        await body_of(request)
         self._people.block(_person(request), blocked=False)
         return web.json_response({"blocked": False})
 
     async def _deactivate(self, request: web.Request) -> web.Response:
-        await read_body(request)
+        await body_of(request)
         self._people.deactivate(_person(request))
         return web.json_response({"deactivated": True})
 
@@ -172,11 +172,11 @@ class Control:
 
         `as` is "same" for the same update, as after a lost confirmation, or "new" for a new one.
         """
-        body = await read_body(request)
+        body = await body_of(request)
         paid = self._backend.state.checkout_of_charge(request.match_info["charge"])
         if paid is None or paid.report is None:
             raise Unable("There is no payment with this charge.", code=404)
-        how = _string(body, "as", "same")
+        how = string_in(body, "as", "same")
         with self._backend.transaction():
             if how == "new" or paid.report_id is None:
                 update_id = self._backend.queue_update("message", paid.person_id, paid.report)
@@ -192,15 +192,15 @@ class Control:
 
     async def _plan_faults(self, request: web.Request) -> web.Response:
         """Plan faults. `clear` removes the earlier ones first."""
-        body = await read_body(request)
+        body = await body_of(request)
         if body.get("clear") is True:
             self._faults.clear()
             self._backend.updates_to_lose = self._backend.reports_to_lose = 0
         if "answer" in body:
-            answer = _string(body, "answer")
+            answer = string_in(body, "answer")
             if answer not in get_args(Answer):
                 raise Unable(f"`answer` is one of {', '.join(get_args(Answer))}.", code=400)
-            method = _string(body, "method", "").lower() or None
+            method = string_in(body, "method", "").lower() or None
             fault = PlannedFault(
                 cast(Answer, answer), method, whole_number(body, "retry_after_s", 1)
             )
@@ -217,7 +217,7 @@ class Control:
 
     async def _drop_updates(self, request: web.Request) -> web.Response:
         """Delete pending updates, as Telegram does after a day."""
-        await read_body(request)
+        await body_of(request)
         return web.json_response({"dropped": self._backend.state.drop_updates()})
 
     async def _file(self, request: web.Request) -> web.Response:
@@ -259,7 +259,7 @@ def _person(request: web.Request) -> int:
     return int(request.match_info["person"])
 
 
-async def read_body(request: web.Request) -> Json:
+async def body_of(request: web.Request) -> Json:
     """The JSON object of the body. The content type excludes forms of other sites."""
     if request.content_type != "application/json":
         raise Unable("Send application/json.", code=415)
@@ -272,7 +272,7 @@ async def read_body(request: web.Request) -> Json:
     return body
 
 
-def _string(body: Json, name: str, default: str | None = None) -> str:
+def string_in(body: Json, name: str, default: str | None = None) -> str:
     value = body.get(name, default)
     if not isinstance(value, str):
         raise Unable(f"`{name}` is a string.", code=400)

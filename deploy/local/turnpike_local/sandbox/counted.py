@@ -41,6 +41,8 @@ class Counted:
 @dataclass(frozen=True)
 class _Counts:
     charges: int
+    paid_at: str
+    """"paid at YooKassa" where no report of Telegram comes; else empty."""
     reports: int
     bookings: list[str]
     """The outcome of each: bought, wallet or suspense."""
@@ -75,6 +77,7 @@ def _counts(purchase: Purchase, spans: Sequence[Span]) -> _Counts:
     noted = [span.attributes for span in done]
     return _Counts(
         charges=purchase.charges,
+        paid_at=f"paid at {purchase.provider}" if purchase.provider else "",
         reports=sum(one.get(telemetry.REPORTED) == "payment" for one in noted),
         bookings=[str(one[telemetry.BOOKED]) for one in noted if telemetry.BOOKED in one],
         accesses=sum(telemetry.GRANTED in one for one in noted),
@@ -86,7 +89,7 @@ def _parts(counts: _Counts) -> Iterator[Part]:
     """Money that bought nothing waits in the wallet or in suspense, and nothing follows."""
     if counts.charges != 1:
         yield Part(_number(counts.charges, "charge"))
-    yield Part(_number(counts.reports, "report"))
+    yield Part(counts.paid_at or _number(counts.reports, "report"))
     bookings = _number(len(counts.bookings), "booking")
     held = sorted(set(counts.bookings) - {"bought"})
     if held and not counts.bought:
@@ -114,7 +117,7 @@ def _lacking(counts: _Counts, missing: int, *, is_cut: bool) -> Iterator[str]:
         yield f"{_number(missing, 'span')} of this trace did not arrive"
     if is_cut:
         yield "the trace is too long, and its end was not kept"
-    if counts.reports < counts.charges:
+    if counts.reports < counts.charges and not counts.paid_at:
         yield _absence(counts.reports, "report")
     if len(counts.bookings) < counts.charges:
         yield _absence(len(counts.bookings), "booking")

@@ -1,4 +1,4 @@
-"""Purchases: the orders that the bot made invoices for, one row each, newest last.
+"""Purchases: the orders that invoices were made for, by the bot or at a provider, newest last.
 
 An invoice's payload names the trace of its order. The row is kept up to date by every act, so a
 page of the list reads its own rows only.
@@ -6,8 +6,10 @@ page of the list reads its own rows only.
 
 import re
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from turnpike_local.standin.outside import Outside
 
 from .rules import InvoiceDraft
 
@@ -26,6 +28,19 @@ create table if not exists purchases (
   charges integer not null default 0,
   refunds integer not null default 0
 );
+create table if not exists outside (
+  provider text not null,
+  reference text not null,
+  trace_id text not null,
+  way text not null,
+  url text not null,
+  state text not null,
+  returned integer not null,
+  charged_back integer not null,
+  primary key (provider, reference)
+);
+create index if not exists outside_by_trace on outside (trace_id);
+create index if not exists outside_by_url on outside (url);
 """
 
 NEWEST = 2**53
@@ -51,6 +66,11 @@ class Purchase:
     attempt: Attempt
     charges: int
     refunds: int
+    way: str = "Stars"
+    provider: str | None = None
+    """The provider's name, and its id of the payment. None for Stars."""
+    reference: str | None = None
+    charged_back: bool = False
 
 
 class Purchases:
@@ -66,48 +86,95 @@ class Purchases:
             " values (?, ?, ?, ?, ?) on conflict (trace_id) do update"
             " set title = excluded.title, amount = excluded.amount, currency = excluded.currency"
         )
-        if trace_id := _trace_of(draft):
+        if trace_id := _trace_of(draft.payload):
             values = [trace_id, now, draft.title, draft.total_amount, draft.currency]
             self._db.execute(upsert, values)
+
+    def told(self, outside: Outside, now: float) -> None:
+        """A provider tells the whole state of a payment. One without an order is not listed."""
+        trace_id = _trace_of(outside.payload)
+        if trace_id is None:
+            return
+        of_order = (
+            "insert into purchases (trace_id, placed_at, title, amount, currency)"
+            " values (?, ?, ?, ?, ?) on conflict (trace_id) do update"
+            " set title = excluded.title, amount = excluded.amount, currency = excluded.currency"
+            " where charges = 0"
+        )
+        values = [trace_id, now, outside.title, outside.amount_minor, outside.currency]
+        self._db.execute(of_order, values)
+        whole = (
+            "insert into outside values (?, ?, ?, ?, ?, ?, ?, ?)"
+            " on conflict (provider, reference) do update set way = excluded.way,"
+            " state = excluded.state, returned = excluded.returned,"
+            " charged_back = excluded.charged_back"
+        )
+        kept = [outside.provider, outside.reference, trace_id, outside.way, outside.url]
+        ends = [outside.state, outside.returned, outside.charged_back]
+        self._db.execute(whole, [*kept, *ends])
+
+    def page_shown(self, url: str, person_id: int) -> None:
+        """A link to this provider's page is in this person's chat."""
+        update = (
+            "update purchases set person_id = ? where person_id is null"
+            " and trace_id in (select trace_id from outside where url = ?)"
+        )
+        self._db.execute(update, [person_id, url])
 
     def shown(self, draft: InvoiceDraft, person_id: int) -> None:
         """The invoice, or a link to it, is in this person's chat."""
         update = "update purchases set person_id = ? where trace_id = ? and person_id is null"
-        self._db.execute(update, [person_id, _trace_of(draft)])
+        self._db.execute(update, [person_id, _trace_of(draft.payload)])
 
     def tried(self, draft: InvoiceDraft, person_id: int, attempt: Attempt) -> None:
         """The newest attempt to pay came so far. A payment outlasts later attempts."""
         update = (
             "update purchases set person_id = ?, attempt = ? where trace_id = ? and charges = 0"
         )
-        self._db.execute(update, [person_id, attempt, _trace_of(draft)])
+        self._db.execute(update, [person_id, attempt, _trace_of(draft.payload)])
 
     def charged(self, draft: InvoiceDraft, person_id: int) -> None:
         update = "update purchases set person_id = ?, charges = charges + 1 where trace_id = ?"
-        self._db.execute(update, [person_id, _trace_of(draft)])
+        self._db.execute(update, [person_id, _trace_of(draft.payload)])
 
     def refunded(self, draft: InvoiceDraft) -> None:
         update = "update purchases set refunds = refunds + 1 where trace_id = ?"
-        self._db.execute(update, [_trace_of(draft)])
+        self._db.execute(update, [_trace_of(draft.payload)])
 
     def page(self, limit: int, *, before: int = NEWEST) -> list[Purchase]:
         """Purchases with a lower number than `before`, newest first."""
         query = "select * from purchases where seq < ? order by seq desc limit ?"
-        return [_purchase(row) for row in self._db.execute(query, [before, limit])]
+        return [self._purchase(row) for row in self._db.execute(query, [before, limit])]
 
     def of_trace(self, trace_id: str) -> Purchase | None:
         row = self._db.execute("select * from purchases where trace_id = ?", [trace_id]).fetchone()
-        return None if row is None else _purchase(row)
+        return None if row is None else self._purchase(row)
+
+    def _purchase(self, row: sqlite3.Row) -> Purchase:
+        """With what providers told of it: the paid one of several, else the newest."""
+        query = "select * from outside where trace_id = ? order by rowid"
+        told = list(self._db.execute(query, [row["trace_id"]]))
+        purchase = Purchase(**dict(row))
+        if not told or purchase.charges:
+            return purchase
+        paid = [one for one in told if one["state"] == "paid"]
+        shown = (paid or told)[-1]
+        return replace(
+            purchase,
+            attempt="refused" if shown["state"] == "ended" else "none",
+            charges=len(paid),
+            refunds=sum(one["returned"] for one in paid),
+            way=shown["way"] or shown["provider"],
+            provider=shown["provider"],
+            reference=shown["reference"],
+            charged_back=bool(shown["charged_back"]),
+        )
 
     def newest_traces(self, limit: int) -> set[str]:
         return {purchase.trace_id for purchase in self.page(limit)}
 
 
-def _trace_of(draft: InvoiceDraft) -> str | None:
+def _trace_of(payload: str) -> str | None:
     """The first id of 32 hex digits in the payload: the shop puts the order there."""
-    found = _TRACE_ID.search(draft.payload)
+    found = _TRACE_ID.search(payload)
     return found.group() if found else None
-
-
-def _purchase(row: sqlite3.Row) -> Purchase:
-    return Purchase(**dict(row))

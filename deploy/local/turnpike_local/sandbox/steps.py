@@ -6,7 +6,17 @@ from typing import Literal
 from .purchases import Purchase
 from .spans import Span
 
-State = Literal["waiting", "refused", "unanswered", "paid", "issued", "sent", "failed", "refunded"]
+State = Literal[
+    "waiting",
+    "refused",
+    "unanswered",
+    "paid",
+    "issued",
+    "sent",
+    "failed",
+    "refunded",
+    "charged_back",
+]
 
 REPORTED = "report payment"
 BOOKED = "payments_confirms_reported"
@@ -25,6 +35,8 @@ def state_of(purchase: Purchase, steps: Sequence[Span]) -> State:
     """How far the purchase came, by its charges and by the steps in its trace."""
     if purchase.refunds:
         return "refunded"
+    if purchase.charged_back:
+        return "charged_back"
     if not purchase.charges:
         early: dict[str, State] = {"refused": "refused", "expired": "unanswered"}
         return early.get(purchase.attempt, "waiting")

@@ -1,7 +1,7 @@
 """A substitute for YooKassa: it has state, the same refusals, notices and a pay page."""
 
 from .app import Yookassa
-from .client import YookassaControl
+from .client import ControlError, YookassaControl
 from .shop import Limits, Shop
 
-__all__ = ["Limits", "Shop", "Yookassa", "YookassaControl"]
+__all__ = ["ControlError", "Limits", "Shop", "Yookassa", "YookassaControl"]

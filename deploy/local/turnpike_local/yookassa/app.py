@@ -7,6 +7,7 @@ from aiohttp import web
 from turnpike_local.standin import Parts, StandIn
 from turnpike_local.standin.app import Handler, own_pages_only
 from turnpike_local.standin.clock import Clock, SystemClock
+from turnpike_local.standin.outside import Tell
 from turnpike_local.standin.posting import address
 
 from .api import Api
@@ -17,6 +18,7 @@ from .notices import Notices
 from .pay_page import PayPage
 from .refunds import Refunds
 from .shop import Limits, Shop
+from .side import Side
 from .state import State
 
 _BODY_BYTES = 256 * 1024
@@ -30,7 +32,7 @@ class Yookassa(StandIn):
     address that is refused.
     """
 
-    name = "YooKassa"
+    name = title = "YooKassa"
 
     def __init__(
         self,
@@ -44,6 +46,7 @@ class Yookassa(StandIn):
         clock: Clock | None = None,
     ) -> None:
         super().__init__(port)
+        self.tell: Tell = lambda _: None
         self._folder = state_folder
         self._shop = shop or Shop()
         self._notices_to = address(notices_to)
@@ -59,6 +62,9 @@ class Yookassa(StandIn):
             state, self._shop, self._limits, self._clock, lambda: self.url, self._chat_url
         )
         payments, refunds = Payments(backend), Refunds(backend)
+        side = Side(backend, payments, refunds)
+        backend.tell = lambda payment: self.tell(side.outside(payment))
+        self.plan, self.act = side.plan, side.act
         self._notices = Notices(backend, payments)
         api = Api(backend, payments, refunds)
         app = web.Application(

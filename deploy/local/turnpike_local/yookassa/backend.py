@@ -35,6 +35,8 @@ class Backend:
     chat_url: str = ""
     faults: PlannedFaults = field(default_factory=PlannedFaults)
     notices_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    tell: Callable[[Payment], None] = lambda _: None
+    """Told of every payment that changed, after the commit."""
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -42,6 +44,11 @@ class Backend:
         with self.state.transaction():
             yield
         self.notices_changed.set()
+        touched = [self.state.payment(one) for one in sorted(self.state.touched)]
+        self.state.touched.clear()
+        for payment in touched:
+            if payment is not None:
+                self.tell(payment)
 
     def payment(self, payment_id: str) -> Payment:
         found = self.state.payment(payment_id)

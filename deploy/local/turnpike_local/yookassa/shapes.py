@@ -79,8 +79,13 @@ def _confirmation(one: Payment, base_url: str) -> Json:
     return {
         "type": "redirect",
         "return_url": one.asked.return_url,
-        "confirmation_url": f"{base_url}{PAGE_PATH}?orderId={one.id}",
+        "confirmation_url": page_url(one, base_url),
     }
+
+
+def page_url(one: Payment, base_url: str) -> str:
+    """Its pay page."""
+    return f"{base_url}{PAGE_PATH}?orderId={one.id}"
 
 
 def _method(one: Payment, method: MethodType) -> Json:

@@ -84,6 +84,8 @@ _NEWEST = "order by created_at_ms desc, seq desc limit ?"
 class State(SqliteState):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / "yookassa.sqlite3", _SCHEMA, whose="YooKassa")
+        self.touched: set[str] = set()
+        """The payments that were written since this was cleared."""
 
     # Payments
 
@@ -96,6 +98,7 @@ class State(SqliteState):
         )
         values = [payment_id, asked.amount_minor, now_ms, ends_at_ms, asked.method]
         self._db.execute(insert, [*values, json.dumps(asdict(asked))])
+        self.touched.add(payment_id)
 
     def payment(self, payment_id: str) -> Payment | None:
         row = self._row("select * from payments where id = ?", payment_id)
@@ -108,6 +111,7 @@ class State(SqliteState):
             f"update payments set {names} where id = ?",  # noqa: S608 - names of columns.
             [*columns.values(), payment_id],
         )
+        self.touched.add(payment_id)
 
     def payments_that_ended(self, now_ms: int, most: int) -> list[Payment]:
         query = "select * from payments where ends_at_ms <= ? order by ends_at_ms limit ?"

@@ -8,6 +8,7 @@ import { openDialog, wireDialogs } from "./dialogs.js";
 import { composer, keepFocus } from "./focus.js";
 import { PaySheet } from "./pay.js";
 import { PeopleTabs } from "./people.js";
+import { Sides } from "./sides.js";
 import { TraceView } from "./trace.js";
 
 const TYPING_MS = 5000;
@@ -23,7 +24,8 @@ const page = {
   toastSeen: new Map(),
 };
 
-const trace = new TraceView();
+const sides = new Sides({ attempt, told: (text) => toast(text) });
+const trace = new TraceView(sides);
 const shopClock = new ShopClock();
 const tabs = new PeopleTabs(find("people"), choose);
 const sheet = new PaySheet({
@@ -370,6 +372,7 @@ async function begin() {
   await refreshPeople();
   if (page.chosen !== null) await choose(page.chosen);
   else drawChat(null);
+  await sides.begin();
   await trace.refresh();
   const stream = new EventSource("/sandbox/events");
   stream.addEventListener("message", ({ data }) => receive(JSON.parse(data)));

@@ -14,6 +14,7 @@ const STATES = {
   sent: "message sent",
   failed: "failed",
   refunded: "refunded",
+  charged_back: "charged back",
 };
 
 export class PurchaseList {
@@ -92,13 +93,19 @@ function fill({ firstChild: link }, purchase) {
   );
 }
 
-// Name, plan, amount and state. The texts of people and of the bot may run from right to left.
+// Name, plan, way, amount and state. The texts of people and of the bot may run from right to left.
 export function described(purchase) {
-  const { name, title, currency, state } = purchase;
+  const { name, title, state } = purchase;
   return [
     element("bdi", { class: "buyer" }, name ?? "not shown to anybody"),
     element("bdi", { class: "plan" }, title),
-    element("span", { class: "amount" }, amount({ total_amount: purchase.amount, currency })),
+    element("span", { class: "amount" }, paying(purchase)),
     element("span", { class: `state ${state}` }, STATES[state]),
   ];
+}
+
+// "SBP · 149.00 RUB". The star says already that it was paid in Stars.
+function paying({ way, provider, amount: total, currency }) {
+  const shown = amount({ total_amount: total, currency });
+  return provider ? `${way} · ${shown}` : shown;
 }

@@ -10,7 +10,9 @@ import { Waterfall } from "./waterfall.js";
 const VERDICTS = { proved: "✓ Proved", incomplete: "Incomplete, no proof", wrong: "✗ Wrong" };
 
 export class TraceView {
-  constructor() {
+  // `sides` shows the acts that are left for the purchase.
+  constructor(sides) {
+    this.sides = sides;
     this.list = new PurchaseList();
     this.waterfall = new Waterfall();
     this.shown = "";
@@ -36,6 +38,7 @@ export class TraceView {
 
   draw({ spans, purchase, counted }, about) {
     drawCounted(counted);
+    this.sides.show(purchase);
     this.waterfall.show(spans, { isNew: about !== this.shown });
     this.shown = about;
     find("trace-of").replaceChildren(...(purchase ? spaced(described(purchase)) : []));
