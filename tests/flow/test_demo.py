@@ -63,3 +63,10 @@ async def test_faults_and_effects_are_in_order(played: tuple[int, list[str], str
         "nats",
     ]
     assert any("✓ payments died and restarted" in line for line in lines)
+
+
+async def test_lost_notice_and_refund_are_checked(played: tuple[int, list[str], str]) -> None:
+    """R-126: a lost notice was made up for by asking, and a refund took the reward back."""
+    _, lines, _ = played
+    for sentence in ("a lost notice was made up for", "a refund took the reward back"):
+        assert any(f"✓ {sentence}" in line for line in lines), sentence

@@ -2,7 +2,9 @@
 
 Alice starts and gets her link ─▶ Bob follows it and pays with Stars ─▶ five reports of the payment
   ─▶ one booking ─▶ Alice's reward ─▶ Bob's key, which carries traffic
-  ─▶ the messages ─▶ one trace ─▶ Bob tops up and renews from the balance ─▶ the invariants
+  ─▶ the messages ─▶ one trace ─▶ Bob tops up and renews from the balance
+  ─▶ Bob pays at YooKassa, and its notice is lost ─▶ his first Stars are given back
+  ─▶ the invariants
 """
 
 import asyncio
@@ -10,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import aiohttp
@@ -22,11 +24,13 @@ from shared.contracts.payments import TrialBalanceLine, TrialBalanceQuery
 from shared.messaging.jetstream import BrokerError, consumer_lag
 from shared.messaging.rpc import Bus, UnansweredError
 from turnpike_cli.audit import Found, audit
+from turnpike_local.at_yookassa import dropped_notices, pay_unnoticed
 from turnpike_local.faults import Fault, armed, supervised
 from turnpike_local.sandbox.client import Chat, Json, PersonClient, SandboxClient, SandboxError
 from turnpike_local.stack import Stack
 from turnpike_local.waiting import until
 from turnpike_local.xray import NotFetchedError, fetch_through
+from turnpike_local.yookassa import ControlError, YookassaControl
 
 REPEATS_OF_THE_SAME_UPDATE = 2
 REPEATS_AS_NEW_UPDATES = 2
@@ -40,6 +44,8 @@ REFUSAL_TIMEOUT_S = 5.0
 SPANS_TIMEOUT_S = 10.0
 """A service exports its spans once a second; one that dies takes those of its last second along."""
 REWARD = "14.90"
+WATCHED_WITHIN_S = 60.0
+"""The shop asks for an open invoice 5, 15 and 45 seconds after it was opened."""
 TOPUP, TOPUP_REWARD = "500", "50\u00a0₽"
 CHARGED = ("clearing:telegram_stars", "XTR")
 """The account that Telegram's Stars come from, and its currency."""
@@ -49,6 +55,14 @@ LAST_MESSAGES = {"access_ready", "reward_earned"}
 """The messages that end the scenario, by their kinds."""
 
 
+class Gained(NamedTuple):
+    """The sums of three accounts, in kopecks, or how much they rose."""
+
+    wallet_minor: int
+    earned_minor: int
+    revenue_minor: int
+
+
 class StepFailedError(Exception):
     """A step failed, and the steps after it depend on it."""
 
@@ -56,6 +70,7 @@ class StepFailedError(Exception):
 FAILURES = (
     StepFailedError,
     SandboxError,
+    ControlError,
     UnansweredError,
     BrokerError,
     aiohttp.ClientError,
@@ -91,6 +106,7 @@ class Scenario:
     people: tuple[PersonClient, ...] = ()
     order: str = ""
     charge: str = ""
+    yookassa_url: str = ""
     pay_link: str = ""
     paid_at_ns: int = 0
     ledger_before: tuple[TrialBalanceLine, ...] = ()
@@ -137,7 +153,10 @@ async def play(stack: Stack, faults: Sequence[Fault] = (), *, patience_s: float 
     whether there are faults.
     """
     assert stack.sandbox is not None, "a scenario needs the sandbox"
-    scenario = Scenario(patience_s=patience_s or (FAULTY_PATIENCE_S if faults else PATIENCE_S))
+    scenario = Scenario(
+        patience_s=patience_s or (FAULTY_PATIENCE_S if faults else PATIENCE_S),
+        yookassa_url=stack.urls["yookassa"],
+    )
     bus = Bus(stack.broker.url, "turnpike-demo")
     async with (
         SandboxClient(stack.sandbox.url) as sandbox,
@@ -165,6 +184,8 @@ async def play(stack: Stack, faults: Sequence[Fault] = (), *, patience_s: float 
                 _check_ledger,
                 _top_up,
                 _buy_from_balance,
+                _pay_unnoticed,
+                _give_back,
                 _check_invariants,
             ):
                 with _failures_recorded(scenario):
@@ -398,8 +419,57 @@ async def _buy_from_balance(scenario: Scenario, sandbox: SandboxClient, bus: Bus
     )
 
 
-Gained = tuple[int, int, int]
-"""The sums of `wallet`, `earned` and `revenue`, in kopecks."""
+async def _pay_unnoticed(scenario: Scenario, sandbox: SandboxClient, bus: Bus) -> None:
+    """Bob buys a month at YooKassa, which never says so: the shop asks, and books it."""
+    _, bob = scenario.of_two()
+    before = await _gained(bus)
+    async with YookassaControl(scenario.yookassa_url) as yookassa:
+        payment = await pay_unnoticed(bob, yookassa, scenario.patience_s)
+        wanted = Gained(0, 1_490, 14_900)
+        within_s = scenario.patience_s + WATCHED_WITHIN_S
+        gained = await _settled(before, wanted, within_s, scenario, sandbox, bus)
+        dropped = await dropped_notices(payment, yookassa)
+    scenario.check(
+        "a lost notice was made up for",
+        f"{dropped} lost, {shown(gained.revenue_minor)} and {shown(gained.earned_minor)}",
+        holds=dropped == 1 and gained == wanted,
+    )
+
+
+async def _give_back(scenario: Scenario, sandbox: SandboxClient, bus: Bus) -> None:
+    """The owner gives Bob's first Stars back at Telegram. Alice's reward goes back with them."""
+    _, bob = scenario.of_two()
+    if not scenario.order:
+        raise StepFailedError("there is no payment to give back")
+    before = await _gained(bus)
+    await sandbox.give_back(scenario.order)
+    await bob.receives("returned", timeout_s=scenario.patience_s)
+    wanted = Gained(0, -1_490, -14_900)
+    gained = await _settled(before, wanted, scenario.patience_s, scenario, sandbox, bus)
+    scenario.check(
+        "a refund took the reward back",
+        f"{shown(gained.revenue_minor)} and {shown(gained.earned_minor)}",
+        holds=gained == wanted,
+    )
+
+
+async def _settled(
+    before: Gained,
+    wanted: Gained,
+    within_s: float,
+    scenario: Scenario,
+    sandbox: SandboxClient,
+    bus: Bus,
+) -> Gained:
+    """How much the accounts rose once nothing is pending. It waits for what is wanted first."""
+
+    async def is_there() -> bool:
+        return _difference(before, await _gained(bus)) == wanted
+
+    with suppress(TimeoutError):
+        await until(is_there, "the money is booked", timeout_s=within_s)
+    await _wait_until_no_consumer_lag(scenario, sandbox, bus)
+    return _difference(before, await _gained(bus))
 
 
 async def _gained(bus: Bus) -> Gained:
@@ -408,14 +478,11 @@ async def _gained(bus: Bus) -> Gained:
         for line in await _trial_balance(bus)
         if line.currency == "RUB"
     }
-    return sums.get("wallet", 0), sums.get("earned", 0), sums.get("revenue", 0)
+    return Gained(sums.get("wallet", 0), sums.get("earned", 0), sums.get("revenue", 0))
 
 
 def _difference(before: Gained, after: Gained) -> Gained:
-    wallet_minor, earned_minor, revenue_minor = (
-        now - was for was, now in zip(before, after, strict=True)
-    )
-    return wallet_minor, earned_minor, revenue_minor
+    return Gained(*(now - was for was, now in zip(before, after, strict=True)))
 
 
 async def _trial_balance(bus: Bus) -> tuple[TrialBalanceLine, ...]:
