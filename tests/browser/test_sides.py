@@ -12,6 +12,10 @@ from tests.browser.test_axe import findings
 from tests.kit.sides import Town, a_town, ordered
 
 DROP = "Drop the next notice"
+OVERLAP = """() => [...document.querySelectorAll("#purchases a > *")]
+  .filter(node => node.checkVisibility() && node.tagName !== "BDI")
+  .filter(node => node.scrollWidth > node.clientWidth + 1)
+  .map(node => node.textContent)"""
 
 
 @pytest.fixture
@@ -39,13 +43,14 @@ async def test_a_payment_is_seen_and_given_back(
         await page.get_by_role("group", name="Faults of YooKassa").get_by_text(DROP).click()
         payment = await ordered(town)
         line = page.get_by_role("navigation", name="Purchases").get_by_role("link")
-        await expect(line).to_contain_text("SBP · 149.00 RUB")
+        await expect(line).to_contain_text("SBP · 149\u00a0₽")
         await expect(line).to_contain_text("waiting for payment")
         await town.cabinet.pay(payment["id"])
         assert [one["state"] for one in await town.cabinet.notices()] == ["dropped"]
         await expect(page.get_by_role("button", name="Charge back by the bank")).to_be_visible()
         await seen(page, f"sides-{width}-{scheme}")
         assert await findings(page) == []
+        assert await page.evaluate(OVERLAP) == []
         assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
         await page.get_by_role("button", name="Give the money back at YooKassa").click()
         await expect(line).to_contain_text("refunded")

@@ -104,8 +104,10 @@ export function described(purchase) {
   ];
 }
 
-// "SBP · 149.00 RUB". The star says already that it was paid in Stars.
+// "SBP · 149 ₽". The star says already that it was paid in Stars.
 function paying({ way, provider, amount: total, currency }) {
-  const shown = amount({ total_amount: total, currency });
-  return provider ? `${way} · ${shown}` : shown;
+  if (!provider) return amount({ total_amount: total, currency });
+  const digits = total % 100 ? 2 : 0;
+  const value = (total / 100).toFixed(digits);
+  return `${way} · ${value}\u00a0${currency === "RUB" ? "₽" : currency}`;
 }
