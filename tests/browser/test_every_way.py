@@ -120,7 +120,7 @@ async def test_a_refused_payment_leads_on(walker: Walker, way: Way) -> None:
     await walker.reads(words.paid)
 
 
-async def test_a_page_of_a_paid_order_is_no_dead_end(walker: Walker) -> None:
+async def test_an_old_page_is_no_dead_end(walker: Walker) -> None:
     """R-127: the order was paid another way meanwhile: the money is in the wallet, and told."""
     words = walker.words
     await walker.arrives(f"twice {walker.language}")

@@ -37,7 +37,7 @@ async def test_a_payment_at_yookassa_is_a_purchase(town: Town) -> None:
     assert await town.purchase() == paid
 
 
-async def test_a_second_try_of_an_order_is_one_purchase(town: Town) -> None:
+async def test_two_tries_are_one_purchase(town: Town) -> None:
     """The first one was refused. The one that was paid is shown, whatever its way."""
     refused = await ordered(town)
     await town.cabinet.decline(refused["id"])
