@@ -1,6 +1,7 @@
 """The chat lane: chats in order and one update at a time, pauses, and updates set aside."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from aiogram.exceptions import TelegramRetryAfter
 from aiogram.methods import GetMe
 
-from bot_gateway.chats import open_chats
+from bot_gateway.chats import build_models, open_chats
 from bot_gateway.chats.visit import Shop
 from bot_gateway.domain.people import Arrival
 from bot_gateway.pace import Pace
@@ -28,6 +29,8 @@ from tests.kit.bot_lanes import WatchedBells, arrive, nothing_waits, states, wor
 from tests.kit.servers import FreshDatabase, MakeDatabase
 from tests.kit.waiting import HANG_S, until
 from turnpike_local.sandbox import Sandbox, SandboxClient
+
+LEASE_S = 0.2
 
 
 @pytest.fixture(scope="module")
@@ -263,3 +266,28 @@ async def test_a_lease_does_not_outlive_a_clock_step(database: Database) -> None
     assert await intake.claim_chats(uuid4(), lease, 10, database) == []
     await database.execute("update chat_leases set held_until = now() + interval '1 day'")
     assert await intake.claim_chats(uuid4(), lease, 10, database) == [1]
+
+
+async def test_an_update_does_not_pay_for_the_first(database: Database) -> None:
+    """What a process prepares once is no part of the time of an update, nor of its lease."""
+    order: list[str] = []
+
+    def prepare() -> None:
+        order.append("prepared")
+        time.sleep(2 * LEASE_S)
+
+    async def run(update: dict[str, Any], _: datetime) -> None:
+        order.append(update["message"]["text"])
+
+    lease = timedelta(seconds=LEASE_S)
+    await arrive(database, message_update(1, text="first"))
+    async with working(ChatLane(database, Bells(), run, prepare=prepare, lease=lease)):
+        await until(nothing_waits(database))
+    assert order == ["prepared", "first"]
+    assert await states(database) == [("done", 0)]
+
+
+def test_models_are_built_before_they_are_used() -> None:
+    built = build_models()
+    assert build_models() is built
+    assert all(model.__pydantic_complete__ for model in built)

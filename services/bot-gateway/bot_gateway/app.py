@@ -3,7 +3,7 @@
 from functools import partial
 
 from bot_gateway.audit import KINDS, answer_audit
-from bot_gateway.chats import open_chats
+from bot_gateway.chats import build_models, open_chats
 from bot_gateway.chats.visit import Shop
 from bot_gateway.commands.refund_stars import refund_stars
 from bot_gateway.commands.set_operator import set_operator
@@ -76,7 +76,8 @@ def build(settings: Settings | None = None) -> Service:
         service.loops("bot_polling", Poller(database, bot, bells).run)
 
     shop = Shop(bot, database, bus, texts, settings.support_contact)
-    service.loops("bot_chats", ChatLane(database, bells, open_chats(shop)).run)
+    chats = ChatLane(database, bells, open_chats(shop), prepare=build_models)
+    service.loops("bot_chats", chats.run)
     service.loops("bot_money", MoneyLane(database, bells).run)
     service.loops("bot_checkouts", CheckoutLane(database, bells, bus, bot, texts).run)
     service.loops("bot_star_walk", StarWalk(database, bot.id, StarListing(bot)).run)

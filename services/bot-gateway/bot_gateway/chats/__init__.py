@@ -1,9 +1,11 @@
 """The entry point for messages and taps: one router per screen, fed by the chat lane."""
 
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from aiogram import Dispatcher
+from aiogram.methods import EditMessageText, Response, SendMessage
 from aiogram.types import Update
 
 from bot_gateway.chats import access, anything, balance, buy, friends, pay, start, support, topup
@@ -12,6 +14,21 @@ from bot_gateway.domain.updates import ALLOWED
 from bot_gateway.workers.chat_lane import Run
 
 COMMANDS = ("start", "support", "paysupport", "terms", "privacy")
+
+
+@cache
+def build_models() -> tuple[type[Any], ...]:
+    """Build what every screen needs of aiogram: half a second of a processor, once a process.
+
+    On a slow machine that is longer than an update may run. The answers' models are generic, and
+    pydantic forgets such a model that nobody keeps.
+    """
+    answer: Any = Response  # Its parameter is known at run time only.
+    answers = (answer[method.__returning__] for method in (SendMessage, EditMessageText))
+    models: tuple[type[Any], ...] = (Update, SendMessage, EditMessageText, *answers)
+    for model in models:
+        model.model_rebuild()
+    return models
 
 
 def open_chats(shop: Shop) -> Run:

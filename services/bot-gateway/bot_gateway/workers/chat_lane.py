@@ -58,12 +58,14 @@ class ChatLane:
         bells: Bells,
         run: Run,
         *,
+        prepare: Callable[[], object] = lambda: None,
         lease: timedelta = LEASE,
         our_fault_pause_s: Sequence[float] = OUR_FAULT_PAUSE_S,
     ) -> None:
         self.database = database
         self.bells = bells
         self.run_update = run
+        self.prepare = prepare
         self.lease = lease
         self.our_fault_pause_s = our_fault_pause_s
         self.holder = uuid4()
@@ -93,8 +95,13 @@ class ChatLane:
             await wait()
 
     async def _serve(self, chat: int, stopping: asyncio.Event) -> None:
-        """Run the updates of one chat in order, until there is none or the chat is paused."""
+        """Run the updates of one chat in order, until there is none or the chat is paused.
+
+        The first update of a process may find much to prepare. That is done before its time runs,
+        and before the lease is renewed for it.
+        """
         try:
+            self.prepare()
             ended = UpdateOutcome(seq=None)
             while (
                 row := await intake.step(self.holder, chat, ended, self.lease, self.database)
