@@ -15,7 +15,7 @@ from tests.kit.processes import MARK, living, parent_of
 from turnpike_local.ports import free_port
 from turnpike_local.processes import program
 
-UP_TIMEOUT_S = 180.0
+UP_TIMEOUT_S = 600.0
 END_TIMEOUT_S = 120.0
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-READY_TIMEOUT_S = 60.0
+READY_TIMEOUT_S = 180.0
 GRACE_S = 10.0
 LOG_KEPT_BYTES = 10_000_000
 TAIL_LINES = 15
