@@ -28,6 +28,7 @@ from .lifecycle import Payments
 from .listing import Listing
 from .planned_faults import PlannedAnswer
 from .refunds import Refunds
+from .registrations import Registrations
 
 _KEY = re.compile(r"[0-9a-zA-Z+\-_.]{1,64}")
 _JSON = "application/json"
@@ -44,14 +45,21 @@ Act = Callable[[str, Any], Json]
 class Api:
     """The routes. POST acts once for each idempotence key; GET only reads."""
 
-    def __init__(self, backend: Backend, payments: Payments, refunds: Refunds) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        payments: Payments,
+        refunds: Refunds,
+        registrations: Registrations,
+    ) -> None:
         self._backend = backend
+        self._registrations = registrations
         self._payments = payments
         self._refunds = refunds
 
     def routes(self) -> list[web.RouteDef]:
         listing, payments, refunds = Listing(self._backend), self._payments, self._refunds
-        payment = "/v3/payments/{id}"
+        payment, registrations = "/v3/payments/{id}", self._registrations
         return [
             self._get("/v3/me", lambda _: shapes.me(self._backend.shop)),
             self._get("/v3/payments", lambda request: listing.payments(_query(request))),
@@ -62,6 +70,8 @@ class Api:
             self._get("/v3/refunds", lambda request: listing.refunds(_query(request))),
             self._get("/v3/refunds/{id}", lambda request: refunds.shown(_id(request))),
             self._post("/v3/refunds", lambda _, body: refunds.create(body)),
+            self._get("/v3/receipts/{id}", lambda request: registrations.shown(_id(request))),
+            self._post("/v3/receipts", lambda _, body: registrations.create(body)),
             self._get("/v3/payment_methods/{id}", lambda request: self._method(_id(request))),
         ]
 

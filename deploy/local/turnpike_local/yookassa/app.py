@@ -17,6 +17,7 @@ from .lifecycle import Payments
 from .notices import Notices
 from .pay_page import PayPage
 from .refunds import Refunds
+from .registrations import Registrations
 from .shop import Limits, Shop
 from .side import Side
 from .state import State
@@ -66,13 +67,15 @@ class Yookassa(StandIn):
         backend.tell = lambda payment: self.tell(side.outside(payment))
         self.plan, self.act = side.plan, side.act
         self._notices = Notices(backend, payments)
-        api = Api(backend, payments, refunds)
+        registrations = Registrations(backend)
+        api = Api(backend, payments, refunds, registrations)
         app = web.Application(
             middlewares=[api.errors, own_pages_only, self._due_first], client_max_size=_BODY_BYTES
         )
         app.add_routes(api.routes())
         app.add_routes(PayPage(backend, payments).routes())
-        app.add_routes(Control(backend, payments, refunds, self._notices).routes())
+        control = Control(backend, payments, refunds, registrations, self._notices)
+        app.add_routes(control.routes())
         return Parts(state, self._notices, app)
 
     @web.middleware

@@ -10,7 +10,7 @@ from turnpike_local.standin.clock import Clock
 from . import shapes
 from .errors import Json, not_found
 from .planned_faults import PlannedFaults
-from .records import Payment
+from .records import Payment, Refund
 from .shop import Limits, Shop
 from .state import State
 
@@ -57,7 +57,25 @@ class Backend:
         return found
 
     def shown(self, payment_id: str) -> Json:
-        return shapes.payment(self.payment(payment_id), self.shop, self.url())
+        return self.payment_shown(self.payment(payment_id))
+
+    def payment_shown(self, payment: Payment) -> Json:
+        return self._registered(shapes.payment(payment, self.shop, self.url()))
+
+    def refund_shown(self, refund: Refund) -> Json:
+        return self._registered(shapes.refund(refund, self.shop))
+
+    def _registered(self, shown: Json) -> Json:
+        """With the registration that a fault planned, where it has a receipt."""
+        planned = self.state.registration(shown["id"])
+        ended = shown.get("receipt_registration") == "succeeded"
+        return shown | {"receipt_registration": planned} if planned and ended else shown
+
+    def register(self, id_: str) -> None:
+        """The receipt of this object goes to the tax office, or what a fault plans instead."""
+        fault = self.faults.registrations.take()
+        if fault is not None:
+            self.state.set_registration(id_, fault.status, self.clock.now_ms())
 
     def notify(self, event: str, shown: Json) -> None:
         """Queue a notice with the object of this moment, or do with it as a fault plans."""

@@ -72,6 +72,19 @@ class YookassaControl(ControlClient):
         """The next refund stays pending, or is canceled for this reason."""
         await self._post("faults/refunds", reason=reason)
 
+    async def receipts(self) -> list[Json]:
+        """The receipts apart from payments, the newest first."""
+        receipts: list[Json] = (await self._request("GET", "/stand-in/receipts"))["receipts"]
+        return receipts
+
+    async def plan_registration(self, status: str) -> None:
+        """The next receipt stays `pending`, or is `canceled`."""
+        await self._post("faults/registrations", status=status)
+
+    async def settle_registration(self, id_: str, status: str = "succeeded") -> None:
+        """The tax office answers for a pending receipt of a payment, a refund, or its own."""
+        await self._post(f"registrations/{id_}/settle", status=status)
+
     async def _post(self, path: str, **body: Any) -> Json:
         given = {name: value for name, value in body.items() if value is not None}
         return await self._request("POST", f"/stand-in/{path}", json=given)

@@ -1,7 +1,7 @@
 """The entry point for people and tests: JSON under `/stand-in/`, which YooKassa does not have."""
 
 from dataclasses import asdict
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from aiohttp import web
 
@@ -13,9 +13,16 @@ from .errors import Json, invalid, not_found
 from .fields import Fields, money
 from .lifecycle import Payments
 from .notices import Notices
-from .planned_faults import Answer, PlannedAnswer, PlannedNotice, PlannedRefund
+from .planned_faults import (
+    Answer,
+    PlannedAnswer,
+    PlannedNotice,
+    PlannedRefund,
+    PlannedRegistration,
+)
 from .records import Payment
 from .refunds import REASONS, Refunds
+from .registrations import Registrations
 from .shop import METHODS, MethodType
 
 _LISTED_MOST = 100
@@ -26,11 +33,17 @@ class Control:
     """The routes. Each reads the request, acts in one transaction and answers."""
 
     def __init__(
-        self, backend: Backend, payments: Payments, refunds: Refunds, notices: Notices
+        self,
+        backend: Backend,
+        payments: Payments,
+        refunds: Refunds,
+        registrations: Registrations,
+        notices: Notices,
     ) -> None:
         self._backend = backend
         self._payments = payments
         self._refunds = refunds
+        self._registrations = registrations
         self._notices = notices
 
     def routes(self) -> list[web.RouteDef]:
@@ -51,6 +64,9 @@ class Control:
             web.post("/stand-in/faults/answers", self._plan_answers),
             web.post("/stand-in/faults/notices", self._plan_notices),
             web.post("/stand-in/faults/refunds", self._plan_refund),
+            web.get("/stand-in/receipts", self._list_receipts),
+            web.post("/stand-in/registrations/{id}/settle", self._settle_registration),
+            web.post("/stand-in/faults/registrations", self._plan_registration),
         ]
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -128,6 +144,19 @@ class Control:
             refund = self._refunds.settle(_id(request), reason)
         return web.json_response(refund)
 
+    async def _list_receipts(self, _: web.Request) -> web.Response:
+        """The receipts apart from payments, with the e-mail that they went to."""
+        newest = self._backend.state.receipts(_LISTED_MOST)
+        return web.json_response({"receipts": [asdict(one) for one in newest]})
+
+    async def _settle_registration(self, request: web.Request) -> web.Response:
+        fields = await _body(request)
+        status = fields.one_of("status", ("succeeded", "canceled"), required=True)
+        fields.end()
+        with self._backend.transaction():
+            self._registrations.settle(_id(request), str(status))
+        return web.json_response({"status": status})
+
     # Notices
 
     async def _list_notices(self, _: web.Request) -> web.Response:
@@ -171,6 +200,15 @@ class Control:
         reason = fields.one_of("reason", REASONS)
         fields.end()
         self._backend.faults.refunds.add(PlannedRefund(reason))
+        return web.json_response({"planned": 1})
+
+    async def _plan_registration(self, request: web.Request) -> web.Response:
+        """The next receipt stays unregistered, or cannot be registered."""
+        fields = await _body(request)
+        status = fields.one_of("status", ("pending", "canceled"), required=True)
+        fields.end()
+        fault = PlannedRegistration(cast(Literal["pending", "canceled"], status))
+        self._backend.faults.registrations.add(fault)
         return web.json_response({"planned": 1})
 
     def _shown(self, request: web.Request) -> web.Response:

@@ -163,6 +163,8 @@ class Payments:
         self._notify("payment.waiting_for_capture", payment.id)
 
     def _succeed(self, payment: Payment) -> None:
+        if payment.asked.has_receipt:
+            self._backend.register(payment.id)
         self._backend.state.change_payment(
             payment.id,
             status="succeeded",

@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from . import shapes
 from .backend import Backend
 from .errors import Json, Refused, invalid
 from .records import REFUND_STATUSES, STATUSES, Payment, Refund
@@ -58,13 +57,12 @@ class Listing:
         found = self._backend.state.payments_where(
             wanted.condition, wanted.values, wanted.limit + 1
         )
-        shop, base_url = self._backend.shop, self._backend.url()
-        return _page(wanted, found, [shapes.payment(one, shop, base_url) for one in found])
+        return _page(wanted, found, [self._backend.payment_shown(one) for one in found])
 
     def refunds(self, query: Query) -> Json:
         wanted = self._wanted(query, ("created_at",), _REFUND_FILTERS)
         found = self._backend.state.refunds_where(wanted.condition, wanted.values, wanted.limit + 1)
-        return _page(wanted, found, [shapes.refund(one, self._backend.shop) for one in found])
+        return _page(wanted, found, [self._backend.refund_shown(one) for one in found])
 
     def _wanted(
         self,

@@ -37,10 +37,18 @@ class PlannedRefund:
 
 
 @dataclass(frozen=True)
+class PlannedRegistration:
+    """The tax office does not take the next receipt: not yet, or not at all."""
+
+    status: Literal["pending", "canceled"]
+
+
+@dataclass(frozen=True)
 class PlannedFaults:
     answers: Plan[PlannedAnswer] = field(default_factory=Plan)
     notices: Plan[PlannedNotice] = field(default_factory=Plan)
     refunds: Plan[PlannedRefund] = field(default_factory=Plan)
+    registrations: Plan[PlannedRegistration] = field(default_factory=Plan)
 
     def of_call(self, call: str) -> PlannedAnswer | None:
         return self.answers.take(lambda fault: fault.call in (None, call))

@@ -2,6 +2,7 @@
 
 import re
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 from .errors import invalid
 from .fields import Fields
@@ -46,6 +47,11 @@ def check_receipt(asked: Fields, shop: Shop, amount_minor: int, *, needed: bool)
     if total_minor != amount_minor:
         raise invalid("The items of the receipt do not add up to the amount", asked.at("receipt"))
     return True
+
+
+def receipt_items(receipt: Any) -> list[dict[str, Any]]:
+    """The items of a receipt that was checked."""
+    return [dict(item) for item in receipt["items"]]
 
 
 def _check_customer(receipt: Fields, *, email_needed: bool) -> None:

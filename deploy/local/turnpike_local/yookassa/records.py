@@ -57,6 +57,19 @@ class SavedMethod:
 
 
 @dataclass(frozen=True)
+class FiscalReceipt:
+    """A receipt apart from its payment, as the merchant asked for it."""
+
+    id: str
+    payment_id: str
+    created_at_ms: int
+    settlement: str
+    amount_minor: int
+    items: list[dict[str, Any]]
+    email: str | None
+
+
+@dataclass(frozen=True)
 class Notice:
     id: int
     event: str

@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import uuid4
 
-from . import shapes
 from .asked import asked_refund
 from .backend import Backend
 from .errors import Json, invalid, not_found
@@ -69,7 +68,7 @@ class Refunds:
         return self.shown(refund_id)
 
     def shown(self, refund_id: str) -> Json:
-        return shapes.refund(self._refund(refund_id), self._backend.shop)
+        return self._backend.refund_shown(self._refund(refund_id))
 
     def _refund(self, refund_id: str) -> Refund:
         refund = self._backend.state.refund(refund_id)
@@ -114,5 +113,7 @@ class Refunds:
     def _succeeded(self, refund: Refund) -> None:
         payment = self._backend.payment(refund.payment_id)
         refunded_minor = payment.refunded_minor + refund.amount_minor
+        if refund.has_receipt:
+            self._backend.register(refund.id)
         self._backend.state.change_payment(payment.id, refunded_minor=refunded_minor)
         self._backend.notify("refund.succeeded", self.shown(refund.id))

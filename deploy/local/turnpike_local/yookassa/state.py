@@ -9,7 +9,7 @@ from turnpike_local.standin.state import SqliteState
 
 from .asked import AskedPayment
 from .errors import Json
-from .records import Notice, Payment, Refund, SavedMethod
+from .records import FiscalReceipt, Notice, Payment, Refund, SavedMethod
 from .shop import MethodType
 
 _SCHEMA = """
@@ -57,6 +57,23 @@ create table if not exists methods (
   used_at_ms integer not null
 ) without rowid;
 create index if not exists methods_by_use on methods (used_at_ms);
+create table if not exists fiscal_receipts (
+  id text primary key,
+  payment_id text not null,
+  created_at_ms integer not null,
+  settlement text not null,
+  amount_minor integer not null,
+  items text not null,
+  email text
+) without rowid;
+create index if not exists fiscal_receipts_of_a_payment on fiscal_receipts (payment_id);
+create index if not exists fiscal_receipts_by_time on fiscal_receipts (created_at_ms);
+create table if not exists registrations (
+  id text primary key,
+  status text not null,
+  made_at_ms integer not null
+) without rowid;
+create index if not exists registrations_by_time on registrations (made_at_ms);
 create table if not exists keys (
   key text primary key,
   digest text not null,
@@ -179,6 +196,38 @@ class State(SqliteState):
     def decline_method(self, method_id: str, reason: str | None) -> None:
         self._db.execute("update methods set decline = ? where id = ?", [reason, method_id])
 
+    # Receipts
+
+    def add_receipt(self, receipt: FiscalReceipt) -> None:
+        values = {**asdict(receipt), "items": json.dumps(receipt.items)}
+        insert = "insert into fiscal_receipts values (?, ?, ?, ?, ?, ?, ?)"
+        self._db.execute(insert, list(values.values()))
+
+    def receipt(self, receipt_id: str) -> FiscalReceipt | None:
+        row = self._row("select * from fiscal_receipts where id = ?", receipt_id)
+        return None if row is None else _receipt(row)
+
+    def receipts(self, most: int) -> list[FiscalReceipt]:
+        """Newest first."""
+        query = "select * from fiscal_receipts order by created_at_ms desc, id limit ?"
+        return [_receipt(row) for row in self._db.execute(query, [most])]
+
+    def receipts_of(self, payment_id: str) -> int:
+        query = "select count(*) from fiscal_receipts where payment_id = ?"
+        return int(self._db.execute(query, [payment_id]).fetchone()[0])
+
+    def registration(self, id_: str) -> str | None:
+        """Of a receipt, or of that of a payment or refund; None where nothing was planned."""
+        row = self._row("select status from registrations where id = ?", id_)
+        return None if row is None else str(row["status"])
+
+    def set_registration(self, id_: str, status: str, now_ms: int = 0) -> None:
+        put = (
+            "insert into registrations values (?, ?, ?)"
+            " on conflict (id) do update set status = excluded.status"
+        )
+        self._db.execute(put, [id_, status, now_ms])
+
     # Idempotence keys
 
     def keep_answer(self, key: str, digest: str, status: int, answer: Json, now_ms: int) -> None:
@@ -226,6 +275,10 @@ class State(SqliteState):
         self._db.execute("delete from notices where made_at_ms <= ?", [notices_until_ms])
         self._db.execute("delete from payments where created_at_ms <= ?", [payments_until_ms])
         self._db.execute("delete from refunds where created_at_ms <= ?", [payments_until_ms])
+        self._db.execute(
+            "delete from fiscal_receipts where created_at_ms <= ?", [payments_until_ms]
+        )
+        self._db.execute("delete from registrations where made_at_ms <= ?", [payments_until_ms])
         self._db.execute("delete from methods where used_at_ms <= ?", [payments_until_ms])
 
 
@@ -238,6 +291,10 @@ def _payment(row: sqlite3.Row) -> Payment:
 def _refund(row: sqlite3.Row) -> Refund:
     values = {"has_receipt": bool(row["has_receipt"]), "metadata": json.loads(row["metadata"])}
     return Refund(**{**dict(row), **values})
+
+
+def _receipt(row: sqlite3.Row) -> FiscalReceipt:
+    return FiscalReceipt(**{**dict(row), "items": json.loads(row["items"])})
 
 
 def _notice(row: sqlite3.Row) -> Notice:
