@@ -71,6 +71,14 @@ insert into invoice_jobs (invoice, acquirer, step, due_at)
 select public.id('offered', n), 'cryptobot', 'open',
   case when n <= {due} then now() - interval '1 minute' else now() + interval '1 hour' end
 from generate_series(1, {unpaid}) n;
+insert into fiscal_receipts
+  (id, acquirer, kind, person, payment, reference, service_minor, advance_minor, rest_minor, item,
+  subject, vat_code, state, made_at, due_at)
+select public.id('fiscal', n), 'yookassa', 'payment', public.id('person', n), n::text, n::text, 0,
+  100, case when n <= {due} then 50 else 0 end, 'VPN', 'service', 1,
+  case when n <= {due} then 'registering' else 'registered' end,
+  now() - n::float8 / {kept} * interval '1000 days', now()
+from generate_series(1, {kept}) n;
 insert into notices (acquirer, reference, kind, known, body, state, received_at)
 select 'yookassa', n::text, 'payment', true, '{{}}',
   case when n <= {due} then 'waiting' else 'done' end,

@@ -92,6 +92,9 @@ BOUNDS = {
     "payments.store.invoice_jobs.CLAIM_OPENING": Bound(2_000, ("cryptobot", 10, uuid4(), DAY)),
     "payments.store.invoice_jobs.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
     "payments.store.watched.CLAIM": Bound(30_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
+    "payments.store.fiscal.OPEN_ADVANCES": Bound(NOTHING, ([PARTNER], 100)),
+    "payments.store.fiscal.CLAIM": Bound(2_000, ("yookassa", 10, uuid4(), DAY, "a@example.org")),
+    "payments.store.fiscal.LEFT": Bound(2_500, ("yookassa",)),
     "payments.store.notices.CLAIM": Bound(2_000, ("yookassa", 1, 10, uuid4(), DAY)),
     # Ten thousand refunds of a year, of which few are under way.
     "payments.store.outgoing.CLAIM": Bound(250, ("yookassa", 5, uuid4(), DAY)),
@@ -335,6 +338,16 @@ where ended_at < now() - interval '40 days'
 update notices
 set received_at = received_at - interval '1 year'
 where state = 'done' and received_at < now() - interval '24 days'
+""",
+    "payments.store.fiscal.DROP_UNPAID": """
+update fiscal_receipts
+set state = 'asked', made_at = made_at - interval '1 year'
+where made_at < now() - interval '800 days'
+""",
+    "payments.store.fiscal.DROP_OLD": """
+update fiscal_receipts
+set made_at = made_at - interval '1 year'
+where made_at < now() - interval '800 days'
 """,
     "payments.store.reconciliations.DROP_OLD_DIFFERENCES": """
 update reconciliation_differences

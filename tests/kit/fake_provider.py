@@ -12,6 +12,8 @@ from payments.domain.provider import (
     Asked,
     Failure,
     Finding,
+    FiscalKind,
+    FiscalReceipt,
     Forged,
     Hint,
     Ignored,
@@ -26,6 +28,8 @@ from payments.domain.provider import (
     RefundPending,
     RefundState,
     Refusal,
+    Registering,
+    Registration,
     Returning,
     Sum,
     Unreadable,
@@ -72,6 +76,9 @@ class FakeProvider:
     """By reference: what each reading of it answers."""
     findings: tuple[Finding, ...] = ()
     expires_at: datetime | None = None
+    receipts: dict[UUID, tuple[str, FiscalReceipt]] = field(default_factory=dict)
+    """By key: the offsets that were registered."""
+    registrations: dict[str, Registration] = field(default_factory=dict)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a call hangs."""
 
@@ -169,7 +176,12 @@ class FakeProvider:
         return NO_BALANCE
 
     async def refund(
-        self, reference: str, amount_minor: int, currency: str, key: UUID
+        self,
+        reference: str,
+        amount_minor: int,
+        currency: str,
+        key: UUID,
+        receipt: FiscalReceipt | None = None,
     ) -> RefundDone | RefundPending | Failure | Unsupported:
         fault = await self._fault("refund")
         if fault and fault.answer and not fault.done:
@@ -230,6 +242,25 @@ class FakeProvider:
     async def cancel(self, reference: str) -> Payment | Unreadable | Failure | Unsupported:
         self.cancelled.append(reference)
         return NO_REFUNDS
+
+    async def register(
+        self, payment: str, receipt: FiscalReceipt, key: UUID
+    ) -> Registering | Failure | Unsupported:
+        fault = await self._fault("register")
+        if fault and fault.answer and not fault.done:
+            return fault.answer
+        known = self.receipts.setdefault(key, (payment, receipt))
+        assert known == (payment, receipt), "the same key comes with the same request"
+        self.registrations.setdefault(f"rt-{key}", "pending")
+        return fault.answer if fault and fault.answer else Registering(f"rt-{key}", "pending")
+
+    async def read_registration(
+        self, kind: FiscalKind, reference: str
+    ) -> Registration | Failure | Unsupported | None:
+        fault = await self._fault("read_registration")
+        if fault and fault.answer:
+            return fault.answer
+        return self.registrations.get(reference)
 
     # At the provider
 

@@ -9,6 +9,8 @@ from payments.domain.provider import (
     Asked,
     Failure,
     Finding,
+    FiscalKind,
+    FiscalReceipt,
     Ignored,
     Notice,
     Opened,
@@ -71,7 +73,12 @@ class MadeUp:
         return NOTHING
 
     async def refund(
-        self, reference: str, amount_minor: int, currency: str, key: UUID
+        self,
+        reference: str,
+        amount_minor: int,
+        currency: str,
+        key: UUID,
+        receipt: FiscalReceipt | None = None,
     ) -> Unsupported:
         return NOTHING
 
@@ -84,4 +91,10 @@ class MadeUp:
         return NOTHING
 
     async def cancel(self, reference: str) -> Unsupported:
+        return NOTHING
+
+    async def register(self, payment: str, receipt: FiscalReceipt, key: UUID) -> Unsupported:
+        return NOTHING
+
+    async def read_registration(self, kind: FiscalKind, reference: str) -> Unsupported:
         return NOTHING

@@ -71,7 +71,7 @@ def test_no_sequence_loses_or_doubles_money(
         enough = world.steps >= LEAST_STEPS and deaths.total() >= LEAST_DEATHS
         return enough and (not LONG or set(moves) == set(MOVES))
 
-    # A search meets other moves when the code changes. One that lacks a move is followed by another.
+    # Searches change with the code. One that lacks a move is followed by another.
     for search in range(MOST_SEARCHES):
         machine = type("MoneyMachineHere", (MoneyMachine,), {"world": world})
         if PROFILE != "free":

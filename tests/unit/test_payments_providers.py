@@ -15,6 +15,7 @@ from payments.settings import Settings
 from shared.platform.settings import mistakes
 from tests.kit.providers import asked_by
 
+SHOP = {"yookassa_shop_id": "100500", "yookassa_secret_key": "k"}
 KEY = "TURNPIKE_YOOKASSA_SECRET_KEY is not usable: "
 
 
@@ -33,10 +34,19 @@ def test_a_provider_is_on_by_its_credentials() -> None:
     assert [(one.name, one.ways) for one in providers_from(one)] == [("cryptobot", ("crypto",))]
 
 
+def test_receipts_are_off_by_default() -> None:
+    assert settings(**SHOP).receipt_terms is None
+    on = settings(**SHOP, receipts=True, receipt_email="a@example.org", receipt_vat_code=11)
+    assert on.receipt_terms == ("a@example.org", "Доступ к VPN", "service", 11, None)
+
+
 def test_blank_settings_are_no_credentials() -> None:
     """W-41: a line `NAME=` of an environment file."""
     blank = settings(yookassa_shop_id="", yookassa_secret_key="", cryptobot_token="")
     assert providers_from(blank) == ()
+    blank = settings(receipts="", receipt_email="", receipt_tax_system="")
+    assert blank.receipt_terms is None
+    assert blank.receipt_tax_system is None
 
 
 @pytest.mark.parametrize(
@@ -62,6 +72,27 @@ def test_blank_settings_are_no_credentials() -> None:
             {"cryptobot_token": "hunter2"},
             "TURNPIKE_CRYPTOBOT_TOKEN is not usable: "
             "a token of @CryptoBot is a number, a colon and a secret.",
+        ),
+        (
+            {"receipts": "true"},
+            "TURNPIKE_RECEIPTS is not usable: "
+            "receipts are sent by YooKassa: set TURNPIKE_YOOKASSA_SHOP_ID.",
+        ),
+        (
+            SHOP | {"receipts": "true"},
+            "TURNPIKE_RECEIPT_EMAIL is not usable: "
+            "receipts need an e-mail address, beside TURNPIKE_RECEIPTS.",
+        ),
+        (
+            {"receipt_email": "hunter2"},
+            "TURNPIKE_RECEIPT_EMAIL is not usable: it is no e-mail address.",
+        ),
+        ({"receipt_vat_code": "13"}, "TURNPIKE_RECEIPT_VAT_CODE is not usable"),
+        ({"receipt_tax_system": "0"}, "TURNPIKE_RECEIPT_TAX_SYSTEM is not usable"),
+        ({"receipt_subject": "hunter2"}, "TURNPIKE_RECEIPT_SUBJECT is not usable"),
+        (
+            {"receipt_item": "a\nb"},
+            "TURNPIKE_RECEIPT_ITEM is not usable: it is a text of one line.",
         ),
         ({"cryptobot_api_url": "hunter2"}, "TURNPIKE_CRYPTOBOT_API_URL is not usable"),
         ({"yookassa_api_url": "ftp://hunter2"}, "TURNPIKE_YOOKASSA_API_URL is not usable"),

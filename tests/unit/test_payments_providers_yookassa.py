@@ -279,7 +279,8 @@ def test_an_unreadable_notice_is_named(body: bytes) -> None:
         ({"payment_methods": []}, "The shop at YooKassa can take neither SBP nor cards.", True),
         (
             {"fiscalization": {"enabled": True, "provider": "avanpost"}},
-            "The shop sends receipts through YooKassa, and Turnpike makes none yet.",
+            "The shop at YooKassa sends receipts, and takes no payment without one:"
+            " set TURNPIKE_RECEIPTS.",
             True,
         ),
     ],

@@ -13,6 +13,7 @@ from payments.commands.record_withdrawal import record_withdrawal
 from payments.commands.refund_payment import refund_payment, resolve_refund
 from payments.commands.resolve_parked import resolve_parked
 from payments.commands.set_catalogue import set_plan, set_price, set_rate, set_way
+from payments.domain.fiscal import Terms
 from payments.domain.outgoing import TELEGRAM
 from payments.domain.provider import Returning
 from payments.operator_queries import (
@@ -37,6 +38,7 @@ from payments.queries import (
     answer_trial_balance,
 )
 from payments.settings import Settings
+from payments.store import fiscal
 from payments.store import reconciliation_leases as leases
 from payments.store.keys import KINDS
 from payments.store.notices import DROP_OLD
@@ -57,6 +59,7 @@ from payments.ticks import (
     MEASURE_EVERY_S,
     MEET_REFUNDS_EVERY_S,
     close_ledger,
+    count_fiscal_receipts,
     count_outgoing,
     count_ways_in,
     end_orders,
@@ -70,6 +73,7 @@ from payments.workers.opening import Opener
 from payments.workers.reading import Reader
 from payments.workers.reconciling import Reconciler
 from payments.workers.refunding import AtProvider, AtTelegram, Refunder
+from payments.workers.registering import Registrar
 from payments.workers.watching import OpenInvoices
 from shared.contracts.payments import (
     BalanceQuery,
@@ -105,6 +109,9 @@ from shared.platform.loops import Bell
 from shared.platform.settings import read_settings
 from shared.service import Service
 
+REGISTRAR = "yookassa"
+"""The provider that registers receipts for the tax office."""
+
 
 def build(settings: Settings | None = None, providers: Sequence[Provider] | None = None) -> Service:
     """The whole service, not yet running.
@@ -115,6 +122,9 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service = Service("payments", settings)
     providers = providers_from(settings) if providers is None else providers
     names, asked = frozenset(provider.name for provider in providers), Bell()
+    terms = settings.receipt_terms
+    receipts = {REGISTRAR: terms} if terms and REGISTRAR in names else {}
+    asks = partial(open_invoice, providers=names, ring=asked.ring, receipts=receipts)
     service.subscribes("payments_confirms_reported", payments_confirms_reported)
     service.subscribes("payments_records_refunds", payments_records_refunds)
     service.subscribes("payments_books_rewards", payments_books_rewards)
@@ -132,7 +142,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.answers(ReconciliationQuery, answer_reconciliation)
     service.audits(answer_audit, KINDS)
     service.executes(PlaceOrder, place_order)
-    service.executes(OpenInvoice, partial(open_invoice, providers=names, ring=asked.ring))
+    service.executes(OpenInvoice, asks)
     service.executes(PayFromBalance, pay_from_balance)
     service.executes(Reconcile, partial(reconcile, providers=names))
     service.answers(CatalogueQuery, answer_catalogue)
@@ -155,6 +165,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.ticks("end_orders", END_ORDERS_EVERY_S, partial(end_orders, service.database))
     service.ticks("meet_refunds", MEET_REFUNDS_EVERY_S, partial(meet_refunds, service.database))
     service.prunes(DROP_OLD_HOURS, DROP_OLD, DROP_OLD_DIFFERENCES, DROP_OLD_RUNS, DROP_OLD_REFUNDS)
+    service.prunes(fiscal.DROP_UNPAID, fiscal.DROP_OLD)
     service.ticks("payments_closes_ledger", CLOSE_EVERY_S, partial(close_ledger, service.database))
     service.bounds((*WAITS, *leases.WAITS))
     stars = Refunder(AtTelegram(service.bus), service.database, wanted)
@@ -165,6 +176,8 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
             way_out = AtProvider(provider, keyed=provider.returning.keyed)
             refunder = Refunder(way_out, service.database, wanted)
             service.loops(f"refund_{provider.name}", refunder.run)
+        if provider.name in receipts:
+            _register(provider, receipts[provider.name], service)
     if names:
         count = partial(count_ways_in, sorted(names), service.database)
         service.ticks("count_ways_in", COUNT_EVERY_S, count)
@@ -186,3 +199,11 @@ def _receive(provider: Provider, asked: Bell, service: Service, settings: Settin
     service.loops(f"check_{name}", partial(report_findings, provider))
     webhook = ProviderWebhook(provider, database, told.ring, trusted=settings.trusted_networks)
     service.routes.append((f"/webhooks/{name}", webhook))
+
+
+def _register(provider: Provider, terms: Terms, service: Service) -> None:
+    """The receipts for the tax office of one provider."""
+    registrar = Registrar(provider, service.database, terms.email)
+    service.loops(f"register_{provider.name}", registrar.run)
+    count = partial(count_fiscal_receipts, provider.name, service.database)
+    service.ticks("count_fiscal_receipts", COUNT_EVERY_S, count)

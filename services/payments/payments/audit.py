@@ -530,6 +530,18 @@ from notices
 where state = 'parked'
 """
 
+FISCAL_FAILED = """
+select format('%s of payment %s: %s', kind, payment, reason) as example
+from fiscal_receipts
+where state = 'failed' and made_at > shop_now() - interval '30 days'
+"""
+
+FISCAL_WAITS = """
+select format('%s of payment %s, made at %s', kind, payment, made_at) as example
+from fiscal_receipts
+where state = 'waiting' and made_at < shop_now() - interval '1 hour'
+"""
+
 REFUND_WAITS = """
 select
   format(
@@ -915,6 +927,8 @@ CHECKS = (
     Check("I13", "no job of an invoice is overdue by an hour", OVERDUE),
     Check("I13", "no notice of a provider waits for an hour", WAITING_NOTICES),
     Check("I13", "no notice of a provider is parked", PARKED_NOTICES),
+    Check("I13", "no receipt for the tax office has failed", FISCAL_FAILED),
+    Check("I13", "no offset of an advance waits for an hour", FISCAL_WAITS),
     Check("I4", "no more is returned of a charge than was paid", REFUNDED_BEYOND, REFUNDS),
     Check("I4", "what is returned of a charge left its account", REFUNDS_MISCOUNTED, REFUNDS),
     Check("I4", "a refund took its value from the payer, or is owed", TAKEN_OTHERWISE, REFUNDS),

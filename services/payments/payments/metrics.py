@@ -30,6 +30,11 @@ INVOICE_JOBS = Gauge(
 NOTICES_LEFT = Gauge(
     "turnpike_notices_left", "Notices that are not done: waiting, parked", ["acquirer", "state"]
 )
+FISCAL_RECEIPTS_LEFT = Gauge(
+    "turnpike_fiscal_receipts_left",
+    "Receipts for the tax office that are not registered: waiting, failed",
+    ["acquirer", "state"],
+)
 RECONCILED_AGE = Gauge(
     "turnpike_reconciled_age_seconds",
     "Time since the last finished reconciliation of a provider",

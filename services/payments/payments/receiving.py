@@ -10,7 +10,7 @@ from payments.domain.arrivals import late_arrivals
 from payments.domain.provider import Payment
 from payments.domain.read_back import Outcome, outcome_of, payload_of, receipt_from
 from payments.domain.reconciliation import Difference, named
-from payments.store import accounts, arrivals, orders
+from payments.store import accounts, arrivals, fiscal, orders
 from payments.subscribers import confirm_receipts
 from shared.contracts.payments import InvoiceRefused
 from shared.messaging import outbox
@@ -50,11 +50,13 @@ async def take_in(payments: Sequence[Payment], acquirer: str, tx: Tx) -> dict[st
     if paid:
         named = [payload.order for one in paid if (payload := payload_of(one))]
         people = await orders.people_of(named, tx)
-        receipts = []
+        receipts, invoices = [], []
         for one in paid:
             payload = payload_of(one)
             assert payload is not None, "a foreign payment is not booked"
+            invoices.append((payload.invoice, one))
             receipts.append(receipt_from(one, acquirer, *people.get(payload.order, (None, None))))
+        await fiscal.paid(acquirer, invoices, tx)  # Before: its order may use up the advance.
         await confirm_receipts(receipts, tx)
     ended = [
         (one.reference, one.cancel_reason or "canceled")

@@ -2,15 +2,19 @@
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from payments.domain.fiscal import Terms
 from shared.platform.settings import ServiceSettings
 
+Subject = Literal["service", "intellectual_activity", "property_right", "another"]
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 _SHOP_ID = re.compile(r"[0-9]{1,20}")
 _TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{1,256}")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _URL = r"^https?://[^/\s?#]+(/[^\s?#]*)?$"
 
 
@@ -39,6 +43,32 @@ class Settings(ServiceSettings):
     yookassa_api_url: str = Field(
         default="https://api.yookassa.ru/v3", pattern=_URL, description="Where YooKassa answers"
     )
+    receipts: bool = Field(
+        default=False,
+        validate_default=True,
+        description="Whether receipts for the tax office (54-FZ) go with payments of YooKassa",
+    )
+    receipt_email: str | None = Field(
+        default=None,
+        validate_default=True,
+        max_length=254,
+        description="The e-mail that receipts go to",
+    )
+    receipt_item: str = Field(
+        default="Доступ к VPN",
+        min_length=1,
+        max_length=128,
+        description="The text of the item in receipts",
+    )
+    receipt_subject: Subject = Field(
+        default="service", description="What a receipt is for, in YooKassa's words"
+    )
+    receipt_vat_code: int = Field(
+        default=1, ge=1, le=12, description="YooKassa's code of the VAT rate; 1 is without VAT"
+    )
+    receipt_tax_system: int | None = Field(
+        default=None, ge=1, le=6, description="YooKassa's code of the tax system, if it asks for it"
+    )
     cryptobot_token: SecretStr | None = Field(
         default=None, description="The token of the app, as @CryptoBot gives it"
     )
@@ -58,6 +88,49 @@ class Settings(ServiceSettings):
     @property
     def trusted_networks(self) -> Networks:
         return networks_from(self.trusted_proxies)
+
+    @field_validator("receipts", "receipt_tax_system", mode="before")
+    @classmethod
+    def _is_blank(cls, given: Any, info: ValidationInfo) -> Any:
+        """A line `NAME=` of an environment file says nothing."""
+        return cls.model_fields[str(info.field_name)].default if given == "" else given
+
+    @field_validator("receipts")
+    @classmethod
+    def _have_a_register(cls, receipts: Any, info: ValidationInfo) -> Any:
+        if receipts and info.data.get("yookassa_shop_id", "refused") is None:
+            raise ValueError("receipts are sent by YooKassa: set TURNPIKE_YOOKASSA_SHOP_ID")
+        return receipts
+
+    @field_validator("receipt_email")
+    @classmethod
+    def _is_an_email(cls, email: str | None, info: ValidationInfo) -> str | None:
+        if email and not (email.isascii() and _EMAIL.fullmatch(email)):
+            raise ValueError("it is no e-mail address")
+        if not email and info.data.get("receipts"):
+            raise ValueError("receipts need an e-mail address, beside TURNPIKE_RECEIPTS")
+        return email or None
+
+    @field_validator("receipt_item")
+    @classmethod
+    def _is_plain_text(cls, item: str) -> str:
+        if not item.isprintable() or not item.strip():
+            raise ValueError("it is a text of one line")
+        return item
+
+    @property
+    def receipt_terms(self) -> Terms | None:
+        """None: no receipts are sent."""
+        if not self.receipts:
+            return None
+        assert self.receipt_email is not None, "receipts need an e-mail"
+        return Terms(
+            self.receipt_email,
+            self.receipt_item,
+            self.receipt_subject,
+            self.receipt_vat_code,
+            self.receipt_tax_system,
+        )
 
     @field_validator("yookassa_shop_id")
     @classmethod

@@ -6,6 +6,7 @@ from datetime import timedelta
 from payments import metrics
 from payments.store import (
     closing,
+    fiscal,
     invoice_jobs,
     orders,
     outgoing,
@@ -51,6 +52,12 @@ async def count_outgoing(acquirers: Sequence[str], database: Database) -> None:
     for row in await outgoing.counts(acquirers, database):
         gauge = metrics.OUTGOING_REFUNDS.labels(row["acquirer"], row["state"])
         gauge.set(row["refunds"])
+
+
+async def count_fiscal_receipts(acquirer: str, database: Database) -> None:
+    row = await fiscal.left(acquirer, database)
+    for state in ("waiting", "failed"):
+        metrics.FISCAL_RECEIPTS_LEFT.labels(acquirer, state).set(row[state])
 
 
 async def close_ledger(database: Database) -> None:

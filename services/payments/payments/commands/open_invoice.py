@@ -1,13 +1,14 @@
 """Opening an invoice: what an order lacks is asked for in one way to pay."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
 from payments.domain.checkout import WITHOUT_KEYS, refused_for
 from payments.domain.confirmation import Order
+from payments.domain.fiscal import Split, Terms, is_full_payment
 from payments.domain.ledger import Holdings
-from payments.store import catalogue, invoice_jobs, orders
+from payments.store import catalogue, fiscal, invoice_jobs, orders
 from payments.store.orders import Asked
 from shared.contracts.message import Refused, derived_id
 from shared.contracts.money import stars_for
@@ -20,18 +21,23 @@ SHORTEST = timedelta(seconds=60)
 """An open invoice with less time left is replaced, and no order with less is asked for."""
 
 
+NO_RECEIPTS: Mapping[str, Terms] = {}
+
+
 async def open_invoice(
     command: OpenInvoice,
     tx: Tx,
     *,
     providers: Collection[str] = (),
     ring: Callable[[], None] | None = None,
+    receipts: Mapping[str, Terms] = NO_RECEIPTS,
 ) -> OpenedInvoice | Refused:
     """Open an invoice for the missing amount, or answer the present one that asks for it.
 
     Each invoice is charged once, so a part-paid order needs another. Two taps get one invoice.
     `providers` are the outside providers that the shop has an account with. An invoice of theirs
-    is asked for by a job, and `ring` tells its worker.
+    is asked for by a job, and `ring` tells its worker. Those in `receipts` register a receipt for
+    the tax office with each payment.
     """
     way = await catalogue.way_of(command.way, tx)
     if way is None or way["acquirer"] not in {*WITHOUT_KEYS, *providers}:
@@ -61,9 +67,19 @@ async def open_invoice(
     opened = await orders.insert_invoice(invoice, order.id, asked, state, INVOICE_LIVES_FOR, tx)
     if outside:
         await invoice_jobs.insert(invoice, asked.acquirer, tx)
+        if terms := receipts.get(asked.acquirer):
+            parts = items_of(order, asked.amount_minor)
+            named = invoice, asked.acquirer, order.person, order.id
+            await fiscal.ask(*named, parts, terms, tx)
         if ring is not None:
             tx.after_commit(ring)
     return answer_of(order, asked, opened)
+
+
+def items_of(order: Order, amount_minor: int) -> Split:
+    """The price of an order is a service that is paid in full; all else is an advance."""
+    whole = is_full_payment(order, amount_minor)
+    return Split(amount_minor, 0) if whole else Split(0, amount_minor)
 
 
 def missing_of(order: Order, holdings: Holdings, *, from_balance: bool) -> int:

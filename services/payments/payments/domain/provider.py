@@ -18,6 +18,29 @@ Way = Literal["sbp", "card", "crypto"]
 State = Literal["pending", "held", "succeeded", "canceled"]
 """`held`: the money waits for a capture. `canceled`: nothing can be paid any more."""
 RefundState = Literal["pending", "succeeded", "canceled"]
+Registration = Literal["pending", "succeeded", "canceled"]
+"""Of a receipt for the tax office. `canceled`: it could not be registered."""
+FiscalKind = Literal["payment", "offset", "refund"]
+
+
+@dataclass(frozen=True, slots=True)
+class FiscalReceipt:
+    """A receipt for the tax office (54-FZ): a service that is paid in full, and an advance.
+
+    One of the two may be 0. `vat_code` is that of the service.
+    """
+
+    email: str
+    item: str
+    subject: str
+    vat_code: int
+    tax_system: int | None
+    service_minor: int
+    advance_minor: int
+
+    @property
+    def amount_minor(self) -> int:
+        return self.service_minor + self.advance_minor
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,8 @@ class Asked:
     expires_in_s: int
     """Sent where the provider takes a lifetime. Otherwise late money is honoured."""
     since: datetime
+    receipt: FiscalReceipt | None = None
+    """For the tax office. Its items are exactly the amount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +166,8 @@ class Payment:
     refunded_minor: int = 0
     """In `currency`."""
     cancel_reason: str | None = None
+    registration: Registration | None = None
+    """Of its receipt for the tax office. None where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +207,14 @@ class RefundPending:
     """The provider has accepted it. `read_refund` and the listing tell its end."""
 
     reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registering:
+    """The provider has the receipt. `reference` is the receipt's own id."""
+
+    reference: str
+    state: Registration
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from payments.domain.provider import (
     Balances,
     Failure,
     Finding,
+    FiscalKind,
+    FiscalReceipt,
     Notice,
     Opened,
     Page,
@@ -18,6 +20,8 @@ from payments.domain.provider import (
     RefundDone,
     RefundPage,
     RefundPending,
+    Registering,
+    Registration,
     Returning,
     Unreadable,
     Unsupported,
@@ -106,9 +110,17 @@ class Provider(Protocol):
         """What the provider holds for the shop now. A currency that is absent is nothing."""
 
     async def refund(
-        self, reference: str, amount_minor: int, currency: str, key: UUID
+        self,
+        reference: str,
+        amount_minor: int,
+        currency: str,
+        key: UUID,
+        receipt: FiscalReceipt | None = None,
     ) -> RefundDone | RefundPending | Failure | Unsupported:
-        """Send money of this payment back. The same key again is the same refund."""
+        """Send money of this payment back. The same key again is the same refund.
+
+        `receipt` is that of the refund, for the tax office: keep it and repeat it unchanged.
+        """
 
     async def read_refund(
         self, reference: str
@@ -122,3 +134,19 @@ class Provider(Protocol):
 
     async def cancel(self, reference: str) -> Payment | Unreadable | Failure | Unsupported:
         """Let held money go back to the payer. A repeat is the same cancellation."""
+
+    async def register(
+        self, payment: str, receipt: FiscalReceipt, key: UUID
+    ) -> Registering | Failure | Unsupported:
+        """Register the offset of an advance that came by this payment.
+
+        The same key again is the same receipt, for a day.
+        """
+
+    async def read_registration(
+        self, kind: FiscalKind, reference: str
+    ) -> Registration | Failure | Unsupported | None:
+        """The registration of a receipt, by the id of its payment, refund, or its own.
+
+        None: the provider knows no receipt there.
+        """

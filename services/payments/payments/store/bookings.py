@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from payments.domain.confirmation import PAYABLE, Batch, Receipt
-from payments.store import accounts, catalogue, orders
+from payments.domain.fiscal import spent_from_wallet
+from payments.store import accounts, catalogue, fiscal, orders
 from shared.contracts.message import Event
 from shared.contracts.payload import read_payload
 from shared.platform.db import Tx, columns
@@ -139,3 +140,4 @@ async def write_batch(batch: Batch, events: Sequence[Event], tx: Tx) -> None:
         *columns(counted, 2),
         whats,
     )
+    await fiscal.offset(spent_from_wallet(batch), tx)

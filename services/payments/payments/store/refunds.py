@@ -7,7 +7,7 @@ from payments.domain.confirmation import PAYABLE, gross_of
 from payments.domain.outgoing import End, Outgoing
 from payments.domain.provider import Sum
 from payments.domain.refunds import Payment, Purchase, Refund, RefundBatch
-from payments.store import accounts, orders, outgoing
+from payments.store import accounts, fiscal, orders, outgoing
 from shared.contracts.message import Event, digest_of
 from shared.messaging import conflicts
 from shared.messaging.conflicts import Conflict
@@ -335,6 +335,12 @@ async def write_batch(batch: RefundBatch, events: Sequence[Event | None], tx: Tx
         *columns(sorted(undone_by_orders(batch).items()), 2),
         *columns([(one.transfer, id_, one.purchase.order, one.minor) for id_, one in undone], 4),
     )
+    returned_outside = [
+        fiscal.Returned(b.refund.acquirer, b.refund.charge, b.refund.reference, b.amount_minor)
+        for b in batch.bookings
+        if b.amount_minor and b.payment.currency == "RUB"
+    ]
+    await fiscal.returned(returned_outside, tx)
 
 
 def ended_row(under_way: Outgoing, end: End, refund: Refund) -> outgoing.Ended:

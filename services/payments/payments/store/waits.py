@@ -53,9 +53,24 @@ where id in (
 )
 """
 
+PULL_BACK_FISCAL_RECEIPTS = """
+update fiscal_receipts
+set due_at = shop_now()
+where id in (
+  select id
+  from fiscal_receipts
+  where state in ('waiting', 'registering') and due_at > shop_now() + $1::interval
+  for update skip locked
+  limit $2
+)
+"""
+
 WAITS = (
     Wait(("invoice_jobs.due_at",), timedelta(seconds=DAY_S), PULL_BACK_JOBS),
     Wait(("notices.due_at",), timedelta(seconds=LONGEST_ASKED_S), PULL_BACK_NOTICES),
     Wait(("outgoing_refunds.due_at",), timedelta(seconds=LONGEST_ASKED_S), PULL_BACK_REFUNDS),
     Wait(("provider_pace.next_at",), timedelta(seconds=LONGEST_ASKED_S), PULL_BACK_PACE),
+    Wait(
+        ("fiscal_receipts.due_at",), timedelta(seconds=LONGEST_ASKED_S), PULL_BACK_FISCAL_RECEIPTS
+    ),
 )

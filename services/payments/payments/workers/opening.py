@@ -22,6 +22,7 @@ from payments.domain.pauses import (
 from payments.domain.provider import (
     Asked,
     Failure,
+    FiscalReceipt,
     Opened,
     Refusal,
     SlowDown,
@@ -29,7 +30,7 @@ from payments.domain.provider import (
     Unknown,
 )
 from payments.providers.protocol import Provider
-from payments.store import invoice_jobs, pace
+from payments.store import fiscal, invoice_jobs, pace
 from payments.store.invoice_jobs import Opening
 from payments.workers.lease import LEASE_S, POLL_S, held
 from shared.contracts.payload import write_payload
@@ -77,31 +78,32 @@ class Opener:
         )
         if jobs:
             invoices = [job.invoice for job in jobs]
+            receipts = await fiscal.of_invoices(invoices, self.database)
 
             async def renew() -> bool:
                 return await invoice_jobs.renew(invoices, token, LEASE_S, self.database)
 
             async with held(renew, began), asyncio.TaskGroup() as group:
                 for job in jobs:
-                    group.create_task(self._work(job, token))
+                    group.create_task(self._work(job, token, receipts.get(job.invoice)))
         return len(jobs)
 
-    async def _work(self, job: Opening, token: UUID) -> None:
+    async def _work(self, job: Opening, token: UUID, receipt: FiscalReceipt | None) -> None:
         with telemetry.span("payments.open_invoice", following=job.trace):
             if job.state == "asking" and not job.wanted:
                 async with self.database.transaction() as tx:
                     await self._refuse(job, token, "provider_down", tx)
             try:
-                answer = await self._ask(job)
+                answer = await self._ask(job, receipt)
             except Exception as error:  # A fault of the client delays no other invoice.
                 log.error("provider client failed", error=type(error).__name__)
                 answer = Unknown("the client failed", "find")
             failpoint("invoice_asked")
             await self._settle(job, token, answer)
 
-    async def _ask(self, job: Opening) -> Answer:
+    async def _ask(self, job: Opening, receipt: FiscalReceipt | None) -> Answer:
         """Nothing is opened while an answer may be lost, or when nobody waits any more."""
-        asked = self._asked(job)
+        asked = self._asked(job, receipt)
         if job.lost or (job.asked_before and not job.wanted):
             found = await self.provider.find(asked)
             if isinstance(found, Refusal):
@@ -110,7 +112,7 @@ class Opener:
                 return found
         return await self.provider.open(asked) if job.wanted else None
 
-    def _asked(self, job: Opening) -> Asked:
+    def _asked(self, job: Opening, receipt: FiscalReceipt | None) -> Asked:
         """Equal in every try: the provider's idempotency key stands for the same request."""
         return Asked(
             invoice=job.invoice,
@@ -122,6 +124,7 @@ class Opener:
             return_url=self.return_url,
             expires_in_s=job.lives_s,
             since=job.since,
+            receipt=receipt,
         )
 
     async def _settle(self, job: Opening, token: UUID, answer: Answer) -> None:

@@ -10,6 +10,8 @@ from payments.domain.provider import (
     Balances,
     Failure,
     Finding,
+    FiscalKind,
+    FiscalReceipt,
     Malformed,
     Notice,
     Opened,
@@ -53,6 +55,7 @@ NO_REFUND = Unsupported(
     "Crypto Pay has no refunds. Credit the wallet (turnpike balance add), or transfer the money "
     "in @CryptoBot."
 )
+NO_RECEIPTS = Unsupported("Crypto Pay registers no receipts.")
 NO_HOLD = Unsupported("Crypto Pay holds no money: a paid invoice is final.")
 
 
@@ -164,7 +167,12 @@ class Cryptobot:
         return result if isinstance(result, Failure) else balances_from(result)
 
     async def refund(
-        self, reference: str, amount_minor: int, currency: str, key: UUID
+        self,
+        reference: str,
+        amount_minor: int,
+        currency: str,
+        key: UUID,
+        receipt: FiscalReceipt | None = None,
     ) -> Unsupported:
         return NO_REFUND
 
@@ -176,6 +184,12 @@ class Cryptobot:
 
     async def cancel(self, reference: str) -> Unsupported:
         return NO_HOLD
+
+    async def register(self, payment: str, receipt: FiscalReceipt, key: UUID) -> Unsupported:
+        return NO_RECEIPTS
+
+    async def read_registration(self, kind: FiscalKind, reference: str) -> Unsupported:
+        return NO_RECEIPTS
 
     async def _walk(self, body: Json) -> list[tuple[object, str]] | Failure:
         """A page of a walk that ends at the first old invoice: another order would hide newer."""

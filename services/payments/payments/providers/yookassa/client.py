@@ -10,6 +10,8 @@ from payments.domain.provider import (
     Asked,
     Failure,
     Finding,
+    FiscalKind,
+    FiscalReceipt,
     Forged,
     Malformed,
     Notice,
@@ -21,6 +23,8 @@ from payments.domain.provider import (
     RefundPage,
     RefundPending,
     Refusal,
+    Registering,
+    Registration,
     Returning,
     Unknown,
     Unreadable,
@@ -45,8 +49,12 @@ from payments.providers.yookassa.messages import (
     payload_of,
     payment_body,
     payment_from,
+    receipt_body,
+    refund_body,
     refund_from,
     refunded_by,
+    registered_by,
+    registration_of,
     window_query,
 )
 from payments.settings import Settings
@@ -56,11 +64,16 @@ CURRENCY = "RUB"
 FIND_PAGES = 10
 CLOCKS_DIFFER = timedelta(minutes=5)
 NOTICE_BYTES = 128 * 1024
-_REFERENCE = re.compile(r"[0-9A-Za-z-]{1,36}")
+_REFERENCE = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _WALKS = ("created", "captured")
 NO_BALANCE = Unsupported(
     "YooKassa tells no balance: it pays out by itself. Compare its registers of payouts."
 )
+REGISTERED_IN: dict[FiscalKind, str] = {
+    "payment": "payments",
+    "offset": "receipts",
+    "refund": "refunds",
+}
 _NO_CURRENCY = Refusal("currency", "The shop at YooKassa has rubles only.")
 _NO_CURSOR = Refusal("cursor", "The text does not continue a listing of YooKassa.")
 
@@ -69,7 +82,12 @@ def provider_from(settings: Settings) -> "Yookassa":
     shop_id, secret_key = settings.yookassa_shop_id, settings.yookassa_secret_key
     assert shop_id is not None, "the table asks for it"
     assert secret_key is not None, "the settings refuse a shop without its key"
-    return Yookassa(shop_id, secret_key.get_secret_value(), settings.yookassa_api_url)
+    return Yookassa(
+        shop_id,
+        secret_key.get_secret_value(),
+        settings.yookassa_api_url,
+        sends_receipts=settings.receipts,
+    )
 
 
 class Yookassa:
@@ -89,11 +107,13 @@ class Yookassa:
         proxy: str | None = None,
         call_timeout_s: float = CALL_TIMEOUT_S,
         page: int = PAGE,
+        sends_receipts: bool = False,
     ) -> None:
         credentials = base64.b64encode(f"{shop_id}:{secret_key}".encode()).decode()
         headers = {"Authorization": f"Basic {credentials}"}
         self._shop_id = shop_id
         self._page = page
+        self._sends_receipts = sends_receipts
         self._caller = Caller(NAME, api_url, headers, proxy=proxy, call_timeout_s=call_timeout_s)
 
     async def start(self) -> None:
@@ -103,7 +123,8 @@ class Yookassa:
         await self._caller.close()
 
     async def check(self) -> tuple[Finding, ...]:
-        return findings_from(await self._get("me", "GET me"), self._shop_id)
+        me = await self._get("me", "GET me")
+        return findings_from(me, self._shop_id, receipts=self._sends_receipts)
 
     async def open(self, asked: Asked) -> Opened | Failure:
         if asked.way not in METHODS or asked.currency != CURRENCY:
@@ -179,11 +200,16 @@ class Yookassa:
         return NO_BALANCE
 
     async def refund(
-        self, reference: str, amount_minor: int, currency: str, key: UUID
+        self,
+        reference: str,
+        amount_minor: int,
+        currency: str,
+        key: UUID,
+        receipt: FiscalReceipt | None = None,
     ) -> RefundDone | RefundPending | Failure:
         if currency != CURRENCY:
             return _NO_CURRENCY
-        body = {"payment_id": reference, "amount": amount_body(amount_minor, currency)}
+        body = refund_body(reference, amount_minor, currency, receipt)
         answer = await self._post("refunds", f"refund-{key}", body)
         return refunded_by(answer) if isinstance(answer, dict) else answer
 
@@ -203,6 +229,18 @@ class Yookassa:
 
     async def cancel(self, reference: str) -> Payment | Unreadable | Failure:
         return await self._change(reference, "cancel", f"cancel-{reference}", {})
+
+    async def register(
+        self, payment: str, receipt: FiscalReceipt, key: UUID
+    ) -> Registering | Failure:
+        answer = await self._post("receipts", f"receipt-{key}", receipt_body(payment, receipt))
+        return registered_by(answer) if isinstance(answer, dict) else answer
+
+    async def read_registration(
+        self, kind: FiscalKind, reference: str
+    ) -> Registration | Failure | None:
+        answer = await self._get_one(REGISTERED_IN[kind], reference)
+        return registration_of(answer, kind) if isinstance(answer, dict) else answer
 
     async def _change(
         self, reference: str, act: str, key: str, body: Json

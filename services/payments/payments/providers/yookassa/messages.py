@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+from payments.domain.fiscal import vat_of_advance
 from payments.domain.provider import (
     Asked,
     Failure,
     Finding,
+    FiscalKind,
+    FiscalReceipt,
     Hint,
     Ignored,
     Malformed,
@@ -23,6 +26,8 @@ from payments.domain.provider import (
     RefundPending,
     RefundState,
     Refusal,
+    Registering,
+    Registration,
     SlowDown,
     State,
     Sum,
@@ -58,6 +63,11 @@ REFUND_STATES: dict[str, RefundState] = {
     "succeeded": "succeeded",
     "canceled": "canceled",
 }
+REGISTRATIONS: dict[str, Registration] = {
+    "pending": "pending",
+    "succeeded": "succeeded",
+    "canceled": "canceled",
+}
 DESCRIPTION_CHARACTERS = 128
 PAGE = 100
 PAUSE_S = 1.8  # What the SDK waits where no `retry_after` is told.
@@ -85,6 +95,62 @@ def payment_body(asked: Asked) -> Json:
         "payment_method_data": {"type": METHODS[asked.way]},
         "confirmation": {"type": "redirect", "return_url": asked.return_url},
         "metadata": {"payload": asked.payload},
+        **_receipt_in(asked.receipt, asked.amount_minor),
+    }
+
+
+def refund_body(
+    payment: str, amount_minor: int, currency: str, receipt: FiscalReceipt | None
+) -> Json:
+    """A refund of a part needs a receipt; one of the whole repeats that of its payment."""
+    return {
+        "payment_id": payment,
+        "amount": amount_body(amount_minor, currency),
+        **_receipt_in(receipt, amount_minor),
+    }
+
+
+def receipt_body(payment: str, receipt: FiscalReceipt) -> Json:
+    """The offset of an advance: the service is given, and paid by money that came before."""
+    amount = amount_body(receipt.amount_minor, "RUB")
+    return {
+        "type": "payment",
+        "payment_id": payment,
+        "send": True,
+        "settlements": [{"type": "prepayment", "amount": amount}],
+        **_receipt_fields(receipt),
+    }
+
+
+def _receipt_in(receipt: FiscalReceipt | None, amount_minor: int) -> Json:
+    if receipt is None:
+        return {}
+    assert receipt.amount_minor == amount_minor, "the items of a receipt are its amount"
+    return {"receipt": _receipt_fields(receipt)}
+
+
+def _receipt_fields(receipt: FiscalReceipt) -> Json:
+    """No name of a person: an e-mail is all that YooKassa needs."""
+    items = []
+    if receipt.service_minor:
+        given = "full_payment", receipt.subject, receipt.vat_code
+        items.append(_item(receipt.item, receipt.service_minor, *given))
+    if receipt.advance_minor:
+        given = "advance", "payment", vat_of_advance(receipt.vat_code)
+        items.append(_item(receipt.item, receipt.advance_minor, *given))
+    told = {} if receipt.tax_system is None else {"tax_system_code": receipt.tax_system}
+    return {"customer": {"email": receipt.email}, "items": items, **told}
+
+
+def _item(text: str, amount_minor: int, mode: str, subject: str, vat_code: int) -> Json:
+    return {
+        "description": text[:DESCRIPTION_CHARACTERS],
+        "quantity": 1,
+        "amount": amount_body(amount_minor, "RUB"),
+        "vat_code": vat_code,
+        "payment_subject": subject,
+        "payment_mode": mode,
+        "measure": "piece",
     }
 
 
@@ -176,6 +242,7 @@ def payment_from(payment: Json) -> Payment:
         fee=None if arrived is None else _fee(asked, arrived),
         refunded_minor=0 if refunded is None else refunded.amount_minor,
         cancel_reason=_cancel_reason(payment),
+        registration=registration_of(payment, "payment"),
     )
 
 
@@ -210,6 +277,21 @@ def refunded_by(answer: Json) -> RefundDone | RefundPending | Failure:
         return Refusal(reason, f"YooKassa has canceled the refund: {reason}.")
     done = refund.state == "succeeded"
     return RefundDone(refund.reference) if done else RefundPending(refund.reference)
+
+
+def registered_by(answer: Json) -> Registering | Failure:
+    """The outcome of a receipt that was asked for."""
+    state = registration_of(answer, "offset")
+    reference = own_text(answer.get("id"))
+    if state is None or not reference:
+        return Unknown("malformed answer: a receipt without its id or status")
+    return Registering(reference, state)
+
+
+def registration_of(shown: Json, kind: FiscalKind) -> Registration | None:
+    """Of a receipt, or of a payment or refund that has one. None where it has none."""
+    told = shown.get("status" if kind == "offset" else "receipt_registration")
+    return REGISTRATIONS.get(told) if isinstance(told, str) else None
 
 
 def items_of(page: Json) -> list[tuple[object, str]] | Unknown:
@@ -296,33 +378,45 @@ def readable_notice(event: str, about: Mapping[str, Any]) -> Notice:
 # The start
 
 
-def findings_from(me: Json | Failure, shop_id: str) -> tuple[Finding, ...]:
+def findings_from(
+    me: Json | Failure, shop_id: str, *, receipts: bool = False
+) -> tuple[Finding, ...]:
     """What an operator should know of the shop. One that blocks means that nobody can pay."""
     if isinstance(me, Refusal):
         what = "TURNPIKE_YOOKASSA_SHOP_ID and TURNPIKE_YOOKASSA_SECRET_KEY"
         return (Finding(f"YooKassa refuses {what}: {me.code}.", blocks=True),)
     if not isinstance(me, dict):
         return (Finding("YooKassa did not answer at the start.", blocks=False),)
-    found = [Finding(sentence, blocks=True) for sentence in _blocking(me, shop_id)]
-    found += [Finding(sentence, blocks=False) for sentence in _notes(me)]
+    found = [
+        Finding(sentence, blocks=True) for sentence in _blocking(me, shop_id, receipts=receipts)
+    ]
+    found += [Finding(sentence, blocks=False) for sentence in _notes(me, receipts=receipts)]
     return tuple(found)
 
 
-def _blocking(me: Json, shop_id: str) -> list[str]:
+def _blocking(me: Json, shop_id: str, *, receipts: bool) -> list[str]:
     found = []
     if me.get("account_id") not in (None, shop_id):
         found.append("The secret key of YooKassa belongs to another shop.")
     if me.get("status") != "enabled":
         found.append("YooKassa has disabled the shop.")
-    if _sends_receipts(me):
-        found.append("The shop sends receipts through YooKassa, and Turnpike makes none yet.")
+    if _sends_receipts(me) and not receipts:
+        found.append(
+            "The shop at YooKassa sends receipts, and takes no payment without one:"
+            " set TURNPIKE_RECEIPTS."
+        )
     if not _methods_of(me):
         found.append("The shop at YooKassa can take neither SBP nor cards.")
     return found
 
 
-def _notes(me: Json) -> list[str]:
+def _notes(me: Json, *, receipts: bool) -> list[str]:
     found = [] if me.get("test") is not True else ["The shop at YooKassa is a test shop."]
+    if receipts and not _sends_receipts(me):
+        found.append(
+            "TURNPIKE_RECEIPTS is on, and the shop at YooKassa registers no receipts:"
+            " switch them on in its cabinet."
+        )
     missing = [] if not _methods_of(me) else [way for way in METHODS if way not in _methods_of(me)]
     return found + [f"The shop at YooKassa cannot take payments by {way}." for way in missing]
 
