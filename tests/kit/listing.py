@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID, uuid4
@@ -75,11 +75,24 @@ class FakeListing:
     """Answers of the next pages."""
     asked: list[str | None] = field(default_factory=list)
     reads: list[tuple[str, ...]] = field(default_factory=list)
+    captured: list[str] = field(default_factory=list)
+    uncaptured: Failure | None = None
+    """What each capture answers instead."""
     before_page: Callable[[str | None], Awaitable[None]] | None = None
 
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    async def capture(self, reference: str, amount_minor: int, currency: str) -> Payment | Failure:
+        if self.uncaptured is not None:
+            return self.uncaptured
+        [held] = [one for one in self.payments if one.reference == reference]
+        assert (held.amount_minor, held.currency) == (amount_minor, currency)
+        self.captured.append(reference)
+        taken = replace(held, state="succeeded", paid_at=held.created_at)
+        self.payments[self.payments.index(held)] = taken
+        return taken
 
     async def list_payments(
         self, since: datetime, until: datetime, after: str | None

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
-from payments.domain.provider import Payment, Refund, State, Unreadable
+from payments.domain.provider import Payment, Refund, State, Unavailable, Unreadable
 from payments.receiving import take_in
 from shared.contracts.payments import OpenedInvoice, ReconciliationFinished
 from shared.platform.db import Database
@@ -232,11 +233,45 @@ async def test_what_cannot_be_kept_stops_no_other(payments_db: Database) -> None
 
 async def test_payments_that_are_not_paid_are_passed(payments_db: Database) -> None:
     order = await placed(uuid4(), payments_db)
-    states: tuple[State, ...] = ("pending", "held", "canceled")
+    states: tuple[State, ...] = ("pending", "canceled")
     listing = FakeListing(payments=[replace(paid_there(order), state=state) for state in states])
     run = await reconciled(listing, payments_db)
     assert run.counts.listed == 0
     assert not await bought(order, payments_db)
+
+
+async def test_listed_held_money_is_captured(payments_db: Database) -> None:
+    """R-16: its notice was lost, and nothing watches its invoice any more."""
+    order = await placed(uuid4(), payments_db)
+    held = replace(paid_there(order), state="held", paid_at=None)
+    listing = FakeListing(payments=[held])
+    await reconciled(listing, payments_db)
+    assert listing.captured == [held.reference]
+    assert await bought(order, payments_db)
+
+
+async def test_foreign_held_money_is_left_alone(payments_db: Database) -> None:
+    """R-97: a shared merchant account holds money of other shops."""
+    order = await placed(uuid4(), payments_db)
+    listing = FakeListing(payments=[replace(paid_there(order), state="held", payload=None)])
+    await reconciled(listing, payments_db)
+    assert listing.captured == []
+
+
+async def test_money_that_stays_held_is_an_alarm(payments_db: Database) -> None:
+    """R-16: the next run takes it."""
+    order = await placed(uuid4(), payments_db)
+    held = replace(paid_there(order), state="held", paid_at=None)
+    listing = FakeListing(payments=[held], uncaptured=Unavailable("no connection"))
+    with capture_logs() as logs:
+        await reconciled(listing, payments_db)
+    [told] = [one for one in logs if one["event"] == "held money was not captured"]
+    assert (told["log_level"], told["reference"]) == ("error", held.reference)
+    assert not await bought(order, payments_db)
+    listing.uncaptured = None
+    await time_passes(listing, payments_db)
+    await reconciled(listing, payments_db)
+    assert await bought(order, payments_db)
 
 
 async def test_a_listed_refund_is_booked_once(payments_db: Database) -> None:

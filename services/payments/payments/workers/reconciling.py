@@ -24,8 +24,10 @@ from payments.domain.provider import (
     RefundPage,
     Refusal,
     Sum,
+    Unreadable,
     Unsupported,
 )
+from payments.domain.read_back import outcome_of
 from payments.domain.reconciliation import (
     Difference,
     counted,
@@ -59,6 +61,8 @@ LEASE_S = 60.0
 """Longer than the longest call of a client."""
 BOOKED_PER_PAGE = 2_000
 MAX_READ_BACK = 50
+MOST_CAPTURED = 20
+"""Held payments of a page. There should be none; the next run takes others."""
 CLEARED_AT_ONCE = 5_000
 MAX_PAGES = 50_000
 """A listing of a month with five million payments. A longer one turns in a circle."""
@@ -91,6 +95,10 @@ class Listing(Protocol):
     async def list_refunds(
         self, since: datetime, until: datetime, after: str | None
     ) -> RefundPage | Failure | Unsupported: ...
+
+    async def capture(
+        self, reference: str, amount_minor: int, currency: str
+    ) -> Payment | Unreadable | Failure | Unsupported: ...
 
 
 class Reconciler:
@@ -159,6 +167,7 @@ class Reconciler:
         page = await self.provider.list_payments(run.since, run.until, run.after)
         if not isinstance(page, Page):
             return await self._not_answered(run, page)
+        page = await self._captured(page, run)
         paid = {named(one.reference): one for one in page.payments if one.state == "succeeded"}
         broken = {named(one.reference): one for one in page.unreadable}
         async with self.database.transaction() as tx:
@@ -176,6 +185,21 @@ class Reconciler:
             found = [unbookable(one) if one.charge in refused else one for one in found]
             following = _following(run, "payments" if page.next else "refunds", page.next)
             return await _write(following, len(fresh), found, tx)
+
+    async def _captured(self, page: Page, run: Run) -> Page:
+        """Held money of ours is taken in full: nothing may watch its invoice any more."""
+        payments = {one.reference: one for one in page.payments}
+        held = [one for one in page.payments if outcome_of(one) == "held"]
+        for one in held[:MOST_CAPTURED]:
+            async with self.database.transaction() as tx:
+                await leases.hold(run.acquirer, self.holder, self.lease_s, tx)
+            answer = await self.provider.capture(one.reference, one.amount_minor, one.currency)
+            if isinstance(answer, Payment):
+                payments[one.reference] = answer
+            else:
+                fields = {"reference": named(one.reference), "answer": type(answer).__name__}
+                log.error("held money was not captured", **fields)
+        return replace(page, payments=tuple(payments.values()))
 
     async def _take_in(
         self, paid: Mapping[str, Payment], found: Sequence[Difference], tx: Tx
