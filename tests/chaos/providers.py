@@ -84,6 +84,7 @@ class Providers:
         self.shop = shop
         self.by_name: dict[str, Acquirer] = acquirers(shop.urls)
         self.payers: dict[tuple[str, str], int] = {}
+        self._aged = timedelta()
 
     async def close(self) -> None:
         await asyncio.gather(*(one.close() for one in self.by_name.values()))
@@ -153,7 +154,7 @@ class Providers:
         if not left and not always:
             return 0
         self._age()
-        since = began_at - SETTLED - timedelta(minutes=1)
+        since = began_at - self._aged - timedelta(minutes=1)
         runs = await self._begun(since)
         give_up_at = time.monotonic() + FOUND_WITHIN_S
         while running := await self.shop.fetch(RUNNING, runs):
@@ -164,6 +165,7 @@ class Providers:
         return len(left & found)
 
     def _age(self) -> None:
+        self._aged += SETTLED
         for name, statements in AGED.items():
             file = self.shop.state_dir / "sandbox" / name
             with closing(sqlite3.connect(file, timeout=60)) as opened, opened:
