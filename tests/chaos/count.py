@@ -232,7 +232,9 @@ def check_charge(
     """
     purchase = paid.purchase
     buyer, invoice, kind = purchase.buyer, purchase.invoice, purchase.kind
-    bought = kind in BUYS or (kind == "late" and row["outcome"] == "bought")
+    # Without its notice, money of a provider may come after the person's next purchase.
+    may_be_late = kind == "late" or (kind in BUYS and purchase.reference != "")
+    bought = row["outcome"] == "bought" if may_be_late else kind in BUYS
     period = (buyer.person, invoice.plan, invoice.months)
     periods: list[tuple[UUID, str, int]] = [tuple(one) for one in row["periods"] or []]
     wanted = {
