@@ -12,12 +12,15 @@ from pydantic import SecretStr
 from payments.app import build
 from payments.settings import Settings
 from payments.workers import lease, opening, reading, registering
+from payments.workers import refunding as returning
 from shared.contracts.message import Refused
 from shared.contracts.payments import OpenedInvoice, PaidFromBalance, PayFromBalance, PlacedOrder
+from shared.contracts.payments_refunds import OutgoingRefund
 from shared.messaging.rpc import Bus
 from shared.platform.db import Database
 from tests.kit import yookassa
 from tests.kit.living import living
+from tests.kit.outgoing import refunding
 from tests.kit.payments import asking, by, command, topup_command
 from tests.kit.servers import MakeDatabase
 from tests.kit.waiting import until
@@ -27,13 +30,14 @@ from turnpike_local.yookassa import Shop
 
 SHOP = Shop(fiscalization="yoo_receipt")
 STATES = "select kind, state from fiscal_receipts order by made_at, kind"
+RECEIPT = "select id from receipts where charge = $1"
 REFERENCE = "select reference from invoices where id = $1 and state = 'open'"
 DUE = "update fiscal_receipts set due_at = now() where state = 'registering'"
 
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (lease, opening, reading, registering):
+    for module in (lease, opening, reading, returning, registering):
         monkeypatch.setattr(module, "POLL_S", 0.05)
 
 
@@ -98,6 +102,30 @@ async def running(
             finally:
                 await bus.close()
                 await database.close()
+
+
+async def test_a_partial_refund_has_its_receipt(
+    fresh_database: MakeDatabase, nats_url: str, tmp_path: Path
+) -> None:
+    """R-113: YooKassa refuses a part of a payment that had a receipt, unless the part has one."""
+    person = uuid4()
+    async with running(fresh_database, nats_url, tmp_path) as shop:
+        payment = await shop.paid(person, 500_00)
+
+        async def booked() -> bool:
+            return await shop.database.fetchval(RECEIPT, payment) is not None
+
+        await until(booked)
+        receipt = await shop.database.fetchval(RECEIPT, payment)
+        asked = await shop.bus.execute(refunding(receipt, amount_minor=100_00))
+        assert isinstance(asked, OutgoingRefund)
+
+        async def registered() -> bool:
+            return ("refund", "registered") in await shop.states()
+
+        await until(registered)
+        state = "select state from outgoing_refunds where id = $1"
+        assert await shop.database.fetchval(state, asked.refund) == "settled"
 
 
 async def test_a_topup_and_its_offset_are_registered(

@@ -72,7 +72,7 @@ from payments.workers.noticing import Notices
 from payments.workers.opening import Opener
 from payments.workers.reading import Reader
 from payments.workers.reconciling import Reconciler
-from payments.workers.refunding import AtProvider, AtTelegram, Refunder
+from payments.workers.refunding import AtProvider, AtTelegram, Refunder, receipt_for
 from payments.workers.registering import Registrar
 from payments.workers.watching import OpenInvoices
 from shared.contracts.payments import (
@@ -173,9 +173,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     for provider in providers:
         _receive(provider, asked, service, settings)
         if isinstance(provider.returning, Returning):
-            way_out = AtProvider(provider, keyed=provider.returning.keyed)
-            refunder = Refunder(way_out, service.database, wanted)
-            service.loops(f"refund_{provider.name}", refunder.run)
+            _return(provider, provider.returning, wanted, service, receipts.get(provider.name))
         if provider.name in receipts:
             _register(provider, receipts[provider.name], service)
     if names:
@@ -199,6 +197,19 @@ def _receive(provider: Provider, asked: Bell, service: Service, settings: Settin
     service.loops(f"check_{name}", partial(report_findings, provider))
     webhook = ProviderWebhook(provider, database, told.ring, trusted=settings.trusted_networks)
     service.routes.append((f"/webhooks/{name}", webhook))
+
+
+def _return(
+    provider: Provider, returning: Returning, wanted: Bell, service: Service, terms: Terms | None
+) -> None:
+    """The way out of one provider."""
+    receipts = (
+        partial(receipt_for, database=service.database, acquirer=provider.name, email=terms.email)
+        if terms
+        else None
+    )
+    way_out = AtProvider(provider, keyed=returning.keyed, receipts=receipts)
+    service.loops(f"refund_{provider.name}", Refunder(way_out, service.database, wanted).run)
 
 
 def _register(provider: Provider, terms: Terms, service: Service) -> None:

@@ -8,6 +8,7 @@ Without keys nobody asks again, and an operator looks.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Protocol
 from uuid import UUID, uuid4
@@ -27,10 +28,10 @@ from payments.domain.outgoing import (
     outcome_of,
 )
 from payments.domain.pauses import pause_of_job_s, pause_of_provider_s
-from payments.domain.provider import Refund, RefundState, Unknown
+from payments.domain.provider import FiscalReceipt, Refund, RefundState, Unknown
 from payments.providers.protocol import Provider
 from payments.returning import release, settle
-from payments.store import outgoing, pace
+from payments.store import fiscal, outgoing, pace
 from payments.store.outgoing import Claimed
 from payments.workers.lease import LEASE_S, held
 from shared.contracts.bot import RefundStars, StarRefund, StarRefundQuery
@@ -67,19 +68,35 @@ class WayOut(Protocol):
     async def read(self, job: Claimed, reference: str) -> Answer: ...
 
 
-class AtProvider:
-    """The way out of an outside provider."""
+RefundReceipts = Callable[[Claimed], Awaitable[FiscalReceipt | None]]
 
-    def __init__(self, provider: Provider, *, keyed: bool) -> None:
+
+class AtProvider:
+    """The way out of an outside provider. `receipts` makes the receipt for the tax office."""
+
+    def __init__(
+        self, provider: Provider, *, keyed: bool, receipts: RefundReceipts | None = None
+    ) -> None:
         self.provider = provider
         self.name = provider.name
         self.keyed = keyed
+        self.receipts = receipts
 
     async def refund(self, job: Claimed) -> Answer:
-        return await self.provider.refund(job.charge, job.amount_minor, job.currency, job.id)
+        receipt = await self.receipts(job) if self.receipts else None
+        sent = job.charge, job.amount_minor, job.currency, job.id
+        return await self.provider.refund(*sent, receipt)
 
     async def read(self, job: Claimed, reference: str) -> Answer:
         return await self.provider.read_refund(reference)
+
+
+async def receipt_for(
+    job: Claimed, database: Database, *, acquirer: str, email: str
+) -> FiscalReceipt | None:
+    """The same for every try of this refund. None where the payment had no receipt."""
+    async with database.transaction() as tx:
+        return await fiscal.for_refund(job.id, acquirer, job.charge, job.amount_minor, email, tx)
 
 
 class AtTelegram:
