@@ -89,3 +89,25 @@ async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Result]) -> 
         if not task.done():
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def at_each_ring(
+    name: str,
+    bell: Bell,
+    turn: Callable[[], Awaitable[object]],
+    stopping: asyncio.Event,
+    *,
+    every_s: float,
+) -> None:
+    """Call `turn` until `stopping`: again at once while its answer says that it had work.
+
+    Otherwise at the next ring, and after `every_s` at the latest. A stop ends the wait.
+    """
+    with bell.listening() as rung:
+
+        async def again() -> None:
+            rung.clear()
+            if not await turn():
+                await unless(stopping, set_within(rung, every_s))
+
+        await forever(name, again, stopping)

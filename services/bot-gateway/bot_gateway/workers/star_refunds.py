@@ -26,7 +26,7 @@ from bot_gateway.telegram import (
 from shared.platform.backoff import backoff
 from shared.platform.db import Database
 from shared.platform.failpoints import failpoint
-from shared.platform.loops import Bell, forever, set_within
+from shared.platform.loops import Bell, at_each_ring
 
 log = structlog.get_logger()
 
@@ -54,14 +54,7 @@ class StarRefunds:
         self.holder = uuid4()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        with self.bell.listening() as rung:
-
-            async def turn() -> None:
-                rung.clear()
-                if not await self.round() and not stopping.is_set():
-                    await set_within(rung, POLL_S)
-
-            await forever("bot_star_refunds", turn, stopping)
+        await at_each_ring("bot_star_refunds", self.bell, self.round, stopping, every_s=POLL_S)
 
     async def round(self) -> bool:
         """Ask Telegram about the one that waits longest; False when none does."""

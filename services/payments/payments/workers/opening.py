@@ -39,7 +39,7 @@ from shared.messaging import outbox
 from shared.platform import telemetry
 from shared.platform.db import Database, Tx
 from shared.platform.failpoints import failpoint
-from shared.platform.loops import Bell, forever, set_within
+from shared.platform.loops import Bell, at_each_ring
 
 log = structlog.get_logger()
 
@@ -61,14 +61,9 @@ class Opener:
         self.return_url = return_url
 
     async def run(self, stopping: asyncio.Event) -> None:
-        with self.bell.listening() as rung:
-
-            async def turn() -> None:
-                rung.clear()
-                if not await self.round() and not stopping.is_set():
-                    await set_within(rung, POLL_S)
-
-            await forever(f"open_{self.provider.name}", turn, stopping)
+        await at_each_ring(
+            f"open_{self.provider.name}", self.bell, self.round, stopping, every_s=POLL_S
+        )
 
     async def round(self) -> int:
         """Claim the due jobs, ask the provider, record. Returns how many were claimed."""

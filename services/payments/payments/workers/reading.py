@@ -34,7 +34,7 @@ from payments.workers.lease import POLL_S, held
 from shared.platform import telemetry
 from shared.platform.db import Database, Tx, database_is_to_blame
 from shared.platform.failpoints import failpoint
-from shared.platform.loops import Bell, forever, set_within
+from shared.platform.loops import Bell, at_each_ring
 
 log = structlog.get_logger()
 
@@ -88,14 +88,7 @@ class Reader(Generic[Item]):
         self.name = f"{source.lane}_{provider.name}"
 
     async def run(self, stopping: asyncio.Event) -> None:
-        with self.bell.listening() as rung:
-
-            async def turn() -> None:
-                rung.clear()
-                if not await self.round() and not stopping.is_set():
-                    await set_within(rung, POLL_S)
-
-            await forever(self.name, turn, stopping)
+        await at_each_ring(self.name, self.bell, self.round, stopping, every_s=POLL_S)
 
     async def round(self) -> int:
         """Claim what is due, read it back, book. Returns how much was claimed."""

@@ -40,7 +40,7 @@ from shared.messaging.rpc import Bus, UnansweredError
 from shared.platform import telemetry
 from shared.platform.db import Database
 from shared.platform.failpoints import failpoint
-from shared.platform.loops import Bell, forever, set_within
+from shared.platform.loops import Bell, at_each_ring
 
 log = structlog.get_logger()
 
@@ -166,14 +166,9 @@ class Refunder:
         self.bell = bell
 
     async def run(self, stopping: asyncio.Event) -> None:
-        with self.bell.listening() as rung:
-
-            async def turn() -> None:
-                rung.clear()
-                if not await self.round() and not stopping.is_set():
-                    await set_within(rung, POLL_S)
-
-            await forever(f"refund_{self.way_out.name}", turn, stopping)
+        await at_each_ring(
+            f"refund_{self.way_out.name}", self.bell, self.round, stopping, every_s=POLL_S
+        )
 
     async def round(self) -> int:
         """Claim the due refunds, ask, record. Returns how many were claimed."""
