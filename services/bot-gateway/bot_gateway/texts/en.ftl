@@ -86,7 +86,7 @@ way-least = { $way ->
 
 way-failed = 😔 That way to pay does not work right now. Nothing was charged. Please choose another, or try again.
 
-way-canceled = 😔 The payment did not go through. Nothing was charged. Please choose how to pay, or try the same way again.
+way-canceled = 😔 The payment did not go through. Nothing was charged. Please try again, or choose another way to pay.
 
 ways-none = We cannot take payments right now. Please try again later.
 
@@ -196,7 +196,7 @@ balance-line = { $day }  { $amount }  { $reason ->
     [refund] payment returned
     [reward_reversed] share of a returned payment
     [hold] held for a refund
-    [hold_returned] hold for a refund ended
+    [hold_returned] hold released
    *[other] other
 }
 

@@ -196,8 +196,8 @@ balance-line = { $day }  { $amount }  { $reason ->
     [purchase_undone] покупка отменена
     [refund] возврат платежа
     [reward_reversed] процент с возвращённого платежа
-    [hold] отложено для возврата
-    [hold_returned] возврат завершён
+    [hold] отложено на время возврата
+    [hold_returned] отложенная сумма снова на балансе
    *[other] операция
 }
 
