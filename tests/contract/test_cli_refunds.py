@@ -107,7 +107,7 @@ async def test_an_unknown_outcome_is_ended_by_hand(shop: Shop, outcome: str) -> 
     refund = (await under_way(shop, receipt))[:18]
     early = await shop.turnpike("refunds", outcome, refund, *WHY)
     assert early[0] == 1
-    assert "only a refund in pending_review is ended so." in early[2]
+    assert "only a refund in pending_review can be ended by hand." in early[2]
     await shop.payments.execute(REVIEW, receipt.id)
     listed = await shop.done("refunds", "list", "--state", "pending_review")
     assert "TimeoutError" in listed

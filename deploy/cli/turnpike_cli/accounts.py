@@ -20,15 +20,15 @@ from turnpike_cli.querying import QUERY_TIMEOUT_S, run
     "--day",
     type=click.DateTime(["%Y-%m-%d"]),
     metavar="DAY",
-    help="A closed day, in UTC. Now, unless given.",
+    help="Show the end of this closed day (UTC), not the present.",
 )
 @json_option
 def accounts_command(*, day: datetime | None, as_json: bool) -> None:
-    """Print the balance of every account: those of the shop, and the sums of people's.
+    """Print the balance of every account of the shop.
 
-    With a day also what moved on it. A day is closed ten minutes after its end, and never changes
-    again. Money that an acquirer holds for the shop is below zero, so all balances of a currency
-    sum to zero.
+    People's accounts are summed by kind. With --day, also print the debits and credits of that day.
+    A day is closed ten minutes after its end, and never changes again. Money that an acquirer holds
+    for the shop is shown below zero, so that all balances of a currency sum to zero.
     """
     run(lambda bus: print_accounts(bus, day and day.date(), as_json=as_json))
 

@@ -56,7 +56,7 @@ def reconcile_command() -> None:
     """Compare providers with the ledger.
 
     Each provider's listing is compared every hour, over the last three hours, and every day, over
-    the day before. A payment that is missing here is booked; whatever else differs is reported.
+    the day before. A payment that is missing here is booked; any other difference is reported.
     """
 
 

@@ -37,7 +37,9 @@ REFUSALS: dict[str, Ending] = {
 }
 RESOLVE_REFUSALS: dict[str, Ending] = {
     "refund_unknown": "no such refund; see turnpike refunds list.",
-    "not_in_review": lambda state: f"it is {state}: only a refund in pending_review is ended so.",
+    "not_in_review": lambda state: (
+        f"it is {state}: only a refund in pending_review can be ended by hand."
+    ),
     "reference_missing": "name the provider's own id of the refund with --reference.",
 }
 
@@ -57,7 +59,7 @@ class ChargeName(Named):
 @click.option(
     "--amount",
     metavar="AMOUNT",
-    help="Return so much of it; without the option all that is left.",
+    help="Return only this amount. Without it, all that is left is returned.",
 )
 @acting_options
 @json_option
@@ -68,7 +70,7 @@ def refund_command(
 
     CHARGE is an id that `turnpike why` knows: a charge, an order or a receipt. AMOUNT is in the
     currency of the payment: 50, or 50.00 with kopecks. The money is held at once, and the provider
-    is asked then; access and orders change when it has left.
+    is asked then. Access and orders change when the money has left.
     """
     run(lambda bus: refund(bus, charge, amount, operator, reason, as_json=as_json))
 
@@ -128,10 +130,11 @@ def sentence_of(answer: OutgoingRefund) -> str:
 
 @click.group("refunds", epilog="Example: turnpike refunds list")
 def refunds_command() -> None:
-    """List refunds of operators, and end those that nobody knows.
+    """List refunds of operators, and end unclear ones.
 
     REFUND is an id from `refunds list`, or its first eight characters. Only a refund in
-    pending_review is ended by hand: look it up at the provider first.
+    pending_review can be ended by hand, since nobody knows its outcome: look it up at the provider
+    first.
     """
 
 
@@ -226,7 +229,7 @@ refund_argument = click.argument("refund", type=ReceiptName(), metavar="REFUND")
 def settle_command(
     *, refund: UUID | str, reference: str | None, operator: str, reason: str, as_json: bool
 ) -> None:
-    """Book a refund whose money has left, as the provider shows."""
+    """Book a refund that the provider shows as made."""
     run(lambda bus: resolve(bus, refund, "settled", reference, operator, reason, as_json=as_json))
 
 
@@ -238,7 +241,7 @@ def settle_command(
 @acting_options
 @json_option
 def release_command(*, refund: UUID | str, operator: str, reason: str, as_json: bool) -> None:
-    """Give back what is held for a refund that was not made."""
+    """Give the held money back to the wallet: the refund was not made."""
     run(lambda bus: resolve(bus, refund, "released", None, operator, reason, as_json=as_json))
 
 

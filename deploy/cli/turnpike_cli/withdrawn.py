@@ -26,7 +26,11 @@ from turnpike_cli.services import NAMED
 @click.argument("acquirer", type=NAMED, metavar="ACQUIRER")
 @click.argument("amount", type=NAMED, metavar="AMOUNT")
 @click.argument("currency", type=NAMED, metavar="CURRENCY")
-@click.option("--back", is_flag=True, help="It was put into the account, or is a booking undone.")
+@click.option(
+    "--back",
+    is_flag=True,
+    help="Book money that was put into the account, or undo an earlier booking.",
+)
 @acting_options
 @json_option
 def withdrawn_command(
@@ -41,9 +45,9 @@ def withdrawn_command(
 ) -> None:
     """Book money that you withdrew in the cabinet of a provider.
 
-    Nothing is sent: the account `withdrawn` is the other side, so that the balance that the
-    provider tells equals the ledger's again. ACQUIRER is telegram_stars, telegram_card, yookassa or
-    cryptobot. AMOUNT has all digits of its currency, or none. Only an owner may do this.
+    No money moves. The ledger books it to the account `withdrawn`, so that its balance equals the
+    provider's again. ACQUIRER is telegram_stars, telegram_card, yookassa or cryptobot. Write AMOUNT
+    with all decimals of its currency, or with none. Only an owner may do this.
     """
     amount_minor = minor_units(amount, currency)
 

@@ -37,14 +37,14 @@ class Duration(click.ParamType[int]):
     "--ahead",
     type=Duration(),
     metavar="DURATION",
-    help="Move the clock ahead by so much more: days, hours and minutes, such as 30d or 1d12h.",
+    help="Move the clock further ahead, by days, hours and minutes: 30d, 3h or 1d12h.",
 )
 def clock(*, ahead: int | None) -> None:
     """Show the time of the local shop, or move it ahead.
 
-    All services and the stand-ins of the sandbox move at once, without a restart: what is due by
-    then happens. The clock never goes back; it stays ahead until `turnpike clean`. A shop with a
-    real bot or a real payment provider has the real time.
+    All services and the stand-ins of the sandbox move at once, without a restart. Everything that
+    is due by then happens. The clock never goes back, and stays ahead until `turnpike clean`. A
+    shop with a real bot or a real payment provider keeps the real time.
     """
     try:
         answer = asyncio.run(_asked(os.environ, ahead))
@@ -55,7 +55,7 @@ def clock(*, ahead: int | None) -> None:
 
 
 async def _asked(environment: Mapping[str, str], by_s: int | None) -> dict[str, Any]:
-    """What the sandbox answers about the clock. Raises NoShopError and CannotMoveError."""
+    """The answer of the sandbox about the clock. Raises NoShopError and CannotMoveError."""
     if environment.get("TURNPIKE_NATS_URL"):
         raise CannotMoveError(
             "TURNPIKE_NATS_URL names another shop: `turnpike clock` knows that of `make up` only."
