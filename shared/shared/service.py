@@ -2,7 +2,7 @@
 
     health endpoints ─▶ database (as long as it takes) ─▶ bus ─▶ loops ─▶ SIGTERM ─▶ drain ─▶ end
 
-A loop that dies ends the process with a reason. Whatever restarts processes restarts it.
+A loop that dies ends the process with a reason. The supervisor of processes restarts it.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ GAUGES_EVERY_S = 5.0
 PULL_BACK_EVERY_S = 10.0
 HOUSEKEEPING_EVERY_S = 3600.0
 FOLLOW_CLOCK_EVERY_S = 2.0
-FIRST_AUDIT_AFTER_S = 300.0  # What a restart left open has settled by then.
+FIRST_AUDIT_AFTER_S = 300.0  # Work that a restart left open has settled by then.
 AUDIT_EVERY_S = 3600.0
 AUDITS_A_DAY = 24
 HOURS_AUDITED = 25.0

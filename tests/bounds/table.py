@@ -101,7 +101,7 @@ BOUNDS = {
     "payments.store.outgoing.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
     "payments.store.notices.INSERT": Bound(100, ("yookassa", "new", "payment", b"{}", 500)),
     "payments.store.balances.TRIAL_BALANCE": Bound(750),
-    # A page of the closing, and a closed day: whatever the day holds, and however many there were.
+    # A page of the closing, and a closed day: the same for any day, and after any number of them.
     "payments.store.closing.LOCK_CLOSING": Bound(NOTHING),
     "payments.store.closing.CLOSING_PAGE": Bound(85, (LONG_AGO, LOWEST, NOW.date(), 5_000)),
     "payments.store.closing.CLOSE_DAY": Bound(250),

@@ -70,7 +70,7 @@ def buffers_of(plan: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("name", BOUNDS)
 async def test_a_statement_reads_bounded_buffers(filled: FreshDatabase, name: str) -> None:
-    """W-50: whatever runs every few seconds, or for a chat, reads by an index."""
+    """W-50: a statement that runs every few seconds, or for a chat, reads by an index."""
     bound: Bound = BOUNDS[name]
     async with rolled_back(filled, name) as connection:
         plan = await plan_of(connection, sql_of(name), bound.arguments)

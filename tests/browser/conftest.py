@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-sync",
 ]
 STEP_TIMEOUT_MS = 30_000
-expect.set_options(timeout=STEP_TIMEOUT_MS)  # Playwright's own is 5 s, whatever the page's is.
+expect.set_options(timeout=STEP_TIMEOUT_MS)  # `expect` has its own: 5 s by default.
 
 
 @pytest.fixture(scope="session")

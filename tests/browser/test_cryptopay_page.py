@@ -44,7 +44,7 @@ async def page(
 
 
 async def findings(page: Page) -> list[str]:
-    """What axe finds, of any weight, and how far the page is too wide."""
+    """The findings of axe, of any weight, and how far the page is too wide."""
     answer = (await Axe().run(page)).response
     assert answer["passes"], "axe looked at something"
     excess = await page.evaluate("document.documentElement.scrollWidth - innerWidth")

@@ -194,7 +194,7 @@ async def test_hidden_calls_leave_depths_right(alone: Sandbox, page_alone: Page)
 
 
 async def test_a_failed_call_is_never_hidden(alone: Sandbox, page_alone: Page) -> None:
-    """W-68. What failed is what the reader looks for."""
+    """W-68. The failed call is the one that the reader looks for."""
     await offer(alone, TRACE)
     await send(alone.url, *calls(), Made(TRACE, 8, "xray.ensure", 1, kind=CLIENT, failed=True))
     await expect(page_alone.locator("#waterfall .span")).to_have_count(5)

@@ -21,7 +21,7 @@ SHOWN_WITHIN_MS = 60_000
 
 @dataclass(frozen=True)
 class Words:
-    """What the person reads and presses."""
+    """The words that the person reads and presses."""
 
     start: tuple[str, ...]
     """The buttons from the welcome to the ways to pay for a month of Basic."""

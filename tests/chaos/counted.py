@@ -1,4 +1,4 @@
-"""What a count found."""
+"""The findings of a count."""
 
 from dataclasses import dataclass, field
 

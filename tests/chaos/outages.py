@@ -22,7 +22,7 @@ UNREAD = re.compile(
 async def answers_lost(trial: Trial) -> None:
     """27 (R-70): the provider acts, then answers 500 or cuts the connection: opened once.
 
-    The same of the reading after payment: what was charged is read again, and booked once.
+    The same of the reading after payment: a charged payment is read again, and booked once.
     """
     faults = trial.size(20, 4)
     for how in HOWS:

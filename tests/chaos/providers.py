@@ -109,7 +109,7 @@ class Providers:
             )
         )
 
-    # What was taken, and what is not booked
+    # Payments that were taken, and those that are not booked
 
     async def taken(self) -> dict[tuple[str, str], Taken]:
         """All that the providers accepted, by acquirer and reference."""

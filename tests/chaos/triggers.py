@@ -71,7 +71,7 @@ NOTHING_THERE = (
     *("plan_unknown", "begins_too_early", "least_above_most", "receipt_unknown"),
     *("provider_unknown", "acquirer_unknown", "payer_unknown", "refund_unknown"),
 )
-# Acts of operators that are refused, whatever the shop holds.
+# Acts of operators that every shop refuses.
 HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {
     ReplayJobs: {"person": None},
     RefundStars: {"charge": "none", "payer": None},

@@ -37,7 +37,7 @@ async def ended(place: FreshDatabase, broker: Broker) -> AsyncIterator[date]:
 
 
 async def test_a_closed_day_sums_to_zero(ended: date, broker: Broker) -> None:
-    """R-115: what moved on it and what is left, per account and currency."""
+    """R-115: the movements of the day and the balance, per account and currency."""
     status, out, err = await turnpike("accounts", "--day", str(ended), TURNPIKE_NATS_URL=broker.url)
     assert (status, err) == (0, "")
     lines = [" ".join(line.split()) for line in out.splitlines()]

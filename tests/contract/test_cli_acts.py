@@ -88,7 +88,7 @@ async def shop(fresh_database: MakeDatabase, broker: Broker) -> AsyncIterator[Sh
 
 
 async def test_an_unknown_operator_gets_a_sentence(shop: Shop) -> None:
-    """R-88: nothing is done, whatever the command."""
+    """R-88: no command does anything."""
     add = ("balance", "add", str(uuid4()), "5", *WHY)
     status, out, err = await shop.turnpike(*add, operator="ivan")
     assert (status, out) == (2, "")
@@ -199,7 +199,7 @@ async def test_an_unknown_person_gets_a_sentence(shop: Shop) -> None:
 
 
 async def test_the_catalogue_is_listed_and_changed(shop: Shop) -> None:
-    """R-90: what was set is shown by the list."""
+    """R-90: the list shows each change."""
     out = await shop.done("prices", "set", "basic", "3", "409.50", "275", *WHY)
     assert out == "basic for 3 months costs 409.50 RUB, or 275 XTR.\n"
     assert "409.50 RUB" in await shop.done("prices", "list")

@@ -160,7 +160,7 @@ async def test_a_silent_webhook_counts_as_failure(
 async def test_seventeen_failures_switch_it_off(
     provider: CryptoPay, owner: CryptoPayClient, app: Webhook, clock: MovedClock
 ) -> None:
-    """W-75: the seventeenth in three days. What waits is dropped, later payments send nothing."""
+    """W-75: the seventeenth in three days. Waiting notices are dropped, later ones are not sent."""
     app.statuses = [500] * 17
     await paid(provider, owner)
     for attempt in range(1, 17):

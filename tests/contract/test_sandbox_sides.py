@@ -38,7 +38,7 @@ async def test_a_payment_at_yookassa_is_a_purchase(town: Town) -> None:
 
 
 async def test_two_tries_are_one_purchase(town: Town) -> None:
-    """The first one was refused. The one that was paid is shown, whatever its way."""
+    """The first one was refused. The paid one is shown, though its way is another."""
     refused = await ordered(town)
     await town.cabinet.decline(refused["id"])
     assert (await town.purchase())["state"] == "refused"

@@ -270,7 +270,7 @@ PAID = "update payments set status = 'succeeded' where status = 'unpaid'"
 
 
 async def test_receipt_unknown_to_its_provider_is_doubled(played: Played) -> None:
-    """What every acquirer lists is compared, both ways."""
+    """The listing of every acquirer is compared, both ways."""
     with played.stand_in("yookassa", NOT_PAID, PAID):
         count = await played.count()
     assert count.doubled

@@ -38,7 +38,7 @@ class Shop:
     bus: Bus
 
     async def move(self, ahead: str) -> str:
-        """What `turnpike clock --ahead` prints."""
+        """Returns the output of `turnpike clock --ahead`."""
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("TURNPIKE_")
         }
@@ -91,7 +91,7 @@ async def bought(person: PersonClient) -> str:
 
 
 async def test_a_month_passes_at_once(shop: Shop) -> None:
-    """W-80: what is bought ends, what is not paid expires, and nothing is lost or doubled."""
+    """W-80: bought access ends, an unpaid order expires, and nothing is lost or doubled."""
     buyer = await shop.sandbox.new_person("Alice", language="en")
     waverer = await shop.sandbox.new_person("Bob", language="en")
     key = await bought(buyer)

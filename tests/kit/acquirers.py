@@ -1,6 +1,6 @@
 """The stand-ins of YooKassa and Crypto Pay beside a whole shop: their payers, owners and listings.
 
-What a provider accepted is read from its own API, never from the shop.
+The payments that a provider accepted are read from its own API, never from the shop.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Acquirer(ABC):
         """Each invoice: its reference, its payload, and the money that was taken for it."""
 
     async def taken(self) -> dict[str, Taken]:
-        """By reference: what was paid."""
+        """The payments that were taken, by reference."""
         return {reference: taken for reference, _, taken in await self.listed() if taken}
 
 

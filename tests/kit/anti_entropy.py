@@ -226,7 +226,7 @@ class Sides:
         )
 
     async def examples(self, check: str) -> list[str]:
-        """What this check of the audit finds at the subscriber."""
+        """The findings of this check of the audit at the subscriber."""
         return [row["example"] for row in await self.subscriber.fetch(check)]
 
     async def settled(self, ids: Sequence[UUID]) -> bool:

@@ -42,7 +42,7 @@ async def days_pass(days: int, place: FreshDatabase) -> date:
 
 
 async def clock_steps_back(place: FreshDatabase) -> None:
-    """What was booked and closed is in the future now."""
+    """All that was booked and closed is in the future now."""
     owner = await asyncpg.connect(place.dsn("payments_owner"))
     await owner.execute(STEP_BACK)
     await owner.close()

@@ -1,4 +1,4 @@
-"""CPU time: what work costs, whatever other programs do to the machine meanwhile."""
+"""CPU time: the cost of work, also while other programs load the machine."""
 
 import os
 import time

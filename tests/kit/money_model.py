@@ -94,7 +94,7 @@ class Order:
 
     @property
     def left_minor(self) -> int:
-        """What of a purchase is not undone."""
+        """The part of a purchase that is not undone."""
         return self.price_minor - self.undone_minor if self.state in BOUGHT else 0
 
     def undo(self, minor: int) -> int:
@@ -191,7 +191,7 @@ class Money:
         order.state, order.from_balance = "open", from_balance
 
     def pay_from_balance(self, order: Order) -> int:
-        """What is missing; if nothing is, the order is paid from the wallet, then `earned`."""
+        """The missing amount; if it is zero, the order is paid from the wallet, then `earned`."""
         missing_minor = self.missing(order, from_balance=True)
         self.moment += 1
         if missing_minor <= 0:
@@ -287,7 +287,7 @@ class Money:
         return order.id, minor
 
     def _bought_since(self, refund: Refund, person: UUID) -> list[Order]:
-        """What the balance bought since the charge was booked, the newest first."""
+        """The orders that the balance paid since the charge was booked, the newest first."""
         found = [
             order
             for order in self.orders
@@ -300,7 +300,7 @@ class Money:
         return sorted(found, key=lambda order: (order.paid_at, order.id), reverse=True)
 
     def _take(self, held: Balances, minor: int, first: str, second: str) -> int:
-        """Take from both accounts; what is not there is owed. Answers that."""
+        """Take from both accounts; the lack is owed. Returns the lack."""
         for kind in (first, second):
             taken = min(minor, getattr(held, kind))
             setattr(held, kind, getattr(held, kind) - taken)

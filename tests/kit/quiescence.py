@@ -16,8 +16,9 @@ PENDING = "select " + " or ".join(f"exists (select from {owner}.outbox)" for own
 async def no_event_waits(stack: Stack, bus: Bus) -> bool:
     """Neither at the broker, nor in a handler, nor in an outbox.
 
-    The broker is asked before the outboxes and after them. What was handled before left its own
-    events in an outbox, and what left an outbox meanwhile makes the second answer another one.
+    The broker is asked before the outboxes and after them. A message that was handled before
+    left its own events in an outbox, and an event that left an outbox meanwhile makes the second
+    answer another one.
     """
     before = await consumer_progress(bus.client)
     if any(one is None or one.pending for one in before.values()):

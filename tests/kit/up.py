@@ -1,4 +1,4 @@
-"""A `turnpike up` of a test: what it prints, its processes, and its end."""
+"""A `turnpike up` of a test: its output, its processes, and its end."""
 
 import asyncio
 import os

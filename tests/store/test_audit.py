@@ -37,7 +37,7 @@ async def test_a_failing_check_hides_no_other(impatient: Database) -> None:
 
 
 async def test_violations_are_counted_by_postgresql(store: Database) -> None:
-    """W-50: five examples are fetched, whatever the number of violations."""
+    """W-50: five examples are fetched, for any number of violations."""
     audit = await audited(store, (MANY,), COUNTS)
     many = next(one for one in audit.findings if one.truth == "many")
     assert len(many.examples) == 5

@@ -269,7 +269,7 @@ async def test_a_lease_does_not_outlive_a_clock_step(database: Database) -> None
 
 
 async def test_an_update_does_not_pay_for_the_first(database: Database) -> None:
-    """What a process prepares once is no part of the time of an update, nor of its lease."""
+    """The preparation of a process takes no time of an update, nor of its lease."""
     order: list[str] = []
 
     def prepare() -> None:

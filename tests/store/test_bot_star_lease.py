@@ -85,7 +85,7 @@ async def running(walk: StarWalk) -> AsyncIterator[None]:
 
 
 async def test_the_walk_comes_back_when_due(database: Database) -> None:
-    """R-60: hourly; what came meanwhile is found then, and not before."""
+    """R-60: hourly; later transactions are found then, and not before."""
     listing = FakeListing(incoming("begin"))
     async with running(StarWalk(database, BOT, listing)):
         await until(lambda: rests(database))

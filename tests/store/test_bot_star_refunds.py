@@ -1,4 +1,4 @@
-"""Stars that payments asks to return: asked of Telegram, once, whatever is lost."""
+"""Stars that payments asks to return: Telegram is asked once, even if an answer is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -82,7 +82,7 @@ async def payer(database: Database, telegram_id: int = 77) -> UUID:
 
 
 async def asked(database: Database, person: UUID | None, charge: str = "c") -> Any:
-    """What the command answers, and how it is repeated."""
+    """The answer of the command. Its repeat has the same."""
     fields = {name: value for name, value in by_operator().items() if name != "role"}
     command = RefundStars(**fields, charge=charge, payer=person)
 

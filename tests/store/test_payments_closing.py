@@ -89,7 +89,7 @@ async def test_a_closing_changes_no_sum(place: FreshDatabase, ledger: Database) 
 
 
 async def test_an_ended_day_is_closed_once(place: FreshDatabase, ledger: Database) -> None:
-    """R-115: by three replicas at once; what people hold is one line."""
+    """R-115: by three replicas at once; the money of people is one line."""
     await report(ledger, rubles(uuid4(), 500), rubles(uuid4(), 200))
     day = await days_pass(2, place)
     await asyncio.gather(*(close_ledger(ledger) for _ in range(3)))
@@ -160,7 +160,7 @@ async def test_a_death_between_pages_loses_nothing(place: FreshDatabase, ledger:
 async def test_a_clock_that_steps_back_misdates_nothing(
     place: FreshDatabase, ledger: Database
 ) -> None:
-    """R-117: what is booked then belongs to the first open moment, and every sum holds it."""
+    """R-117: a booking then belongs to the first open moment, and every sum holds it."""
     await report(ledger, rubles(uuid4(), 500))
     await closed(await days_pass(2, place), ledger)
     await clock_steps_back(place)

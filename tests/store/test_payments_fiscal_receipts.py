@@ -105,7 +105,7 @@ async def test_a_purchase_offsets_the_advance(till: Till) -> None:
 
 
 async def test_a_rest_is_offset_with_its_order(till: Till) -> None:
-    """What the balance lacked is an advance too: its order is offset whole, in one receipt."""
+    """The payment of a lack is an advance too: its order is offset whole, in one receipt."""
     person = uuid4()
     await topped_up(till, person, 100_00)
     reference = await opened(till, person, command(person), from_balance=True)
@@ -150,7 +150,7 @@ def refund(reference: str, amount_minor: int) -> Refund:
 
 
 async def test_a_refund_uses_up_the_advance(till: Till) -> None:
-    """R-113: what was not spent goes back as an advance, the rest as the service."""
+    """R-113: the unspent part goes back as an advance, the rest as the service."""
     person = uuid4()
     reference = await topped_up(till, person, 200_00)
     await bought(till, person)

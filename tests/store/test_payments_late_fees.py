@@ -46,7 +46,7 @@ def in_usdt(payment: Payment) -> Payment:
 
 
 async def held(listing: FakeListing, database: Database) -> dict[str, int]:
-    """By currency: what the clearing account says that the provider holds."""
+    """The provider's balance by the clearing account, per currency."""
     lines = (await answer_trial_balance(TrialBalanceQuery(), database)).lines
     return {
         one.currency: -one.amount_minor

@@ -123,7 +123,7 @@ async def test_only_a_post_is_taken(till: Till) -> None:
 
 
 async def test_large_notice_is_refused_in_chunks(till: Till) -> None:
-    """No more is read than the bound, whatever a header says of the length."""
+    """No more is read than the bound, even if a header tells another length."""
     half = LARGE[: len(LARGE) // 2 + 1]
     assert (await post(till.webhook(), half, half, b""))[0] == 413
 
@@ -187,7 +187,7 @@ async def test_failing_notice_holds_no_other(till: Till) -> None:
 
 
 async def test_unbookable_payment_holds_no_other(till: Till) -> None:
-    """R-76: what the database refuses is bisected until it is alone."""
+    """R-76: a payment that the database refuses is bisected until it is alone."""
     opened = [await till.opened(uuid4()) for _ in range(3)]
     references = [reference for _, reference in opened]
     for reference in references:

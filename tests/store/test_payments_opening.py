@@ -194,7 +194,7 @@ async def test_down_provider_pauses_alone(till: Till, monkeypatch: pytest.Monkey
 
 
 async def test_failing_invoice_delays_no_other(till: Till) -> None:
-    """R-71: what fails alone is tried beside the others, one at a time."""
+    """R-71: an invoice that fails alone is tried beside the others, one at a time."""
     failing = await till.ask(uuid4())
     till.provider.fails("open", Fault(Unknown("500")))
     await till.turn(till.opener)

@@ -1,4 +1,4 @@
-"""Refunds that operators ask for: what is held, and what is refused, on a real PostgreSQL."""
+"""Refunds that operators ask for: their holds and refusals, on a real PostgreSQL."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -102,7 +102,7 @@ async def test_a_second_refund_is_refused(payments_db: Database) -> None:
 
 
 async def test_a_returned_payment_is_refused(payments_db: Database) -> None:
-    """R-101: whoever returned it, and however much of it."""
+    """R-101: also if it was returned elsewhere, in whole or in part."""
     receipt = await topped_up(uuid4(), 20_000, payments_db)
     await give_back(payments_db, refund_of(receipt, 15_000, reference="a"))
     answer = await ask_refund(receipt.id, payments_db, amount_minor=5_001)
@@ -175,7 +175,7 @@ async def test_a_purchase_races_a_refund(payments_db: Database, replica: Databas
 
 
 async def test_a_part_of_an_open_order_stays(payments_db: Database) -> None:
-    """R-100: what an open order has received is not held for the refund of another payment."""
+    """R-100: money that an open order has received is not held for another payment's refund."""
     person = uuid4()
     order = await placed(person, payments_db)
     await report(payments_db, paid(order, person, amount=50))

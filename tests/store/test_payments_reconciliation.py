@@ -1,4 +1,4 @@
-"""A provider's listing against the ledger: what is missing is booked, all else is reported."""
+"""A provider's listing against the ledger: missing payments are booked, all else is reported."""
 
 import asyncio
 from dataclasses import replace
@@ -145,7 +145,7 @@ async def test_another_sum_is_reported_and_not_booked(payments_db: Database) -> 
 
 
 async def test_a_receipt_that_is_not_listed_is_reported(payments_db: Database) -> None:
-    """R-96: it is read back before anything is said; what the provider says stands in the row."""
+    """R-96: it is read back before it is reported; the row holds the provider's answer."""
     payments = [
         paid_there(await placed(uuid4(), payments_db), reference=name)
         for name in ("behind", "cancelled", "unknown", "another")
@@ -170,7 +170,7 @@ async def test_a_receipt_that_is_not_listed_is_reported(payments_db: Database) -
 
 
 async def test_a_receipt_outside_the_window_is_not_missed(payments_db: Database) -> None:
-    """R-96: what was paid before the window, or in its last two minutes, is nobody's business."""
+    """R-96: a receipt before the window, or in its last two minutes, is not compared."""
     listing = FakeListing()
     for ago in (timedelta(seconds=5), timedelta(days=5)):
         order = await placed(uuid4(), payments_db)
@@ -182,7 +182,7 @@ async def test_a_receipt_outside_the_window_is_not_missed(payments_db: Database)
 
 
 async def test_a_foreign_payment_is_reported_once(payments_db: Database) -> None:
-    """R-97: whoever shares the merchant account keeps the money; each run counts it."""
+    """R-97: the other shop of the merchant account keeps the money; each run counts it."""
     foreign = [paid_there(None, payload=text) for text in (None, "order 7", "")]
     listing = FakeListing(payments=foreign)
     for _ in range(2):

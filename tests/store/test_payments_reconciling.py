@@ -171,7 +171,7 @@ async def test_a_failure_leaves_the_cursor(
 
 
 async def test_a_refused_run_fails_and_the_next_begins(payments_db: Database) -> None:
-    """R-99: what was booked stays, and the window of the next one begins where the last ended."""
+    """R-99: bookings stay, and the window of the next one begins where the last ended."""
     listing = await listing_of(payments_db, 2)
     listing.page = 10
     await reconciled(listing, payments_db)
@@ -238,7 +238,7 @@ async def test_a_payment_at_an_edge_is_booked_once(payments_db: Database) -> Non
 
 
 async def test_a_listing_without_an_end_is_given_up(payments_db: Database) -> None:
-    """R-99: a bound on pages; what it listed is forgotten."""
+    """R-99: a bound on pages; the listed charges are forgotten."""
     listing = await listing_of(payments_db, 3)
     reached = listing.hangs_at("1")
     dying = asyncio.create_task(walk(Reconciler(payments_db, listing, lease_s=0.0)))

@@ -1,4 +1,4 @@
-"""Refunds of operators at their provider: the money leaves once, whatever dies on the way."""
+"""Refunds of operators at their provider: the money leaves once, even if a worker dies."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -102,7 +102,7 @@ async def test_a_part_is_returned(till: Till) -> None:
 
 
 async def test_a_spent_topup_undoes_what_it_paid(till: Till) -> None:
-    """R-100: what is held leaves first; the order that the balance paid is undone for the rest."""
+    """R-100: the hold leaves first; the order that the balance paid is undone for the rest."""
     person = uuid4()
     charge = f"yookassa-{person.hex[:6]}"
     topup = Payment(charge, "succeeded", "RUB", 20_000, "free", NOON, paid_at=NOON)
@@ -205,7 +205,7 @@ async def test_a_listing_before_the_answer_books_once(till: Till) -> None:
 
 
 async def test_a_refused_refund_is_released(till: Till) -> None:
-    """R-106: what was held is the wallet's again, and the operator reads why."""
+    """R-106: the hold goes back to the wallet, and the operator reads why."""
     person = uuid4()
     _, charge = await till.paid(person)
     receipt = derived_id("receipt", till.provider.name, charge)

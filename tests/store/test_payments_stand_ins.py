@@ -47,7 +47,7 @@ async def opened(till: Till, stage: Stage, wanted: PlaceOrder | None = None) -> 
 
 @pytest.mark.parametrize("how", ["lost", "500_after", "500", "429"])
 async def test_unclear_answer_opens_one_invoice(till: Till, stage: Stage, how: str) -> None:
-    """R-70: whatever the provider answers to the first call, and whatever came of it."""
+    """R-70: after any answer of the provider to the first call, and any effect of that call."""
     await stage.break_next("create", how)
     await opened(till, stage)
     assert await stage.count() == 1

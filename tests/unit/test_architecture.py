@@ -365,7 +365,7 @@ def test_bare_time_in_sql_is_found(sql: str, *, found: bool) -> None:
 
 
 def sql_texts(path: Path) -> Iterator[str]:
-    """What may be SQL: a migration without its comments, and the strings of a module."""
+    """Texts that may be SQL: a migration without its comments, and the strings of a module."""
     if path.suffix == ".sql":
         yield re.sub(r"--.*", "", path.read_text())
     elif path.suffix == ".py":

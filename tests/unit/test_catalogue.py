@@ -182,7 +182,7 @@ def test_events_queries_and_commands_share_no_first_token() -> None:
     assert firsts == {"evt", "qry", "cmd"}
 
 
-# What payments answers and executes stays within payments; all else crosses an index or a wire.
+# Queries and commands of payments stay within payments; all else crosses an index or a wire.
 BOUNDED = [
     *EVENTS,
     *(

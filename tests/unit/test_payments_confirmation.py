@@ -333,7 +333,7 @@ def test_parts_are_worth_their_sum(price_minor: int, parts: list[int]) -> None:
 
 
 def test_foreign_money_is_no_part() -> None:
-    """M-37: what another person pays by the invoice is valued alone."""
+    """M-37: money that another person pays by the invoice is valued alone."""
     batch = batch_of(ORDER)
     for nth, (payer, part) in enumerate([(ALICE, 50), (BOB, 10), (ALICE, 49)]):
         confirm([stars(part, f"c{nth}", payer=payer)], batch)

@@ -61,7 +61,7 @@ RUBLES = Sum("RUB", 14_900)
 def test_each_difference_has_its_kind(
     payload: str | None, booked: Sum | None, kind: str | None
 ) -> None:
-    """R-95, R-97: what is booked is compared, whatever its payload says."""
+    """R-95, R-97: a booked payment is compared, with any payload."""
     found = difference_of(replace(PAID, payload=payload), booked)
     assert (found and found.kind) == kind
     assert found is None or found.done == ("booked" if kind == "missing_here" else "reported")
@@ -165,7 +165,7 @@ def test_money_on_its_way_is_expected(
     booked: dict[str, Sum],
     held: dict[str, int],
 ) -> None:
-    """R-118: what is listed and not booked yet is there; what is booked since is not yet."""
+    """R-118: a payment that is only listed is there already; one that is only booked is not yet."""
     assert held_here(cleared, listed, booked) == held
 
 

@@ -1,4 +1,4 @@
-"""Work that a signal cancels ends in order, whatever it says about the cancellation."""
+"""Work that a signal cancels ends in order, even if the cancellation makes it fail."""
 
 import asyncio
 import os

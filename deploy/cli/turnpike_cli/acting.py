@@ -61,7 +61,7 @@ def login_name() -> str:
 
 
 def acting_options(command: Decorated) -> Decorated:
-    """Add the options of an act: who acts, and why."""
+    """Add the options of an act: its operator and its reason."""
     reason = click.option(
         "--reason",
         required=True,

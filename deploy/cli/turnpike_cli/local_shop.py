@@ -95,7 +95,7 @@ def is_locked(lock: Path) -> bool:
 
 
 def shop_from(folder: Path, written: Mapping[str, Any]) -> LocalShop:
-    """What `turnpike up` wrote. Raises KeyError and TypeError for anything else."""
+    """Read the shop that `turnpike up` wrote. Raises KeyError and TypeError for anything else."""
     return LocalShop(
         folder=folder,
         process=written["process"],

@@ -128,7 +128,7 @@ class Stack:
         return urls if self.sandbox is None else urls | {"sandbox": self.sandbox.url}
 
     def _listing(self) -> dict[str, Any]:
-        """What `turnpike status` shows of a running shop: addresses, logs, DSNs, no password."""
+        """The running shop as `turnpike status` shows it: addresses, logs, DSNs, no password."""
         addresses: list[tuple[Part, str]] = [
             (self.services[service.name], self.services[service.name].url) for service in SERVICES
         ]
@@ -167,7 +167,7 @@ class Stack:
         }
         if self.clock_moves:
             environment[SANDBOX_CLOCK] = "true"
-        if service == "bot":  # Whoever starts the shop owns it.
+        if service == "bot":  # The user who starts the shop owns it.
             environment.setdefault(OWNERS, login_name())
         if service in TELEGRAM_SERVICES:
             environment |= self._telegram

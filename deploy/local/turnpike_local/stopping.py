@@ -15,8 +15,8 @@ async def until_stopped(
 ) -> Result | None:
     """The result of the work, or None when a signal cancelled it.
 
-    It has ended in both cases. `on_signal` is called at the signal. What fails because of the
-    cancellation, such as a query that is cut off, is no error.
+    It has ended in both cases. `on_signal` is called at the signal. A failure that the cancellation
+    causes, such as a query that is cut off, is no error.
     """
     stopping = asyncio.Event()
     for number in SIGNALS:

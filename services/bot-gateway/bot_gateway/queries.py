@@ -53,7 +53,7 @@ async def answer_star_refund(query: StarRefundQuery, database: Database) -> Star
 async def answer_operator(
     query: OperatorQuery, database: Database, *, owners: Sequence[str]
 ) -> Operator | Refused:
-    """Those of TURNPIKE_OWNERS are owners, whatever the rows say."""
+    """The operators in TURNPIKE_OWNERS are owners, even if a row says otherwise."""
     if query.operator in owners:
         return owner_by_setting(query.operator)
     row = await operators.operator(query.operator, database)

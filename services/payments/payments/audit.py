@@ -398,7 +398,7 @@ where o.paid_at is not null
 """
 
 # By the sum: parts are not rounded one by one. Each invoice is summed apart, so that its rows are
-# found by their keys, whatever PostgreSQL thinks of the size of a page.
+# found by their keys, even if PostgreSQL misjudges the size of a page.
 NOT_BY_SUM = """
 select format('invoice %s', page.invoice) as example
 from (
@@ -481,7 +481,7 @@ where (r.received_at, r.id) > ($1, $2)
   )
 """
 
-# In every currency of the clearing account: what was paid moves where it came in another asset.
+# In every currency of the clearing account: the paid sum moves where another asset came.
 LATE_OTHERWISE = """
 select format('%s:%s', r.acquirer, r.charge) as example
 from late_arrivals l
@@ -611,7 +611,7 @@ where f.state = 'booked'
   and (f.value_minor <> taken.value_minor or f.owed_minor <> taken.owed_minor)
 """
 
-# What is held is the sum of the transfers that name the refund; nothing is left after its end.
+# The hold is the sum of the transfers that name the refund; nothing is left after its end.
 HELD_OTHERWISE = """
 select format('refund %s is %s', o.id, o.state) as example
 from outgoing_refunds o

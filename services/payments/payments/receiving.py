@@ -20,9 +20,10 @@ from shared.platform.db import Tx
 async def book_late_arrivals(
     payments: Sequence[Payment], acquirer: str, tx: Tx
 ) -> list[Difference]:
-    """Book fees that these payments tell of charges booked before; what was booked, and differs.
+    """Book fees that these payments tell of charges booked before.
 
-    One transfer per receipt, with the cause of the receipt. Comes before any account is locked.
+    Returns the booked fees, and the differences that are only reported. One transfer per receipt,
+    with the cause of the receipt. Comes before any account is locked.
     """
     paid = [one for one in payments if one.state == "succeeded" and one.arrived is not None]
     if not paid:
@@ -30,7 +31,7 @@ async def book_late_arrivals(
     charges = [named(one.reference) for one in paid]
     late, found = late_arrivals(paid, acquirer, await arrivals.known(acquirer, charges, tx))
     if late:
-        await arrivals.lock(late, tx)  # What was returned or told meanwhile is seen behind it.
+        await arrivals.lock(late, tx)  # A return or fee booked meanwhile is seen behind it.
         late, found = late_arrivals(paid, acquirer, await arrivals.known(acquirer, charges, tx))
         late = await arrivals.claim(late, tx)
         transfers = [one.transfer for one in late]

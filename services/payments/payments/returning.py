@@ -14,7 +14,7 @@ async def settle(id_: UUID, reference: str, tx: Tx) -> None:
     """The money left, under this reference of its acquirer: booked as any refund, once.
 
     The booking ends the refund under way. Where its listing or a report was booked before, only
-    the hold is left to end. A late answer is booked, too, whatever became of its row.
+    the hold is left to end. A late answer is booked, too, even if its row has ended.
     """
     row = await outgoing.found(id_, tx)
     assert row is not None, "a refund is kept for a year after its end"
@@ -39,7 +39,7 @@ async def settle(id_: UUID, reference: str, tx: Tx) -> None:
 
 
 async def release(id_: UUID, reason: str, tx: Tx) -> None:
-    """The money did not leave: what was held is the wallet's again. A repeat changes nothing."""
+    """The money did not leave: the hold goes back to the wallet. A repeat changes nothing."""
     row = await outgoing.found(id_, tx)
     assert row is not None, "a refund is kept for a year after its end"
     under_way = await lock(row["receipt"], id_, tx)

@@ -61,7 +61,7 @@ async def count_fiscal_receipts(acquirer: str, database: Database) -> None:
 
 
 async def close_ledger(database: Database) -> None:
-    """In pages, and a day after its last one; what a turn leaves, the next one takes."""
+    """In pages, and a day after its last one; the next turn takes the pages that one leaves."""
     for _ in range(MAX_PAGES):
         async with database.transaction() as tx:
             if not await closing.close_page(TRANSFERS_AT_ONCE, tx):

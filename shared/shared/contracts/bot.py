@@ -1,4 +1,4 @@
-"""What bot-gateway publishes, answers and executes."""
+"""The events, queries and commands of bot-gateway."""
 
 from datetime import datetime
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What payments publishes, answers and executes."""
+"""The events, queries and commands of payments."""
 
 from datetime import datetime
 from typing import Literal, Self

@@ -1,4 +1,4 @@
-"""The shop's clock under `/sandbox/clock`: what it says, and a move of it for the whole shop."""
+"""The shop's clock under `/sandbox/clock`: its time, and a move of it for the whole shop."""
 
 from aiohttp import web
 

@@ -1,4 +1,4 @@
-"""What the spans of a purchase prove: how many reports led to how many bookings and messages.
+"""Counts the spans of a purchase: how many reports led to how many bookings and messages.
 
 Counts come from attributes that the services set on fresh effects only: a span alone may be a
 repeat. An excess is wrong whatever else is missing. Without an excess, a trace of which something
@@ -72,7 +72,7 @@ def counted(purchase: Purchase, spans: Sequence[Span], *, missing: int, is_cut: 
 
 
 def _counts(purchase: Purchase, spans: Sequence[Span]) -> _Counts:
-    """What a failed span did was rolled back."""
+    """The work of a failed span was rolled back."""
     done = [span for span in spans if span.status != "error"]
     noted = [span.attributes for span in done]
     return _Counts(

@@ -38,7 +38,7 @@ class NotPossibleError(Exception):
 
 
 class ProviderSide(Protocol):
-    """What a person does at a provider's side."""
+    """The acts of a person at a provider's side."""
 
     title: str
 

@@ -80,6 +80,6 @@ class Yookassa(StandIn):
 
     @web.middleware
     async def _due_first(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """What is due by the clock has happened before any request is answered."""
+        """Everything that is due by the clock happens before a request is answered."""
         self._notices.tick()
         return await handler(request)

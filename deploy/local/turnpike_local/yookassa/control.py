@@ -83,7 +83,7 @@ class Control:
             self._backend.state.put_setting("notice_url", url)
         return web.json_response({"notice_url": url})
 
-    # What the payer does
+    # The acts of the payer
 
     async def _pay(self, request: web.Request) -> web.Response:
         fields = await _body(request)
@@ -101,7 +101,7 @@ class Control:
             self._payments.decline(_id(request), reason)
         return self._shown(request)
 
-    # What the provider and the merchant's cabinet do
+    # The acts of the provider and of the merchant's cabinet
 
     async def _expire(self, request: web.Request) -> web.Response:
         (await _body(request)).end()

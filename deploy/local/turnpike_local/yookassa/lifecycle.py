@@ -1,4 +1,4 @@
-"""Payments: what the merchant asks, what the payer does, and what time does."""
+"""Payments: the requests of the merchant, the acts of the payer, and the passing of time."""
 
 from dataclasses import replace
 from uuid import uuid4

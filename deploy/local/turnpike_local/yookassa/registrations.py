@@ -77,7 +77,7 @@ class Registrations:
 
 
 def _settled_minor(fields: Fields) -> int:
-    """What the settlements add up to. The receipt itself is checked against it."""
+    """The sum of the settlements. The receipt itself is checked against it."""
     total_minor = 0
     for one in fields.objects("settlements", most=10):
         one.one_of("type", _SETTLEMENTS, required=True)

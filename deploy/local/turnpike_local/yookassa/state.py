@@ -162,7 +162,7 @@ class State(SqliteState):
         self._db.execute(update, [status, reason, refund_id])
 
     def reserved_minor(self, payment_id: str) -> int:
-        """What was refunded, and what pending refunds will."""
+        """The sum of the refunds, pending ones included."""
         query = (
             "select coalesce(sum(amount_minor), 0) from refunds"
             " where payment_id = ? and status <> 'canceled'"

@@ -35,7 +35,7 @@ class InvoiceScreens:
         self.noted: asyncio.Queue[Ended] = asyncio.Queue(MAX_NOTED)
 
     def note(self, events: Sequence[Ended]) -> None:
-        """Call this after the commit. What exceeds the queue is dropped."""
+        """Call this after the commit. Events beyond the bound of the queue are dropped."""
         for event in events:
             try:
                 self.noted.put_nowait(event)

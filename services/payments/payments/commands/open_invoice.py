@@ -1,4 +1,4 @@
-"""Opening an invoice: what an order lacks is asked for in one way to pay."""
+"""Opens an invoice: asks for the money that an order lacks, in one way to pay."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -90,7 +90,7 @@ def missing_of(order: Order, holdings: Holdings, *, from_balance: bool) -> int:
 
 
 def asked_for(missing_minor: int, order: Order, price_stars: int | None, way: Row) -> Asked | None:
-    """At least the least amount of the way: what comes above the price stays in the wallet.
+    """At least the least amount of the way: money above the price stays in the wallet.
 
     None where the order has no price in Stars.
     """

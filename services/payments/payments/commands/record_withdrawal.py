@@ -1,4 +1,4 @@
-"""What the owner withdrew at an acquirer is booked, so that its balance equals the ledger's."""
+"""Books a withdrawal of the owner at an acquirer, so that its balance equals the ledger's."""
 
 from payments.domain import ledger
 from payments.queries import ACQUIRERS

@@ -101,7 +101,8 @@ async def hold_of(
 ) -> tuple[Holdings | None, int]:
     """The payer's holdings, locked, and the part of the value that the wallet has free.
 
-    What an open order has received is not held: the order may be paid meanwhile, and is undone.
+    Money that an open order has received is not held: the order may be paid meanwhile, and is
+    undone.
     """
     if receipt["payer"] is None or receipt["value_minor"] is None:
         return None, 0

@@ -1,7 +1,7 @@
 """Decides what a provider's word about the arrival of booked money changes: fees are told late.
 
                         ┌─ as it was booked, or nothing ─▶ nothing
-what arrived is told ───┼─ nothing was told before ─▶ one transfer of reason `fee`
+the arrival is told ────┼─ nothing was told before ─▶ one transfer of reason `fee`
                         └─ another sum was booked ─▶ a difference, reported
 """
 
@@ -18,7 +18,7 @@ from payments.domain.reconciliation import Difference, named
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What the ledger holds of a receipt. `arrived` is None until its provider told it."""
+    """The ledger's record of a receipt. `arrived` is None until its provider told it."""
 
     receipt: UUID
     paid: Sum
@@ -30,7 +30,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class LateArrival:
-    """What a provider told of a receipt after it was booked."""
+    """The arrival of a receipt that its provider told after the booking."""
 
     acquirer: str
     charge: str
@@ -65,7 +65,7 @@ class LateArrival:
 def late_arrivals(
     payments: Sequence[Payment], acquirer: str, booked: Mapping[str, Arrival]
 ) -> tuple[list[LateArrival], list[Difference]]:
-    """What is to be booked of these payments, by what the ledger holds of their charges."""
+    """The arrivals to be booked of these payments, and the differences from the ledger."""
     late: dict[str, LateArrival] = {}
     found = []
     for payment in payments:

@@ -20,7 +20,7 @@ CALCULATED_RATES = {3: 5, 4: 6, 7: 9, 8: 10, 11: 12}
 
 
 class Terms(NamedTuple):
-    """What the operator says of all receipts."""
+    """The operator's settings for all receipts."""
 
     email: str
     item: str
@@ -73,7 +73,7 @@ def spent_from_wallet(batch: Batch) -> list[Spent]:
 
 
 class Advance(NamedTuple):
-    """What is left of the advance of one payment."""
+    """The advance of one payment, and the rest of it."""
 
     id: UUID
     person: UUID
@@ -124,7 +124,7 @@ class Split:
 
 
 def split_of_refund(amount_minor: int, rest_minor: int) -> Split:
-    """What was not used of the advance goes back as an advance, the rest as the service."""
+    """The unused part of the advance goes back as an advance, the rest as the service."""
     advance_minor = min(amount_minor, rest_minor)
     return Split(amount_minor - advance_minor, advance_minor)
 

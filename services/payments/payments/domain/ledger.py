@@ -353,7 +353,7 @@ def owed_settled(holdings: Holdings, cause: str) -> Transfer | None:
 
 
 class Taken(NamedTuple):
-    """Parts of an amount that is taken back. What is not there becomes `owed`."""
+    """Parts of an amount that is taken back. The lack becomes `owed`."""
 
     wallet_minor: int
     earned_minor: int

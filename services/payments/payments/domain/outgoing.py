@@ -63,10 +63,10 @@ End = Literal["settled", "released"]
 def end_by(
     outgoing: Outgoing, reference: str, amount_minor: int, returned_minor: int, paid_minor: int
 ) -> End | None:
-    """What a booked refund of the same receipt means for one under way.
+    """How a booked refund of the same receipt ends one under way. None: it does not.
 
-    The reference tells, or the amount where the answer with it may be lost. Nobody asks for money
-    that went back by another way.
+    The reference decides, or the amount where the answer with the reference may be lost. A refund
+    that was not asked for yet is released if too little is left of the payment.
     """
     if outgoing.reference is not None:
         return "settled" if outgoing.reference == reference else None

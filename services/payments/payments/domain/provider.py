@@ -237,7 +237,7 @@ class RefundPage:
 
 @dataclass(frozen=True, slots=True)
 class Balances:
-    """What the provider holds for the shop now, also what it holds back: of each currency once."""
+    """The provider's balances for the shop now, held-back money included: each currency once."""
 
     sums: tuple[Sum, ...]
     unreadable: tuple[Unreadable, ...] = ()

@@ -25,7 +25,7 @@ def payload_of(payment: Payment) -> Payload | None:
 
 
 def arrival_of(payment: Payment) -> tuple[Sum | None, int]:
-    """What arrived of a payment, and the fee. None and 0 until the provider tells them.
+    """The sum that arrived of a payment, and the fee. None and 0 until the provider tells them.
 
     In one currency the fee is what did not arrive, so that the clearing account holds what did.
     """

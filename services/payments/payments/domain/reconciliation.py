@@ -28,7 +28,7 @@ LONGEST_PAUSE_S = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What the provider says of a charge, and what the ledger holds of it. None is nothing.
+    """A charge as the provider tells it, and as the ledger holds it. None is nothing.
 
     `reference` is the provider's id of what differs: the charge itself, or a refund.
     """
@@ -94,7 +94,7 @@ def unbookable(missing: Difference) -> Difference:
 
 
 def held_difference(currency: str, theirs_minor: int, ours_minor: int) -> Difference | None:
-    """What the provider holds beside the clearing account (I11). It is never booked by itself."""
+    """The provider's balance beside the clearing account (I11). It is never booked by itself."""
     if theirs_minor == ours_minor:
         return None
     theirs, ours = Sum(currency, theirs_minor), Sum(currency, ours_minor)
@@ -104,7 +104,7 @@ def held_difference(currency: str, theirs_minor: int, ours_minor: int) -> Differ
 def held_here(
     cleared: Mapping[str, int], listed: Mapping[str, Sum], booked: Mapping[str, Sum]
 ) -> dict[str, int]:
-    """What the ledger expects at the provider, by currency, at the moment of its listing.
+    """The balance that the ledger expects at the provider, by currency, when it was listed.
 
     `cleared` is the clearing account, which is negative by what the provider holds. `listed` and
     `booked` are what arrived lately there and here, by charge: each moment may be between both.
@@ -127,7 +127,7 @@ def refunded(refund: Refund, booked: Sum) -> Difference:
 
 
 def refund_from(refund: Refund, acquirer: str) -> Returned:
-    """The refund as the ledger books it. Who paid is known by the charge."""
+    """The refund as the ledger books it. The payer is known by the charge."""
     return Returned(
         acquirer=acquirer,
         charge=refund.payment,
@@ -173,7 +173,7 @@ def window_of(
 ) -> tuple[datetime, datetime]:
     """The window that an operator asks for: the last day where nothing is named.
 
-    It ends at `settled_at` at the latest: what came after that is still on its way.
+    It ends at `settled_at` at the latest: later payments are still on their way.
     """
     ends_at = min(until or settled_at, settled_at)
     return since or ends_at - timedelta(days=1), ends_at

@@ -86,7 +86,7 @@ class Payment:
         return converted(amount_minor, self.value_minor or 0, self.amount_minor)
 
     def went_back_since(self, before: "Payment") -> Sum:
-        """What the acquirer gave back since then, of what it took in. Its fee stays paid."""
+        """The part of the gross amount that went back since then. The acquirer's fee stays paid."""
         ratio = self.gross.amount_minor, self.amount_minor
         gross_minor = converted(self.returned_minor, *ratio)
         return Sum(self.gross.currency, gross_minor - converted(before.returned_minor, *ratio))
@@ -98,7 +98,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Purchase:
-    """An order that was paid: what it took from each account, and what of it is undone."""
+    """An order that was paid: the amounts from each account, and the amount that is undone."""
 
     order: UUID
     wallet_minor: int
@@ -273,7 +273,7 @@ def undo(
 def take_back(
     refund: Refund, person: UUID, went_back: Sum, value_minor: int, batch: RefundBatch
 ) -> int:
-    """Take the value from the person; what is not there is owed. Answers that, in kopecks."""
+    """Take the value from the person; the lack is owed. Returns the lack, in kopecks."""
     holdings = batch.holdings[person]
     taken = ledger.taken_by_refund(holdings, value_minor)
     transfer = ledger.refund(holdings, refund.cause, refund.acquirer, *went_back, taken)
@@ -284,7 +284,7 @@ def take_back(
 def settle_owed(
     refund: Refund, payment: Payment, value_minor: int, person: UUID, batch: RefundBatch
 ) -> None:
-    """What an undone order left over settles an older debt.
+    """Money that an undone order left over settles an older debt.
 
     An open order that counted the returned money reserves that much less.
     """

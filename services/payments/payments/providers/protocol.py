@@ -84,7 +84,7 @@ class Provider(Protocol):
         """Read payments back, at most `reads_at_once`. All or nothing."""
 
     def parse_notice(self, headers: Mapping[str, str], body: bytes, peer: str | None) -> Notice:
-        """What a webhook's request says. It is pure, and its size is bounded.
+        """Read the request of a webhook. It is pure, and its size is bounded.
 
         `peer` is the sender's address. Give it only where it is the provider's own or a trusted
         proxy tells it; None leaves it unchecked.
@@ -107,7 +107,7 @@ class Provider(Protocol):
         """Refunds that were made in [since, until), in pages as those of payments."""
 
     async def balance(self) -> Balances | Failure | Unsupported:
-        """What the provider holds for the shop now. A currency that is absent is nothing."""
+        """The provider's balances for the shop now. A currency that is absent is zero."""
 
     async def refund(
         self,

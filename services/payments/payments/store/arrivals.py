@@ -20,7 +20,7 @@ where r.acquirer = $1 and r.charge = any($2::text[])
 
 
 async def known(acquirer: str, charges: Sequence[str], tx: Tx) -> dict[str, Arrival]:
-    """What the ledger holds of these charges. An unknown one is absent."""
+    """The ledger's records of these charges. An unknown one is absent."""
     rows = await tx.fetch(KNOWN, acquirer, list(charges))
     return {row["charge"]: arrival_from(row) for row in rows}
 

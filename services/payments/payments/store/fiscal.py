@@ -1,4 +1,4 @@
-"""The SQL of receipts for the tax office: what is to be registered, and what became of it."""
+"""The SQL of receipts for the tax office: their registration and its outcome."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -424,7 +424,7 @@ where id in (
 )
 """
 
-# What no refund can need any more: a provider returns money for three years.
+# Receipts that no refund can need any more: a provider returns money for three years.
 DROP_OLD = """
 delete from fiscal_receipts
 where id in (

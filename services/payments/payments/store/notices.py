@@ -1,4 +1,4 @@
-"""The SQL of notices: what providers told, and what became of it."""
+"""The SQL of notices: the reports of providers, and the outcome of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

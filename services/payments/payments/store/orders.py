@@ -63,8 +63,8 @@ async def insert_order(
     )
 
 
-# Read first and locked afterwards: what is not open needs no lock. An order that a payment holds is
-# left to it. Only older orders: a person who places two at the same time keeps both open.
+# Read first and locked afterwards: an order that is not open needs no lock. An order that a payment
+# holds is left to it. Only older orders: a person who places two at the same time keeps both open.
 SUPERSEDE_OLDER = """
 with older as (
   select id

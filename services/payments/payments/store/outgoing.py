@@ -33,7 +33,7 @@ LOCK_RETURN = "select returned_minor from refunded_receipts where receipt = $1 f
 
 
 async def lock_return(receipt: UUID, tx: Tx) -> int:
-    """What was returned of the receipt. No refund of it is booked or begun meanwhile."""
+    """The returned part of the receipt, locked. No refund of it is booked or begun meanwhile."""
     await tx.execute(OPEN_RETURN, receipt)
     returned_minor: int = await tx.fetchval(LOCK_RETURN, receipt)
     return returned_minor

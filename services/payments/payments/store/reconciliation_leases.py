@@ -1,4 +1,4 @@
-"""The SQL of the leases of reconciliations: who walks a listing, and which run is due."""
+"""The SQL of the leases of reconciliations: the worker that walks a listing, and the runs due."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -40,7 +40,7 @@ where acquirer = $1 and due_at <= shop_now() and (holder = $2 or held_until <= s
 for update skip locked
 """
 
-# What was reconciled last begins the window, so that a service which was down leaves no gap. A run
+# The window begins where the last run ended, so that a service which was down leaves no gap. A run
 # of the future was started by a clock that has stepped back since: it does not count.
 START_HOURLY = """
 insert into reconciliations (id, acquirer, kind, since, until)

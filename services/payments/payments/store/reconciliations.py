@@ -1,4 +1,4 @@
-"""The SQL of reconciliations: where a run stands, what it listed, and what it found to differ."""
+"""The SQL of reconciliations: the place of a run, its listed charges, and its differences."""
 
 import json
 from collections.abc import Sequence
@@ -108,7 +108,7 @@ async def unlisted(run: Run, after: After, most: int, database: Database) -> lis
     return await database.fetch(UNLISTED, run.acquirer, *after, run.until, run.id, most)
 
 
-# What the provider holds, by the ledger: in one snapshot with what was booked lately.
+# The provider's balance by the ledger: in one snapshot with what was booked lately.
 ONE_SNAPSHOT = "set transaction isolation level repeatable read, read only"
 
 CLEARED = """

@@ -361,7 +361,7 @@ def undone_by_orders(batch: RefundBatch) -> dict[UUID, int]:
 
 
 def lost_by_orders(batch: RefundBatch) -> dict[UUID, int]:
-    """What the orders of returned payments received less, in kopecks, if they are still open."""
+    """The amounts that open orders lose by returned payments, in kopecks."""
     lost: dict[UUID, int] = {}
     for one in batch.bookings:
         if one.payment.order is not None:

@@ -43,7 +43,7 @@ async def parked_receipt(receipt: UUID, tx: Tx) -> Row | None:
     return await tx.fetchrow(PARKED_RECEIPT, receipt)
 
 
-# Two acts about one receipt: the second waits here for the first, whatever both want. A row of
+# Two acts about one receipt: the second always waits here for the first. A row of
 # `resolutions` does not exist yet, and a booking may not be updated, so the id itself is locked.
 LOCK_RECEIPT = "select pg_advisory_xact_lock(hashtext(current_schema()), hashtext($1::text))"
 

@@ -10,7 +10,7 @@ from shared.messaging import conflicts
 from shared.messaging.conflicts import Conflict
 from shared.platform.db import Tx, columns
 
-# The sums of each hour tell how much of `earned` is young, whatever the number of rewards.
+# The sums of each hour tell how much of `earned` is young, at any number of rewards.
 CLAIM_REWARDS = """
 with rewards as (
   select *

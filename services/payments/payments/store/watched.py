@@ -1,4 +1,4 @@
-"""The SQL of the jobs that watch open invoices: what is due, and when to ask again."""
+"""The SQL of the jobs that watch open invoices: the due ones, and the time to ask again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Compares a provider's listing with the ledger: what is missing here is booked, the rest reported.
+"""Compares a provider's listing with the ledger: books missing payments, reports the rest.
 
     payments ──▶ refunds ──▶ booked ──▶ balance ──▶ clearing ──▶ done | failed, published
     a page is read (no transaction) ──▶ compared, booked, reported, the cursor moves (transaction)
@@ -297,7 +297,7 @@ class Reconciler:
             return await _write(_following(run, "clearing", None), 0, found, tx)
 
     async def _since(self, run: Run) -> dict[str, Sum] | None:
-        """What arrived after the window, by charge. None: it is too much, or not to be told."""
+        """The sums that arrived after the window, by charge. None: too many, or nobody can tell."""
         arrived: dict[str, Sum] = {}
         after: str | None = None
         until = run.until + leases.LONGEST_WINDOW
@@ -415,7 +415,7 @@ def event_of(run: Run, at: datetime) -> ReconciliationFinished:
 
 
 def _alarming(run: Run) -> bool:
-    """Whether a person has to look: what was booked here, or is foreign, needs nobody."""
+    """Whether a person has to look. Booked and foreign payments need nobody."""
     counts = run.counts
     reported = counts.missing_there + counts.amount + counts.currency + counts.unreadable
     return bool(reported + counts.balance)

@@ -175,7 +175,7 @@ def _price_of(invoice: Json) -> Sum:
 
 
 def _arrival_of(invoice: Json, priced: Sum) -> tuple[Sum | None, Sum | None]:
-    """What the app got, and the fee. Neither is told for what was swapped into another asset."""
+    """The sum that the app got, and the fee. Neither is told of a payment that was swapped."""
     if invoice.get("is_swapped"):
         return None, None
     if invoice.get("paid_amount") is not None:
@@ -272,7 +272,7 @@ def notice_from(body: bytes, headers: Mapping[str, str], token: str) -> Notice:
 
 
 def findings_from(me: object | Failure) -> tuple[Finding, ...]:
-    """What an operator should know of the app. One that blocks means that nobody can pay."""
+    """Findings about the app, for an operator. One that blocks means that nobody can pay."""
     if isinstance(me, Refusal):
         return (Finding(f"Crypto Pay refuses TURNPIKE_CRYPTOBOT_TOKEN: {me.code}.", blocks=True),)
     if not isinstance(me, dict):

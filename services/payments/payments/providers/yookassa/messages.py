@@ -70,7 +70,7 @@ REGISTRATIONS: dict[str, Registration] = {
 }
 DESCRIPTION_CHARACTERS = 128
 PAGE = 100
-PAUSE_S = 1.8  # What the SDK waits where no `retry_after` is told.
+PAUSE_S = 1.8  # The SDK waits as long where no `retry_after` is told.
 LONGEST_PAUSE_S = 3600.0
 # SDK 3.13, `SecurityHelper`.
 NETWORKS = tuple(
@@ -381,7 +381,7 @@ def readable_notice(event: str, about: Mapping[str, Any]) -> Notice:
 def findings_from(
     me: Json | Failure, shop_id: str, *, receipts: bool = False
 ) -> tuple[Finding, ...]:
-    """What an operator should know of the shop. One that blocks means that nobody can pay."""
+    """Findings about the shop, for an operator. One that blocks means that nobody can pay."""
     if isinstance(me, Refusal):
         what = "TURNPIKE_YOOKASSA_SHOP_ID and TURNPIKE_YOOKASSA_SECRET_KEY"
         return (Finding(f"YooKassa refuses {what}: {me.code}.", blocks=True),)
