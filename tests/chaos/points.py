@@ -19,9 +19,10 @@ STEPS_OF_ROW = {
         *("invoice_asked", "payment_read"),
     ),
 }
-NEED_AN_OPERATOR = ("refund_asked", "stars_returned")
-"""Reached by an operator's refund only, which no row asks for. The workers die there in
-`tests/store/test_payments_refunding.py` and `tests/store/test_bot_star_refunds.py`."""
+NOT_IN_A_ROW = ("refund_asked", "stars_returned", "receipt_asked")
+"""Reached by an operator's refund, and with receipts for the tax office: no row has them. What is
+lost there is lost in `tests/store/test_payments_refunding.py`,
+`tests/store/test_bot_star_refunds.py` and `tests/store/test_payments_registering.py`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def points_of(step: str) -> Iterator[Point]:
             yield Point(step, "-", "bot")
         case "panel" | "access":
             yield Point(step, "-", "vpn")
-        case "invoice" | "refund":
+        case "invoice" | "refund" | "receipt":
             yield Point(step, "-", "payments")
         case "payment":
             yield from (Point(step, lane, "payments") for lane in ("notice", "watch"))

@@ -7,6 +7,7 @@ move, the update is kept before any answer, and is polled or posted.
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -149,8 +150,8 @@ class CrowdApi:
 class CrowdedSandbox(Sandbox):
     """The sandbox with the control API."""
 
-    def __init__(self, folder: Path, token: str, *, port: int) -> None:
-        super().__init__(folder, token, port=port, limits=UNLIMITED)
+    def __init__(self, folder: Path, token: str, **given: Any) -> None:
+        super().__init__(folder, token, limits=UNLIMITED, **given)
 
     def _application(self, faults: PlannedFaults) -> web.Application:
         app = super()._application(faults)

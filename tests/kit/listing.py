@@ -35,6 +35,7 @@ from shared.contracts.payments import (
 from shared.messaging.idempotency import execute
 from shared.platform.db import Database, Row
 
+NO_REFUNDS = Unsupported("this listing returns no money")
 AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 DIFFERENCES = """
@@ -76,6 +77,7 @@ class FakeListing:
     asked: list[str | None] = field(default_factory=list)
     reads: list[tuple[str, ...]] = field(default_factory=list)
     captured: list[str] = field(default_factory=list)
+    returning: Unsupported = NO_REFUNDS
     uncaptured: Failure | None = None
     """What each capture answers instead."""
     before_page: Callable[[str | None], Awaitable[None]] | None = None

@@ -101,6 +101,16 @@ select gen_random_uuid(), id, acquirer, charge, payer, 'operator:olga', currency
 from receipts
 """
 
+FISCAL = """
+insert into fiscal_receipts (
+  id, acquirer, kind, person, order_id, payment, service_minor, advance_minor, item, subject,
+  vat_code, state, reason, made_at
+)
+select gen_random_uuid(), 'yookassa', 'offset', person, id, 'p', 1, 0, 'VPN', 'service', 1, '{}',
+  'unclear', now() - interval '2 hours'
+from orders
+"""
+
 VIOLATIONS = {
     "every transfer balances to zero per currency": CHANGE_REVENUE,
     "receipts, late arrivals, bookings, resolutions, transfers, entries, undone orders, old prices "
@@ -147,6 +157,8 @@ VIOLATIONS = {
         "update orders set state = 'partly_refunded', undone_minor = 1 where what = 'topup'"
     ),
     "a refund under way holds what its transfers say": OUTGOING.format("held"),
+    "no receipt for the tax office has failed": FISCAL.format("failed"),
+    "no offset of an advance waits for an hour": FISCAL.format("waiting"),
     "the account `outgoing` holds what refunds under way hold": OUTGOING.format("held"),
     "every refund of an operator has its act": OUTGOING.format("held"),
     "no refund under way is overdue by an hour": OUTGOING.format("calling"),

@@ -74,7 +74,7 @@ RECORDS = {
         *("reconciliations.started_at", "reconciliations.ended_at"),
         "reconciliation_differences.found_at",
         *("outgoing_refunds.requested_at", "outgoing_refunds.asked_at"),
-        "outgoing_refunds.ended_at",
+        *("outgoing_refunds.ended_at", "fiscal_receipts.made_at", "fiscal_receipts.asked_at"),
         *("reconciliation_leases.added_at", "reconciliation_leases.finished_at"),
         "reconciliation_leases.reconciled_until",
     },
@@ -139,6 +139,13 @@ ROWS = {
         insert into outgoing_refunds
           (id, receipt, acquirer, charge, actor, currency, amount_minor, held_minor)
         select gen_random_uuid(), id, acquirer, charge, 'a', currency, 1, 0 from receipts;
+        insert into fiscal_receipts (
+          id, acquirer, kind, person, order_id, payment, service_minor, advance_minor, item,
+          subject, vat_code, state
+        )
+        select gen_random_uuid(), 'yookassa', 'offset', person, id, 'p', 1, 0, 'VPN', 'service', 1,
+          'waiting'
+        from orders;
     """,
 }
 

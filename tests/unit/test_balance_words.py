@@ -21,7 +21,7 @@ def line(language: str, reason: str) -> str:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_reason_has_its_words(language: str) -> None:
     """R-54: a person reads what happened, also of an operator's correction."""
-    # A fee is the shop's: no person has such a transfer.
-    reasons = [reason for reason in get_args(Reason) if reason != "fee"]
+    # Fees and withdrawals are the shop's: no person has such a transfer.
+    reasons = [reason for reason in get_args(Reason) if reason not in ("fee", "withdrawn")]
     lines = [line(language, reason) for reason in (*reasons, "of a later version")]
     assert len(set(lines)) == len(lines)

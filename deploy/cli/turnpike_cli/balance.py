@@ -30,8 +30,10 @@ source_option = click.option(
     "--from",
     "source",
     type=click.Choice(["adjustments", "promotions", "opening"]),
+    metavar="ACCOUNT",
     default="adjustments",
-    help="The shop's account: a correction, a gift, or a balance that came from another shop.",
+    help="The shop's account: adjustments (a correction), promotions (a gift) or opening (a "
+    "balance that came from another shop).",
 )
 
 

@@ -21,7 +21,7 @@ from turnpike_cli.services import NAMED
 
 @click.command(
     "withdrawn",
-    epilog='Example: turnpike withdrawn cryptobot 25.500000000 USDT --reason "to the bank"',
+    epilog='Example: turnpike withdrawn cryptobot 25 USDT --reason "to the bank"',
 )
 @click.argument("acquirer", type=NAMED, metavar="ACQUIRER")
 @click.argument("amount", type=NAMED, metavar="AMOUNT")

@@ -41,7 +41,6 @@ STEPS = (
 def summary_lines(scenario: Scenario) -> list[str]:
     """Lines with rich's marks."""
     return [
-        "",
         "[bold]What happened[/] (seconds since Bob paid)",
         *_happened(scenario),
         "[bold]Ledger[/] (before → after)",

@@ -26,6 +26,7 @@ STEPS = {
     "payment_read": "a payment was read back from its provider, and is not booked",
     "refund_asked": "an acquirer was asked to return money, and its answer is not recorded",
     "stars_returned": "Telegram was asked to return Stars, and its answer is not recorded",
+    "receipt_asked": "a receipt for the tax office was asked for, and that is not recorded",
     "message_sent": "a message was sent, and is not marked",
     "screen_shown": "a screen was shown, and its update is not marked",
     "checkout_answered": "a pre-checkout was answered, and is not marked",

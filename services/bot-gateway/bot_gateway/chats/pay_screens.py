@@ -87,7 +87,7 @@ def other_ways(order: Rest, say: Say, *, was_canceled: bool = False) -> Screen:
     `was_canceled`: it had a page, and there the payment was refused, or its time ended.
     """
     shown = rest(order, say, from_balance=order.missing_minor < order.price_minor)
-    why = say("way-canceled" if was_canceled else "way-failed")
+    why = say("way-canceled") if was_canceled else say("way-failed")
     return replace(shown, text=why + "\n\n" + shown.text)
 
 
