@@ -61,6 +61,7 @@ async def waiting(
             await to_ways(ann)
             await ann.press("SBP")
             await ann.receives("Your invoice is being prepared")
+            await until(shop.is_quiescent)  # The screen has looked once by itself.
             [invoice] = payments.invoices.values()
             yield Waiting(shop, service, ann, invoice)
 
@@ -72,6 +73,21 @@ async def test_an_opened_invoice_appears_by_itself(waiting: Waiting) -> None:
     await sees(waiting.ann, "Pay 149 ₽")
     assert (await waiting.ann.button("Pay")).url == "https://pay.example.org/1"
     assert len((await waiting.ann.chat()).from_bot) == 1
+
+
+async def test_an_invoice_opened_before_its_screen_appears(
+    fresh_database: MakeDatabase, nats_url: str, tmp_path: Path
+) -> None:
+    """R-85: its event found no screen to edit, so the screen looks once by itself."""
+    async with opened_shop(fresh_database, nats_url, tmp_path) as shop:
+        payments = shop.owners.payments
+        payments.ways, payments.providers_answer = RUBLES, False
+        payments.opened_after_the_answer = True
+        async with running(shop.settings):
+            ann = await shop.newcomer()
+            await to_ways(ann)
+            await ann.press("SBP")
+            await sees(ann, "Pay 149 ₽")
 
 
 async def test_a_refused_invoice_leads_to_other_ways(waiting: Waiting) -> None:
@@ -103,12 +119,13 @@ async def test_another_screen_is_left_alone(waiting: Waiting) -> None:
     await waiting.ann.press("Back")
     await waiting.ann.receives("Choose a plan")
     await until(waiting.shop.is_quiescent)
+    looked = waiting.shop.owners.received_of(InvoiceQuery)
     waiting.ends(state="open", pay_url="https://pay.example.org/1")
     await waiting.handle("bot_shows_opened", InvoiceOpened)
     await waiting.ann.press("Basic")
     await waiting.ann.receives("For how long?")
     assert (await waiting.ann.chat()).button("Pay 149") is None
-    assert waiting.shop.owners.received_of(InvoiceQuery) == []
+    assert waiting.shop.owners.received_of(InvoiceQuery) == looked
 
 
 async def test_a_lost_edit_is_mended_by_a_tap(waiting: Waiting) -> None:

@@ -62,6 +62,8 @@ class Payments:
         self.invoice_lives = timedelta(minutes=30)
         self.providers_answer = True
         """Else invoices of outside providers stay `asking`."""
+        self.opened_after_the_answer = False
+        """They are opened right after the command was answered."""
         self.executed: dict[tuple[str, UUID], tuple[int, Value]] = {}
         self.answers: dict[Any, Callable[[Any], Value]] = {
             PlansQuery: lambda _: Plans(plans=self.plans, ways=self.ways),
@@ -199,7 +201,10 @@ class Payments:
             expires_at=datetime.now(UTC) + self.invoice_lives,
             expires_in_s=int(self.invoice_lives.total_seconds()),
         )
-        return self._ready(self.invoices[invoice])
+        answer = self._ready(self.invoices[invoice])
+        if self.opened_after_the_answer:
+            self.providers_answer = True
+        return answer
 
     def _invoice(self, query: InvoiceQuery) -> OpenedInvoice | Refused:
         opened = self.invoices.get(query.invoice)

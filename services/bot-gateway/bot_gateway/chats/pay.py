@@ -6,6 +6,7 @@ are in the button, so a restart between two taps changes nothing.
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -177,7 +178,11 @@ async def open_invoice(order: UUID, way: Way, visit: Visit, *, from_balance: boo
     if to_pay < SHORTEST_TIME_TO_PAY:
         return await ran_out(opened, visit, from_balance=from_balance)
     shown = await invoice_screen(opened, to_pay, visit, from_balance=from_balance)
-    return await visit.show(shown, order=order)
+    await visit.show(shown, order=order)
+    if opened.state == "asking":  # It may have ended before the screen could be found by its event.
+        with suppress(UnansweredError):
+            await edit_screen(opened.invoice, order, visit)
+    return None
 
 
 async def invoice_screen(
