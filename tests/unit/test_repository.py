@@ -18,7 +18,7 @@ from turnpike_local.up import SANDBOX_PORT
 
 ROOT = Path(__file__).parents[2]
 RUN = ROOT / ".ci/run"
-JOB_MINUTES = 30
+JOB_MINUTES = 45
 
 
 def loaded(name: str) -> Any:
