@@ -22,7 +22,7 @@ EFFECTS = """
 with charged as (
   select * from unnest($1::text[], $3::text[]) as c (charge, acquirer)
 ), booked as (
-  select c.charge, c.acquirer, r.id as receipt, r.payer, b.order_id, b.outcome,
+  select c.charge, c.acquirer, r.id as receipt, r.payer, b.order_id, b.outcome, b.because,
     b.value_minor as worth_minor, o.price_minor,
     w.outcome as decided, w.partner, w.percent, w.reward_minor
   from charged c
@@ -31,7 +31,7 @@ with charged as (
   left join payments.orders o on o.id = b.order_id
   left join referrals.rewards w on w.receipt = r.id
 )
-select charge, acquirer, payer, order_id, outcome, worth_minor, price_minor,
+select charge, acquirer, payer, order_id, outcome, because, worth_minor, price_minor,
   decided, partner, percent, reward_minor,
   count(receipt) over (partition by charge) as receipts,
   coalesce((
@@ -261,6 +261,8 @@ def check_charge(
         "partner": buyer.inviter,
         "reward_minor": purchase.worth_minor * (row["percent"] or 0) // 100,
     }
+    if may_be_late and not bought:
+        expected["because"] = "order_closed"
     wrong = [
         f"{name} is {row[name]} instead of {right}"
         for name, right in expected.items()

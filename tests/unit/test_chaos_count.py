@@ -35,6 +35,7 @@ RIGHT: dict[str, Any] = {
     "payer": ADA.person,
     "order_id": INVOICE.order,
     "outcome": "bought",
+    "because": "paid",
     "worth_minor": 14_900,
     "price_minor": 14_900,
     "decided": "rewarded",
@@ -53,6 +54,7 @@ RIGHT: dict[str, Any] = {
 }
 NOT_BOUGHT: dict[str, Any] = {
     "outcome": "wallet",
+    "because": "order_closed",
     "bought": 0,
     "periods": None,
     "granted": 0,
@@ -63,10 +65,10 @@ TOO_MUCH = RIGHT | {"cleared": 106, "worth_minor": 15_953, "reward_minor": 1_595
 TOO_LITTLE = RIGHT | NOT_BOUGHT | {"cleared": 49, "worth_minor": 7_374, "reward_minor": 737}
 
 
-def counted(kind: Kind, buyer: Buyer = ADA, **seen: Any) -> tuple[int, int]:
+def counted(kind: Kind, buyer: Buyer = ADA, reference: str = "", **seen: Any) -> tuple[int, int]:
     """How many are lost and doubled, of one charge that has these effects."""
-    count = Count()
-    check_charge(PaidPurchase("charge", Purchase(buyer, INVOICE, kind)), seen, count)
+    count, purchase = Count(), Purchase(buyer, INVOICE, kind, reference=reference)
+    check_charge(PaidPurchase("charge", purchase), seen, count)
     return count.lost, count.doubled
 
 
@@ -93,6 +95,14 @@ def test_late_payment_may_buy_and_partial_not() -> None:
     assert counted("late", **RIGHT) == (0, 0)
     bought = {name: RIGHT[name] for name in NOT_BOUGHT}
     assert counted("too little", **TOO_LITTLE | bought) == (1, 1)
+
+
+@pytest.mark.parametrize(("kind", "reference"), [("late", ""), ("right", "p-1")])
+def test_only_a_closed_order_excuses_the_wallet(kind: Kind, reference: str) -> None:
+    """Money that came after the next purchase; for any other reason its order was to be bought."""
+    seen = RIGHT | NOT_BOUGHT
+    assert counted(kind, reference=reference, **seen) == (0, 0)
+    assert counted(kind, reference=reference, **seen | {"because": "too_little"})[0] == 1
 
 
 def test_right_payment_without_purchase_is_lost() -> None:
