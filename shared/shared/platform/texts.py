@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
@@ -35,19 +35,9 @@ class Texts:
     def __init__(self, package: str) -> None:
         self.package = package
 
-    @cached_property
+    @property
     def bundles(self) -> dict[str, FluentBundle]:
-        return {language: self._bundle(language) for language in LANGUAGES}
-
-    def _bundle(self, language: str) -> FluentBundle:
-        source = (
-            resources.files(self.package)
-            .joinpath("texts", f"{language}.ftl")
-            .read_text(encoding="utf-8")
-        )
-        bundle = FluentBundle([language], use_isolating=False)
-        bundle.add_resource(FluentResource(source))
-        return bundle
+        return _bundles(self.package)
 
     def __call__(self, language: str, key: str, /, **arguments: Any) -> str:
         """The message in that language. Raises TextMissingError instead of showing a raw key."""
@@ -83,3 +73,18 @@ class Texts:
         """The year is a text: the digits of a number are grouped."""
         time, year = f"{local:%H:%M}", str(local.year)
         return {"day": local.day, "month": local.month, "year": year, "time": time}
+
+
+@cache
+def _bundles(package: str) -> dict[str, FluentBundle]:
+    """Parsed once in a process: a catalogue takes a quarter of a second."""
+    return {language: _bundle(package, language) for language in LANGUAGES}
+
+
+def _bundle(package: str, language: str) -> FluentBundle:
+    source = (
+        resources.files(package).joinpath("texts", f"{language}.ftl").read_text(encoding="utf-8")
+    )
+    bundle = FluentBundle([language], use_isolating=False)
+    bundle.add_resource(FluentResource(source))
+    return bundle
