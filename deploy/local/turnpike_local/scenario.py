@@ -426,7 +426,7 @@ async def _pay_unnoticed(scenario: Scenario, sandbox: SandboxClient, bus: Bus) -
     async with YookassaControl(scenario.yookassa_url) as yookassa:
         payment = await pay_unnoticed(bob, yookassa, scenario.patience_s)
         wanted = Gained(0, 1_490, 14_900)
-        within_s = scenario.patience_s + WATCHED_WITHIN_S
+        within_s = scenario.patience_s + min(WATCHED_WITHIN_S, 3 * scenario.patience_s)
         gained = await _settled(before, wanted, within_s, scenario, sandbox, bus)
         dropped = await dropped_notices(payment, yookassa)
     scenario.check(
