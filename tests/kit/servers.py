@@ -11,12 +11,16 @@ import pytest
 from shared.platform import db
 from shared.platform.migrate import migrate
 from shared.platform.roles import role
+from tests.kit.forks import Forks, forking
+from turnpike_local import processes
 from turnpike_local.broker import Broker
 from turnpike_local.postgres import Postgres
 from turnpike_local.services import service
 
 # No data outlives the run, so none has to survive a power cut. SIGKILL of the server loses nothing.
 UNSYNCED = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off"}
+# The tests of a run log in ten thousand times, and a client hashes 4 096 times for each.
+UNSYNCED["scram_iterations"] = "1"
 SELDOM_SYNCED = "2m"
 
 # Time-outs of a service are ten times as long here: a hundred transactions that wait for one lock
@@ -52,6 +56,16 @@ def unhurried() -> Iterator[None]:
         for name in HURRIED:
             patch.setattr(db, name, TIMES_LONGER * getattr(db, name))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_services() -> Iterator[None]:
+    """Services of a `Stack` are forked instead of started; those of `turnpike up` are not."""
+    forks = Forks()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "_spawn", forking(processes._spawn, forks))
+        yield
+    forks.close()
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ _BUILTIN_LOCALE_SINCE = 17
 BROKEN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 DATABASE_EXISTS = "select exists (select from pg_database where datname = $1)"
-CREATE_DATABASE = "create database {name} template {template}"
+CREATE_DATABASE = "create database {name} template {template} strategy file_copy"
 DROP_DATABASE = "drop database if exists {name} with (force)"
 SET_AHEAD = "alter database {database} set turnpike.ahead = '{ahead_s} s'"
 
