@@ -1,5 +1,6 @@
 """Fixtures for all folders of tests, and the profiles of the property tests."""
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -38,6 +39,12 @@ def pytest_configure() -> None:
     """
     if "TMPDIR" not in os.environ and _takes_servers(MEMORY_DISK):
         os.environ["TMPDIR"] = str(MEMORY_DISK)
+
+
+def pytest_collection_finish() -> None:
+    """All tests and libraries stay until the end: the garbage collector need not visit them."""
+    gc.collect()
+    gc.freeze()
 
 
 def _takes_servers(folder: Path) -> bool:

@@ -14,11 +14,9 @@ from payments.store import reconciliations
 from payments.workers.reconciling import Reconciler
 from shared.contracts.payments import ReconciliationCounts, ReconciliationRecord
 from shared.platform.db import Database
-from tests.kit.payments import placed
+from tests.kit.payments import check_invariants, placed
 from tests.kit.providers import STAGES, Stage, opened_on, yookassa_stage
 from tests.kit.servers import MakeDatabase
-
-pytestmark = pytest.mark.usefixtures("invariants_hold")
 
 DUE = "update reconciliation_leases set due_at = now() where acquirer = $1"
 PAID = "select id from orders where id = any($1::uuid[]) and state = 'paid'"
@@ -42,6 +40,7 @@ async def payments_db(fresh_database: MakeDatabase) -> AsyncIterator[Database]:
     database = Database(place.dsn("payments_app"), name="test")
     await database.open()
     yield database
+    await check_invariants(database)
     await database.close()
 
 

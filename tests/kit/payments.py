@@ -64,11 +64,16 @@ async def payments_db(payments_schema: FreshDatabase) -> AsyncIterator[Database]
     await database.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def invariants_hold(payments_db: Database) -> AsyncIterator[None]:
-    """Each test ends with the invariants, except two: no relay runs, and conflicts are provoked."""
+    """A module ends with the invariants of all that its tests wrote."""
     yield
-    audit = await audited(payments_db, CHECKS, COUNTS)
+    await check_invariants(payments_db)
+
+
+async def check_invariants(database: Database) -> None:
+    """Raises AssertionError, except for two: no relay runs, and conflicts are provoked."""
+    audit = await audited(database, CHECKS, COUNTS)
     broken = [
         finding
         for finding in audit.findings
