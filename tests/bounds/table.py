@@ -56,6 +56,7 @@ BOUNDS = {
     "bot_gateway.store.checkout_holds.CHARGED_OF_ORDER": Bound(NOTHING, ("1", 100)),
     "bot_gateway.store.star_walks.CLAIM": Bound(NOTHING, (1, uuid4(), DAY, True)),
     "bot_gateway.store.star_refunds.CLAIM": Bound(NOTHING, (uuid4(), DAY)),
+    "bot_gateway.store.star_refunds.NEXT_REFUND": Bound(NOTHING),
     "bot_gateway.audit.REPORTED": Bound(NOTHING, (LONG_AGO, 0, 25.0, 0.0, 2_000)),
     "bot_gateway.audit.NOT_REPORTED": Bound(
         NOTHING, ([f"telegram_stars:{n}" for n in range(2_000)],)
@@ -90,14 +91,17 @@ BOUNDS = {
     "payments.store.orders.EXPIRE": Bound(55_000, (1_000,)),
     "payments.store.orders.PRUNE": Bound(45_000, (30 * DAY, 1_000)),
     "payments.store.invoice_jobs.CLAIM_OPENING": Bound(2_000, ("cryptobot", 10, uuid4(), DAY)),
+    "payments.store.invoice_jobs.NEXT_JOB": Bound(NOTHING, ("yookassa", "watch")),
     "payments.store.invoice_jobs.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
     "payments.store.watched.CLAIM": Bound(30_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
     "payments.store.fiscal.OPEN_ADVANCES": Bound(NOTHING, ([PARTNER], 100)),
     "payments.store.fiscal.CLAIM": Bound(2_000, ("yookassa", 10, uuid4(), DAY, "a@example.org")),
     "payments.store.fiscal.LEFT": Bound(2_500, ("yookassa",)),
     "payments.store.notices.CLAIM": Bound(2_000, ("yookassa", 1, 10, uuid4(), DAY)),
+    "payments.store.notices.NEXT_NOTICE": Bound(NOTHING, ("yookassa",)),
     # Ten thousand refunds of a year, of which few are under way.
     "payments.store.outgoing.CLAIM": Bound(250, ("yookassa", 5, uuid4(), DAY)),
+    "payments.store.outgoing.NEXT_REFUND": Bound(NOTHING, ("yookassa",)),
     "payments.store.outgoing.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
     "payments.store.notices.INSERT": Bound(100, ("yookassa", "new", "payment", b"{}", 500)),
     "payments.store.balances.TRIAL_BALANCE": Bound(750),

@@ -19,6 +19,7 @@ from bot_gateway.domain.people import Arrival
 from bot_gateway.queries import answer_star_refund
 from bot_gateway.store import people
 from bot_gateway.telegram import RefundStarPayment
+from bot_gateway.workers import star_refunds
 from bot_gateway.workers.star_refunds import StarRefunds
 from shared.contracts.bot import RefundStars, StarRefund, StarRefundQuery
 from shared.contracts.message import Refused
@@ -28,11 +29,14 @@ from shared.platform.db import Database
 from shared.platform.loops import Bell
 from tests.kit.operators import by_operator
 from tests.kit.servers import MakeDatabase
+from tests.kit.waiting import until
 
 METHOD = RefundStarPayment(user_id=1, telegram_payment_charge_id="c")
 ALREADY = TelegramBadRequest(METHOD, "Bad Request: CHARGE_ALREADY_REFUNDED")
 INVALID = TelegramBadRequest(METHOD, "Bad Request: CHARGE_ID_INVALID")
 DUE = "update star_refunds set held_until = now()"
+REST = "update star_refunds set held_until = now() + interval '0.5 s'"
+LONG_S = 3_600.0
 LONG_AGO = "update star_refunds set asked_at = asked_at - interval '2 hours'"
 
 
@@ -144,6 +148,23 @@ async def test_a_dead_worker_leaves_one_refund(database: Database) -> None:
     await asyncio.gather(dying, return_exceptions=True)
     await turn(worker(database, telegram), database)
     assert (await state(refund, database), len(telegram.returned)) == (("done", False), 1)
+
+
+async def test_a_pause_ends_on_time(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R-128: a charge that was put off for a second does not wait for a whole poll."""
+    monkeypatch.setattr(star_refunds, "POLL_S", LONG_S)
+    one, stopping = worker(database, FakeTelegram()), asyncio.Event()
+    assert await one.due_in_s() is None
+    refund = await asked(database, await payer(database))
+    await database.execute(REST)
+    loop = asyncio.create_task(one.run(stopping))
+
+    async def is_done() -> bool:
+        return await state(refund, database) == ("done", False)
+
+    await until(is_done)
+    stopping.set()
+    await loop
 
 
 async def test_a_refusal_of_telegram_ends_it(database: Database) -> None:

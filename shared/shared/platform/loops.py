@@ -95,19 +95,26 @@ async def at_each_ring(
     name: str,
     bell: Bell,
     turn: Callable[[], Awaitable[object]],
+    due_in_s: Callable[[], Awaitable[float | None]],
     stopping: asyncio.Event,
     *,
     every_s: float,
 ) -> None:
-    """Call `turn` until `stopping`: again at once while its answer says that it had work.
+    """Call `turn` until `stopping`, whenever work is due; again at once while it had work.
 
-    Otherwise at the next ring, and after `every_s` at the latest. A stop ends the wait.
+    `due_in_s` tells after how many seconds work is due; None where there is none. The wait ends
+    then, at a ring, at a stop, and after `every_s` at the latest. Work that is due and that a turn
+    does not get is another's: it is looked for after the whole wait.
     """
     with bell.listening() as rung:
 
         async def again() -> None:
             rung.clear()
-            if not await turn():
-                await unless(stopping, set_within(rung, every_s))
+            due_s = await due_in_s()
+            is_due = due_s is not None and due_s <= 0
+            if is_due and await turn():
+                return
+            wait_s = every_s if due_s is None or is_due else min(due_s, every_s)
+            await unless(stopping, set_within(rung, wait_s))
 
         await forever(name, again, stopping)

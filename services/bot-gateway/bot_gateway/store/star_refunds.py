@@ -73,6 +73,21 @@ async def claim(holder: UUID, lease: timedelta, database: Database) -> Claimed |
     return Claimed(**dict(row)) if row else None
 
 
+NEXT_REFUND = """
+select extract(epoch from held_until - shop_now())::float8
+from star_refunds
+where state = 'waiting'
+order by held_until
+limit 1
+"""
+
+
+async def due_in_s(database: Database) -> float | None:
+    """After so many seconds the first one may be claimed. None: none waits."""
+    seconds: float | None = await database.fetchval(NEXT_REFUND)
+    return seconds
+
+
 END = """
 update star_refunds
 set state = $3, reason = $4, holder = null, ended_at = shop_now()

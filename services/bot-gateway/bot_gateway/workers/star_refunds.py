@@ -54,7 +54,12 @@ class StarRefunds:
         self.holder = uuid4()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        await at_each_ring("bot_star_refunds", self.bell, self.round, stopping, every_s=POLL_S)
+        await at_each_ring(
+            "bot_star_refunds", self.bell, self.round, self.due_in_s, stopping, every_s=POLL_S
+        )
+
+    async def due_in_s(self) -> float | None:
+        return await star_refunds.due_in_s(self.database)
 
     async def round(self) -> bool:
         """Ask Telegram about the one that waits longest; False when none does."""

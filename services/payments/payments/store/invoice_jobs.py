@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 from payments.domain.provider import Opened, Way
@@ -107,6 +108,42 @@ async def claim_opening(
     lease = timedelta(seconds=lease_s)
     rows = await database.fetch(CLAIM_OPENING, acquirer, most, token, lease)
     return [Opening(**dict(row)) for row in rows]
+
+
+# The first due one of both kinds, or the time from which the provider may be asked.
+NEXT_JOB = """
+select extract(epoch from greatest(p.next_at, j.due_at) - shop_now())::float8
+from provider_pace p
+cross join lateral (
+  select min(due_at) as due_at
+  from (
+    (
+      select due_at
+      from invoice_jobs
+      where acquirer = $1 and step = $2 and least(tries, 1) = 0
+      order by due_at
+      limit 1
+    )
+    union all
+    (
+      select due_at
+      from invoice_jobs
+      where acquirer = $1 and step = $2 and least(tries, 1) = 1
+      order by due_at
+      limit 1
+    )
+  ) next
+) j
+where p.acquirer = $1 and p.lane = $2 and j.due_at is not null
+"""
+
+
+async def due_in_s(
+    acquirer: str, step: Literal["open", "watch"], database: Database
+) -> float | None:
+    """After so many seconds the first job of this step may be claimed. None: there is no job."""
+    seconds: float | None = await database.fetchval(NEXT_JOB, acquirer, step)
+    return seconds
 
 
 RENEW = """

@@ -134,6 +134,40 @@ async def claim(
     return [Told(**dict(row)) for row in rows]
 
 
+# The first due one of both kinds, or the time from which the provider may be asked.
+NEXT_NOTICE = """
+select extract(epoch from greatest(p.next_at, n.due_at) - shop_now())::float8
+from provider_pace p
+cross join lateral (
+  select min(due_at) as due_at
+  from (
+    (
+      select due_at
+      from notices
+      where acquirer = $1 and least(tries, 1) = 0 and state in ('waiting', 'asking')
+      order by due_at
+      limit 1
+    )
+    union all
+    (
+      select due_at
+      from notices
+      where acquirer = $1 and least(tries, 1) = 1 and state in ('waiting', 'asking')
+      order by due_at
+      limit 1
+    )
+  ) next
+) n
+where p.acquirer = $1 and p.lane = 'notice' and n.due_at is not null
+"""
+
+
+async def due_in_s(acquirer: str, database: Database) -> float | None:
+    """After so many seconds the first notice may be claimed. None: none waits."""
+    seconds: float | None = await database.fetchval(NEXT_NOTICE, acquirer)
+    return seconds
+
+
 RENEW = """
 update notices
 set due_at = shop_now() + $3::interval

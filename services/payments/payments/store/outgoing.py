@@ -232,6 +232,26 @@ async def claim(
     return [Claimed(**dict(row)) for row in rows]
 
 
+NEXT_REFUND = """
+select extract(epoch from greatest(p.next_at, o.due_at) - shop_now())::float8
+from provider_pace p
+cross join lateral (
+  select due_at
+  from outgoing_refunds
+  where acquirer = $1 and state in ('held', 'calling', 'pending')
+  order by due_at
+  limit 1
+) o
+where p.acquirer = $1 and p.lane = 'refund'
+"""
+
+
+async def due_in_s(acquirer: str, database: Database) -> float | None:
+    """After so many seconds the first refund may be claimed. None: none is under way."""
+    seconds: float | None = await database.fetchval(NEXT_REFUND, acquirer)
+    return seconds
+
+
 RENEW = """
 update outgoing_refunds
 set due_at = shop_now() + $3::interval

@@ -10,7 +10,7 @@ RENEWALS_PER_LEASE = 4
 KEPT_SHARE = 0.75
 """A worker that could not renew its lease stops well before another one may begin."""
 POLL_S = 1.0
-"""Work of other replicas is found so soon. Work of this process rings a bell."""
+"""Work of a dead replica is found so soon. Work of this process rings a bell."""
 
 
 @asynccontextmanager

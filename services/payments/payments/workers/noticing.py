@@ -25,6 +25,9 @@ class Notices:
     ) -> list[Told]:
         return await notices.claim(acquirer, at_once, self.calls, token, LEASE_S, database)
 
+    async def due_in_s(self, acquirer: str, database: Database) -> float | None:
+        return await notices.due_in_s(acquirer, database)
+
     async def renew(self, keys: Sequence[UUID], token: UUID, database: Database) -> bool:
         return await notices.renew(keys, token, LEASE_S, database)
 

@@ -61,9 +61,11 @@ class Opener:
         self.return_url = return_url
 
     async def run(self, stopping: asyncio.Event) -> None:
-        await at_each_ring(
-            f"open_{self.provider.name}", self.bell, self.round, stopping, every_s=POLL_S
-        )
+        name = f"open_{self.provider.name}"
+        await at_each_ring(name, self.bell, self.round, self.due_in_s, stopping, every_s=POLL_S)
+
+    async def due_in_s(self) -> float | None:
+        return await invoice_jobs.due_in_s(self.provider.name, "open", self.database)
 
     async def round(self) -> int:
         """Claim the due jobs, ask the provider, record. Returns how many were claimed."""

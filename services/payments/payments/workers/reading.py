@@ -68,6 +68,8 @@ class Source(Protocol[Item]):
         self, acquirer: str, at_once: int, token: UUID, database: Database
     ) -> list[Item]: ...
 
+    async def due_in_s(self, acquirer: str, database: Database) -> float | None: ...
+
     async def renew(self, keys: Sequence[UUID], token: UUID, database: Database) -> bool: ...
 
     async def give_back(self, keys: Sequence[UUID], token: UUID, database: Database) -> None: ...
@@ -88,7 +90,12 @@ class Reader(Generic[Item]):
         self.name = f"{source.lane}_{provider.name}"
 
     async def run(self, stopping: asyncio.Event) -> None:
-        await at_each_ring(self.name, self.bell, self.round, stopping, every_s=POLL_S)
+        await at_each_ring(
+            self.name, self.bell, self.round, self.due_in_s, stopping, every_s=POLL_S
+        )
+
+    async def due_in_s(self) -> float | None:
+        return await self.source.due_in_s(self.provider.name, self.database)
 
     async def round(self) -> int:
         """Claim what is due, read it back, book. Returns how much was claimed."""

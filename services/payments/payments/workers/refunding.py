@@ -166,9 +166,11 @@ class Refunder:
         self.bell = bell
 
     async def run(self, stopping: asyncio.Event) -> None:
-        await at_each_ring(
-            f"refund_{self.way_out.name}", self.bell, self.round, stopping, every_s=POLL_S
-        )
+        name = f"refund_{self.way_out.name}"
+        await at_each_ring(name, self.bell, self.round, self.due_in_s, stopping, every_s=POLL_S)
+
+    async def due_in_s(self) -> float | None:
+        return await outgoing.due_in_s(self.way_out.name, self.database)
 
     async def round(self) -> int:
         """Claim the due refunds, ask, record. Returns how many were claimed."""

@@ -28,6 +28,9 @@ class OpenInvoices:
     ) -> list[Watched]:
         return await watched.claim(acquirer, at_once, self.calls, token, LEASE_S, database)
 
+    async def due_in_s(self, acquirer: str, database: Database) -> float | None:
+        return await invoice_jobs.due_in_s(acquirer, "watch", database)
+
     async def renew(self, keys: Sequence[UUID], token: UUID, database: Database) -> bool:
         return await invoice_jobs.renew(keys, token, LEASE_S, database)
 
