@@ -7,6 +7,8 @@ open orders, as a script can place them.
 SIZES = {
     "people": 1_000_000,
     "orders": 500_000,
+    # Jobs, notices, refunds, receipts for the tax office, and runs of reconciliation.
+    "outside": 1_000_000,
     "rewarded": 100_000,
     # Rows of the tables that are pruned. None of them is due.
     "kept": 300_000,
@@ -66,7 +68,7 @@ insert into invoice_jobs (invoice, acquirer, step, reference, due_at, tries)
 select public.id('invoice', n), 'yookassa', 'watch', n::text,
   case when n <= {due} then now() - interval '1 minute' else now() + interval '1 hour' end,
   case when n % 50 = 0 then 1 else 0 end
-from generate_series(1, {orders}) n;
+from generate_series(1, {outside}) n;
 insert into invoice_jobs (invoice, acquirer, step, due_at)
 select public.id('offered', n), 'cryptobot', 'open',
   case when n <= {due} then now() - interval '1 minute' else now() + interval '1 hour' end
@@ -77,13 +79,13 @@ insert into fiscal_receipts
 select public.id('fiscal', n), 'yookassa', 'payment', public.id('person', n), n::text, n::text, 0,
   100, case when n <= {due} then 50 else 0 end, 'VPN', 'service', 1,
   case when n <= {due} then 'registering' else 'registered' end,
-  now() - n::float8 / {kept} * interval '1000 days', now()
-from generate_series(1, {kept}) n;
+  now() - n::float8 / {outside} * interval '1000 days', now()
+from generate_series(1, {outside}) n;
 insert into notices (acquirer, reference, kind, known, body, state, received_at)
 select 'yookassa', n::text, 'payment', true, '{{}}',
   case when n <= {due} then 'waiting' else 'done' end,
-  now() - case when n <= {due} then 0 else n::float8 / {kept} end * interval '29 days'
-from generate_series(1, {kept}) n;
+  now() - case when n <= {due} then 0 else n::float8 / {outside} end * interval '29 days'
+from generate_series(1, {outside}) n;
 insert into outgoing_refunds (
   id, receipt, acquirer, charge, person, actor, currency, amount_minor, held_minor, state,
   requested_at, ended_at
@@ -91,8 +93,8 @@ insert into outgoing_refunds (
 select public.id('outgoing', n), receipt, 'yookassa', n::text, person, 'operator:olga', 'RUB',
   14900, 0, case when n <= 20 then 'held' else 'released' end, at,
   case when n > 20 then at end
-from (select * from public.ids where n <= {rewarded}) ids
-cross join lateral (select now() - n * interval '390 days' / {rewarded}) t (at)
+from (select * from public.ids where n <= {outside}) ids
+cross join lateral (select now() - n * interval '390 days' / {outside}) t (at)
 """,
         """
 insert into refunds (
@@ -196,14 +198,12 @@ cross join generate_series(1, 20) n
         """
 insert into reconciliations (id, acquirer, kind, since, until, state, started_at, ended_at)
 select public.id('run', n), 'yookassa', 'hourly', at - interval '3 hours', at, 'done', at, at
-from generate_series(1, {kept}) n
-cross join lateral (
-  select now() - interval '2 hours' - n * interval '85 days' / {kept}
-) t (at);
+from generate_series(1, {outside}) n
+cross join lateral (select now() - interval '2 hours' - n * interval '85 days' / {outside}) t (at);
 insert into reconciliation_differences (run, acquirer, kind, reference, charge, done, found_at)
 select public.id('run', 1), 'yookassa', 'foreign', n::text, n::text, 'reported',
-  now() - n * interval '85 days' / {kept}
-from generate_series(1, {kept}) n;
+  now() - n * interval '85 days' / {outside}
+from generate_series(1, {outside}) n;
 insert into reconciliation_listed (run, charge)
 select public.id('run', 1 + n % 10), 'y' || n
 from generate_series(1, {rewarded}) n;

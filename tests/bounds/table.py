@@ -99,7 +99,7 @@ BOUNDS = {
     "payments.store.fiscal.LEFT": Bound(2_500, ("yookassa",)),
     "payments.store.notices.CLAIM": Bound(2_000, ("yookassa", 1, 10, uuid4(), DAY)),
     "payments.store.notices.NEXT_NOTICE": Bound(NOTHING, ("yookassa",)),
-    # Ten thousand refunds of a year, of which few are under way.
+    # A million refunds of a year, of which few are under way.
     "payments.store.outgoing.CLAIM": Bound(250, ("yookassa", 5, uuid4(), DAY)),
     "payments.store.outgoing.NEXT_REFUND": Bound(NOTHING, ("yookassa",)),
     "payments.store.outgoing.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
@@ -331,7 +331,7 @@ where hour < now() - interval '48 days'
     "payments.store.outgoing.DROP_OLD": """
 update outgoing_refunds
 set ended_at = ended_at - interval '2 years'
-where ended_at < now() - interval '200 days'
+where ended_at < now() - interval '380 days'
 """,
     "bot_gateway.store.star_refunds.DROP_ENDED_REFUNDS": """
 update star_refunds
@@ -341,27 +341,27 @@ where ended_at < now() - interval '40 days'
     "payments.store.notices.DROP_OLD": """
 update notices
 set received_at = received_at - interval '1 year'
-where state = 'done' and received_at < now() - interval '24 days'
+where state = 'done' and received_at < now() - interval '28 days'
 """,
     "payments.store.fiscal.DROP_UNPAID": """
 update fiscal_receipts
 set state = 'asked', made_at = made_at - interval '1 year'
-where made_at < now() - interval '800 days'
+where made_at < now() - interval '950 days'
 """,
     "payments.store.fiscal.DROP_OLD": """
 update fiscal_receipts
 set made_at = made_at - interval '1 year'
-where made_at < now() - interval '800 days'
+where made_at < now() - interval '950 days'
 """,
     "payments.store.reconciliations.DROP_OLD_DIFFERENCES": """
 update reconciliation_differences
 set found_at = found_at - interval '1 year'
-where found_at < now() - interval '74 days'
+where found_at < now() - interval '83 days'
 """,
     "payments.store.reconciliations.DROP_OLD_RUNS": """
 update reconciliations
 set started_at = started_at - interval '1 year'
-where started_at < now() - interval '74 days'
+where started_at < now() - interval '83 days'
 """,
     "referrals.store.invitations.DROP_OLD_REFUSALS": """
 update refusals
