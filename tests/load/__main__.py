@@ -11,7 +11,7 @@ from statistics import median
 
 import click
 
-from tests.load import checkouts, floor, idle, pipeline, scenarios
+from tests.load import checkouts, floor, idle, notices, openings, pipeline, scenarios
 from tests.load.bot_api import BotApi
 from tests.load.chart import chart
 from tests.load.pipeline import Run
@@ -295,7 +295,26 @@ async def measure_idle() -> list[Line]:
     ]
 
 
-PARTS = ("throughput", "latency", "scenarios", "checkouts", "telemetry", "idle")
+async def measure_notices() -> list[Line]:
+    async with new_testbed() as testbed:
+        return await notices.measure(testbed)
+
+
+async def measure_openings() -> list[Line]:
+    async with new_testbed() as testbed:
+        return await openings.measure(testbed)
+
+
+PARTS = (
+    "throughput",
+    "latency",
+    "scenarios",
+    "checkouts",
+    "notices",
+    "openings",
+    "telemetry",
+    "idle",
+)
 
 
 async def measure(parts: Sequence[str]) -> tuple[list[Line], dict[str, Points]]:
@@ -311,6 +330,10 @@ async def measure(parts: Sequence[str]) -> tuple[list[Line], dict[str, Points]]:
         lines += more
     if "checkouts" in parts:
         lines += await measure_checkouts()
+    if "notices" in parts:
+        lines += await measure_notices()
+    if "openings" in parts:
+        lines += await measure_openings()
     if "telemetry" in parts:
         lines += await measure_telemetry()
     if "idle" in parts:
