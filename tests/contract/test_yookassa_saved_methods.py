@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.kit.yookassa import Till, card_on_hold, order, rubles, till
+from turnpike_local.yookassa import Shop
 from turnpike_local.yookassa.client import ControlError
 
 
@@ -112,3 +114,32 @@ async def test_only_known_methods_and_reasons_are_declined(running: Till) -> Non
         await running.control.decline_saved(method_id, "bad_mood")
     with pytest.raises(ControlError, match="not found"):
         await running.control.decline_saved("m", "insufficient_funds")
+
+
+async def test_a_charge_can_stay_pending(running: Till) -> None:
+    """It has no page: time, or the bank, ends it."""
+    method_id = await running.saved_method()
+    await running.control.plan_pending_charge()
+    waiting = await running.merchant.done("payments", charge(method_id))
+    assert (waiting["status"], "confirmation" in waiting) == ("pending", False)
+    paid = await running.control.pay(waiting["id"])
+    assert (paid["status"], paid["payment_method"]["id"]) == ("succeeded", method_id)
+    await running.control.plan_pending_charge()
+    waiting = await running.merchant.done("payments", charge(method_id))
+    refused = await running.control.decline(waiting["id"], "insufficient_funds")
+    assert refused["cancellation_details"]["reason"] == "insufficient_funds"
+
+
+async def test_a_saved_method_is_not_saved_again(running: Till) -> None:
+    asked = charge(await running.saved_method(), save_payment_method=True)
+    await running.merchant.refused("payments", asked, parameter="save_payment_method")
+
+
+async def test_a_shop_without_consent_saves_nothing(tmp_path: Path) -> None:
+    """By default a live shop may neither save nor charge: YooKassa's manager allows it."""
+    async with till(tmp_path) as running:
+        method_id = await running.saved_method()
+    async with till(tmp_path, shop=Shop(may_save_methods=False)) as running:
+        for body in (order(save_payment_method=True), charge(method_id)):
+            status, answer = await running.merchant.post("payments", body, key=uuid4().hex)
+            assert (status, answer["code"]) == (403, "forbidden")

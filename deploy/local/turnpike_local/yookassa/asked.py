@@ -46,6 +46,9 @@ def asked_payment(body: object, shop: Shop) -> AskedPayment:
     method = _method(fields, shop)
     if method_id and method:
         raise invalid("A saved method needs no data", "payment_method_data")
+    save = fields.flag("save_payment_method")
+    if method_id and save:
+        raise invalid("A saved method is saved already", "save_payment_method")
     return_url, locale = _confirmation(fields, by_saved_method=method_id is not None)
     asked = AskedPayment(
         amount_minor,
@@ -56,7 +59,7 @@ def asked_payment(body: object, shop: Shop) -> AskedPayment:
         method_id=method_id,
         return_url=return_url,
         locale=locale,
-        save=fields.flag("save_payment_method"),
+        save=save,
         customer_id=fields.text("merchant_customer_id", most=200),
         metadata=fields.metadata(),
         has_receipt=check_receipt(

@@ -72,6 +72,10 @@ class YookassaControl(ControlClient):
         """The next refund stays pending, or is canceled for this reason."""
         await self._post("faults/refunds", reason=reason)
 
+    async def plan_pending_charge(self) -> None:
+        """The next charge of a saved method stays pending. `pay` and `decline` end it."""
+        await self._post("faults/charges")
+
     async def receipts(self) -> list[Json]:
         """The receipts apart from payments, the newest first."""
         receipts: list[Json] = (await self._request("GET", "/stand-in/receipts"))["receipts"]

@@ -16,6 +16,7 @@ from .notices import Notices
 from .planned_faults import (
     Answer,
     PlannedAnswer,
+    PlannedCharge,
     PlannedNotice,
     PlannedRefund,
     PlannedRegistration,
@@ -64,6 +65,7 @@ class Control:
             web.post("/stand-in/faults/answers", self._plan_answers),
             web.post("/stand-in/faults/notices", self._plan_notices),
             web.post("/stand-in/faults/refunds", self._plan_refund),
+            web.post("/stand-in/faults/charges", self._plan_charge),
             web.get("/stand-in/receipts", self._list_receipts),
             web.post("/stand-in/registrations/{id}/settle", self._settle_registration),
             web.post("/stand-in/faults/registrations", self._plan_registration),
@@ -200,6 +202,12 @@ class Control:
         reason = fields.one_of("reason", REASONS)
         fields.end()
         self._backend.faults.refunds.add(PlannedRefund(reason))
+        return web.json_response({"planned": 1})
+
+    async def _plan_charge(self, request: web.Request) -> web.Response:
+        """The next charge of a saved method stays pending."""
+        (await _body(request)).end()
+        self._backend.faults.charges.add(PlannedCharge())
         return web.json_response({"planned": 1})
 
     async def _plan_registration(self, request: web.Request) -> web.Response:

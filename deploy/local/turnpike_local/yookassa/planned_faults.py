@@ -37,6 +37,11 @@ class PlannedRefund:
 
 
 @dataclass(frozen=True)
+class PlannedCharge:
+    """A charge of a saved method that stays pending, until it is paid or declined."""
+
+
+@dataclass(frozen=True)
 class PlannedRegistration:
     """The tax office does not take the next receipt: not yet, or not at all."""
 
@@ -48,6 +53,7 @@ class PlannedFaults:
     answers: Plan[PlannedAnswer] = field(default_factory=Plan)
     notices: Plan[PlannedNotice] = field(default_factory=Plan)
     refunds: Plan[PlannedRefund] = field(default_factory=Plan)
+    charges: Plan[PlannedCharge] = field(default_factory=Plan)
     registrations: Plan[PlannedRegistration] = field(default_factory=Plan)
 
     def of_call(self, call: str) -> PlannedAnswer | None:

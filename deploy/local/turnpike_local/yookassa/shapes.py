@@ -31,7 +31,7 @@ _CARD = {
 def payment(one: Payment, shop: Shop, base_url: str) -> Json:
     """The payment as the API shows it now."""
     asked, shown = one.asked, _always(one, shop)
-    if one.status == "pending":
+    if one.status == "pending" and one.method_id is None:
         shown["confirmation"] = _confirmation(one, base_url)
     if one.method is not None:
         shown["payment_method"] = _method(one, one.method)
