@@ -27,8 +27,7 @@ select public.id('wallet', n), person, 'wallet', 'RUB', 0
 from (select * from public.ids where n <= {orders}) ids;
 insert into accounts (id, owner, kind, currency, balance_minor)
 values (public.id('earned', 1), public.id('person', 1), 'earned', 'RUB', 1490::bigint * {rewarded});
-insert into accounts (id, owner, kind, currency)
-values
+insert into accounts (id, owner, kind, currency) values
   (public.id('shop', 1), null, 'clearing:telegram_stars', 'XTR'),
   (public.id('shop', 2), null, 'exchange', 'XTR'),
   (public.id('shop', 3), null, 'exchange', 'RUB'),
@@ -81,6 +80,9 @@ select public.id('fiscal', n), 'yookassa', 'payment', public.id('person', n), n:
   case when n <= {due} then 'registering' else 'registered' end,
   now() - n::float8 / {outside} * interval '1000 days', now()
 from generate_series(1, {outside}) n;
+insert into saved_methods (id, name, person, acquirer, method, way, title, used_at)
+select public.id('method', n), 's' || left(md5(n::text), 6), public.id('person', n), 'yookassa',
+  n::text, 'card', '', now() - n * interval '1000 days' / {kept} from generate_series(1, {kept}) n;
 insert into notices (acquirer, reference, kind, known, body, state, received_at)
 select 'yookassa', n::text, 'payment', true, '{{}}',
   case when n <= {due} then 'waiting' else 'done' end,

@@ -94,6 +94,9 @@ BOUNDS = {
     "payments.store.invoice_jobs.NEXT_JOB": Bound(NOTHING, ("yookassa", "watch")),
     "payments.store.invoice_jobs.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
     "payments.store.watched.CLAIM": Bound(30_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
+    "payments.store.orders.CHARGE_UNDER_WAY": Bound(NOTHING, (IDS[0],)),
+    "payments.store.saved_methods.OF_PERSON": Bound(NOTHING, (PARTNER, 3)),
+    "payments.store.saved_methods.NAMED": Bound(NOTHING, (PARTNER, "s0a1b2c")),
     "payments.store.fiscal.OPEN_ADVANCES": Bound(NOTHING, ([PARTNER], 100)),
     "payments.store.fiscal.CLAIM": Bound(2_000, ("yookassa", 10, uuid4(), DAY, "a@example.org")),
     "payments.store.fiscal.LEFT": Bound(2_500, ("yookassa",)),
@@ -352,6 +355,11 @@ where made_at < now() - interval '950 days'
 update fiscal_receipts
 set made_at = made_at - interval '1 year'
 where made_at < now() - interval '950 days'
+""",
+    "payments.store.saved_methods.DROP_UNUSED": """
+update saved_methods
+set used_at = used_at - interval '1 year'
+where used_at < now() - interval '800 days'
 """,
     "payments.store.reconciliations.DROP_OLD_DIFFERENCES": """
 update reconciliation_differences

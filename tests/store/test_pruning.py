@@ -8,7 +8,7 @@ import pytest
 
 from bot_gateway.store import checkout_holds, intake, people, token_buckets
 from notifier.store import deliveries
-from payments.store import notices, rewards
+from payments.store import notices, rewards, saved_methods
 from referrals.store import invitations
 from shared.contracts.owners import OWNERS
 from shared.messaging import conflicts, idempotency, inbox
@@ -28,6 +28,18 @@ from (values ('old', 91, null), ('young', 89, null), ('act', 91, 'owner')) r (la
 """,
         "select topic from commands",
         {"young", "act"},
+    ),
+    "saved methods": (
+        "payments",
+        saved_methods.DROP_UNUSED,
+        """
+insert into saved_methods (id, name, person, acquirer, method, way, title, used_at)
+select gen_random_uuid(), 's000000', gen_random_uuid(), 'yookassa', label, 'card', '',
+  now() - days * interval '1 day'
+from (values ('old', 1097), ('young', 1094)) r (label, days)
+""",
+        "select method from saved_methods",
+        {"young"},
     ),
     "dead letters": (
         "payments",

@@ -5,6 +5,7 @@ from functools import partial
 
 from payments.audit import answer_audit
 from payments.commands.adjust_balance import adjust_balance
+from payments.commands.forget_method import forget_method
 from payments.commands.open_invoice import open_invoice
 from payments.commands.pay_from_balance import pay_from_balance
 from payments.commands.place_order import place_order
@@ -45,6 +46,7 @@ from payments.store.notices import DROP_OLD
 from payments.store.outgoing import DROP_OLD as DROP_OLD_REFUNDS
 from payments.store.reconciliations import DROP_OLD_DIFFERENCES, DROP_OLD_RUNS
 from payments.store.rewards import DROP_OLD_HOURS
+from payments.store.saved_methods import DROP_UNUSED
 from payments.store.waits import WAITS
 from payments.subscribers import (
     payments_books_reversals,
@@ -78,6 +80,7 @@ from payments.workers.watching import OpenInvoices
 from shared.contracts.payments import (
     BalanceQuery,
     CheckoutQuery,
+    ForgetMethod,
     InvoiceQuery,
     OpenInvoice,
     PayFromBalance,
@@ -124,16 +127,17 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     names, asked = frozenset(provider.name for provider in providers), Bell()
     terms = settings.receipt_terms
     receipts = {REGISTRAR: terms} if terms and REGISTRAR in names else {}
-    asks = partial(open_invoice, providers=names, ring=asked.ring, receipts=receipts)
+    saves = settings.saving & names
+    asks = partial(open_invoice, providers=names, ring=asked.ring, receipts=receipts, saves=saves)
     service.subscribes("payments_confirms_reported", payments_confirms_reported)
     service.subscribes("payments_records_refunds", payments_records_refunds)
     service.subscribes("payments_books_rewards", payments_books_rewards)
     service.subscribes("payments_books_reversals", payments_books_reversals)
-    service.answers(PlansQuery, partial(answer_plans, providers=names))
+    service.answers(PlansQuery, partial(answer_plans, providers=names, saves=saves))
     service.answers(CheckoutQuery, answer_checkout)
-    service.answers(InvoiceQuery, answer_invoice)
+    service.answers(InvoiceQuery, partial(answer_invoice, saves=saves))
     service.answers(BalanceQuery, answer_balance)
-    service.answers(RestQuery, partial(answer_rest, providers=names))
+    service.answers(RestQuery, partial(answer_rest, providers=names, saves=saves))
     service.answers(ReceiptsQuery, answer_receipts)
     service.answers(TrialBalanceQuery, answer_trial_balance)
     service.answers(PaymentQuery, answer_payment)
@@ -143,6 +147,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.audits(answer_audit, KINDS)
     service.executes(PlaceOrder, place_order)
     service.executes(OpenInvoice, asks)
+    service.executes(ForgetMethod, forget_method)
     service.executes(PayFromBalance, pay_from_balance)
     service.executes(Reconcile, partial(reconcile, providers=names))
     service.answers(CatalogueQuery, answer_catalogue)
@@ -165,7 +170,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.ticks("end_orders", END_ORDERS_EVERY_S, partial(end_orders, service.database))
     service.ticks("meet_refunds", MEET_REFUNDS_EVERY_S, partial(meet_refunds, service.database))
     service.prunes(DROP_OLD_HOURS, DROP_OLD, DROP_OLD_DIFFERENCES, DROP_OLD_RUNS, DROP_OLD_REFUNDS)
-    service.prunes(fiscal.DROP_UNPAID, fiscal.DROP_OLD)
+    service.prunes(fiscal.DROP_UNPAID, fiscal.DROP_OLD, DROP_UNUSED)
     service.ticks("payments_closes_ledger", CLOSE_EVERY_S, partial(close_ledger, service.database))
     service.bounds((*WAITS, *leases.WAITS))
     stars = Refunder(AtTelegram(service.bus), service.database, wanted)

@@ -2,15 +2,23 @@
 
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 from uuid import UUID
 
-from payments.commands.open_invoice import SHORTEST, answer_of, asked_for, missing_of
+from payments.commands.open_invoice import SHORTEST, answer_of, asked_for, asked_in, missing_of
 from payments.domain.checkout import WITHOUT_KEYS, Charge, may_charge, refused_for
 from payments.domain.confirmation import Order, Rate
-from payments.store import balances, catalogue, orders, payments, reconciliations
-from payments.store.orders import Asked
+from payments.domain.saved_methods import SavedMethod, may_save
+from payments.store import (
+    balances,
+    catalogue,
+    orders,
+    payments,
+    reconciliations,
+    saved_methods,
+)
 from shared.contracts.message import Refused
 from shared.contracts.payload import read_payload
 from shared.contracts.payments import (
@@ -53,6 +61,7 @@ from shared.contracts.payments import (
     TrialBalanceQuery,
     WayToPay,
 )
+from shared.contracts.payments import SavedMethod as SavedShown
 from shared.platform.db import Database, Row
 
 ACQUIRERS = ("telegram_stars", "telegram_card", "yookassa", "cryptobot")
@@ -65,9 +74,16 @@ LINES_OF_PAGE = 10
 
 
 async def answer_plans(
-    _: PlansQuery, database: Database, *, providers: Collection[str] = ()
+    query: PlansQuery,
+    database: Database,
+    *,
+    providers: Collection[str] = (),
+    saves: Collection[str] = (),
 ) -> Plans:
-    """`providers` are the outside providers that the shop has an account with."""
+    """`providers` are the outside providers that the shop has an account with.
+
+    Those in `saves` may charge the methods that they saved.
+    """
     rows = await catalogue.plans(database)
     plans = [plan_from(list(group)) for _, group in groupby(rows, key=lambda row: row["plan"])]
     rates = await catalogue.rates_in_force(database)
@@ -76,7 +92,24 @@ async def answer_plans(
         for row in await catalogue.ways(database)
         if row["acquirer"] in {*WITHOUT_KEYS, *providers}
     ]
-    return Plans(plans=tuple(plans), ways=tuple(ways))
+    known = await saved_methods.of_person(query.person, database) if query.person and saves else []
+    named = [way.way for way in ways]
+    return Plans(plans=tuple(plans), ways=tuple(ways), saved=chargeable(known, named, saves))
+
+
+def chargeable(
+    known: Collection[SavedMethod], ways: Collection[str], saves: Collection[str]
+) -> tuple[SavedShown, ...]:
+    """Those whose way is offered, and whose acquirer may charge them."""
+    return tuple(
+        shown_from(one)
+        for one in known
+        if one.way in ways and may_save(one.acquirer, one.way, saves)
+    )
+
+
+def shown_from(method: SavedMethod) -> SavedShown:
+    return SavedShown(name=method.name, way=method.way, title=method.title)
 
 
 def way_from(row: Row, rate: Rate) -> WayToPay:
@@ -117,14 +150,16 @@ async def answer_checkout(query: CheckoutQuery, database: Database) -> Checkouts
     return Checkouts(answers=tuple(answers))
 
 
-async def answer_invoice(query: InvoiceQuery, database: Database) -> OpenedInvoice | Refused:
+async def answer_invoice(
+    query: InvoiceQuery, database: Database, *, saves: Collection[str] = ()
+) -> OpenedInvoice | Refused:
     found = await orders.invoice_of(query.invoice, database)
     if found is None or found[0].person != query.person:
         return Refused(reason="not_yours")
     order, row = found
-    worth_minor = row["worth_minor"] or order.price_minor
-    amounts = row["asked_minor"], row["asked_currency"], worth_minor
-    return answer_of(order, Asked(row["way"], row["acquirer"], *amounts), row)
+    may = row["saved_method"] is None and may_save(row["acquirer"], row["way"], saves)
+    asked = asked_in(row, saves=row["saves_method"] if may else None)
+    return answer_of(order, replace(asked, worth_minor=asked.worth_minor or order.price_minor), row)
 
 
 async def answer_balance(query: BalanceQuery, database: Database) -> Balance:
@@ -140,6 +175,9 @@ async def answer_balance(query: BalanceQuery, database: Database) -> Balance:
         lines=await lines_from(rows, database),
         earlier=rows[-1]["id"] if earlier else None,
         later=rows[0]["id"] if later else None,
+        saved=tuple(
+            shown_from(one) for one in await saved_methods.of_person(query.person, database)
+        ),
     )
 
 
@@ -178,7 +216,11 @@ async def lines_from(rows: Collection[Row], database: Database) -> tuple[Balance
 
 
 async def answer_rest(
-    query: RestQuery, database: Database, *, providers: Collection[str] = ()
+    query: RestQuery,
+    database: Database,
+    *,
+    providers: Collection[str] = (),
+    saves: Collection[str] = (),
 ) -> Rest | Refused:
     """For the screen of the ways to pay: `OpenInvoice` decides anew, under the order's lock."""
     order, price_stars, too_old = await orders.seen(query.order, SHORTEST, database)
@@ -192,6 +234,8 @@ async def answer_rest(
         for row in await catalogue.ways(database)
         if row["acquirer"] in {*WITHOUT_KEYS, *providers}
     ]
+    ways = asked_by(rows, missing_minor, order, price_stars) if missing_minor else ()
+    known = await saved_methods.of_person(order.person, database) if ways and saves else []
     return Rest(
         order=order.id,
         what=order.what,
@@ -200,7 +244,8 @@ async def answer_rest(
         price_minor=order.price_minor,
         missing_minor=missing_minor,
         balance_minor=holdings.wallet_minor + holdings.earned_minor,
-        ways=asked_by(rows, missing_minor, order, price_stars) if missing_minor else (),
+        ways=ways,
+        saved=chargeable(known, [one.way for one in ways], saves),
     )
 
 

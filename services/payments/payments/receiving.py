@@ -3,14 +3,15 @@
 Webhooks, the watcher and the listing all come through here, and from here to `confirm_receipts`.
 """
 
-from collections.abc import Mapping, Sequence
-from uuid import UUID
+from collections.abc import Sequence
 
 from payments.domain.arrivals import late_arrivals
 from payments.domain.provider import Payment
 from payments.domain.read_back import Outcome, outcome_of, payload_of, receipt_from
 from payments.domain.reconciliation import Difference, named
-from payments.store import accounts, arrivals, fiscal, orders
+from payments.domain.saved_methods import is_gone, reason_of_charge
+from payments.store import accounts, arrivals, fiscal, orders, saved_methods
+from payments.store.orders import Ended
 from payments.subscribers import confirm_receipts
 from shared.contracts.payments import InvoiceRefused
 from shared.messaging import outbox
@@ -51,39 +52,45 @@ async def take_in(payments: Sequence[Payment], acquirer: str, tx: Tx) -> dict[st
     if paid:
         named = [payload.order for one in paid if (payload := payload_of(one))]
         people = await orders.people_of(named, tx)
-        receipts, invoices = [], []
+        receipts, invoices, saved = [], [], []
         for one in paid:
             payload = payload_of(one)
             assert payload is not None, "a foreign payment is not booked"
             invoices.append((payload.invoice, one))
+            saved.append((payload.invoice, payload.order, one))
             receipts.append(receipt_from(one, acquirer, *people.get(payload.order, (None, None))))
         await fiscal.paid(acquirer, invoices, tx)  # Before: its order may use up the advance.
         await confirm_receipts(receipts, tx)
+        await saved_methods.keep(acquirer, saved, tx)
     ended = [
         (one.reference, one.cancel_reason or "canceled")
         for one in payments
         if outcomes[one.reference] == "canceled"
     ]
     if ended:
-        await publish_canceled(await orders.end_at_provider(acquirer, ended, tx), tx)
+        closed = await orders.end_at_provider(acquirer, ended, tx)
+        gone = [one.saved_method for one in closed if one.saved_method and is_gone(one.reason)]
+        if gone:
+            await saved_methods.forget(gone, tx)
+        await publish_canceled([one for one in closed if one.was_open], tx)
     return outcomes
 
 
-async def publish_canceled(invoices: Mapping[UUID, UUID], tx: Tx) -> None:
-    """Their screens must not lead to a dead page. The ids are those of invoices and orders."""
-    people, now = await orders.people_of(list(invoices.values()), tx), await tx.now()
+async def publish_canceled(invoices: Sequence[Ended], tx: Tx) -> None:
+    """Their screens must not lead to a dead page, or wait for a charge that was refused."""
+    people, now = await orders.people_of([one.order for one in invoices], tx), await tx.now()
     events = []
-    for invoice, order in invoices.items():
-        person, trace = people[order]
+    for one in invoices:
+        person, trace = people[one.order]
         events.append(
             InvoiceRefused.caused_by(
-                invoice,
+                one.invoice,
                 about=person,
                 at=now,
                 trace=trace,
-                order=order,
-                invoice=invoice,
-                reason="canceled",
+                order=one.order,
+                invoice=one.invoice,
+                reason=reason_of_charge(one.reason) if one.saved_method else "canceled",
             )
         )
     await outbox.publish(tx, events)

@@ -43,6 +43,10 @@ class Settings(ServiceSettings):
     yookassa_api_url: str = Field(
         default="https://api.yookassa.ru/v3", pattern=_URL, description="Where YooKassa answers"
     )
+    yookassa_saves_methods: bool = Field(
+        default=False,
+        description="Whether YooKassa may save cards and accounts, by consent of their payers",
+    )
     receipts: bool = Field(
         default=False,
         validate_default=True,
@@ -89,11 +93,16 @@ class Settings(ServiceSettings):
     def trusted_networks(self) -> Networks:
         return networks_from(self.trusted_proxies)
 
-    @field_validator("receipts", "receipt_tax_system", mode="before")
+    @field_validator("receipts", "receipt_tax_system", "yookassa_saves_methods", mode="before")
     @classmethod
     def _is_blank(cls, given: Any, info: ValidationInfo) -> Any:
         """A line `NAME=` of an environment file says nothing."""
         return cls.model_fields[str(info.field_name)].default if given == "" else given
+
+    @property
+    def saving(self) -> frozenset[str]:
+        """The acquirers that may save methods."""
+        return frozenset({"yookassa"} if self.yookassa_saves_methods else ())
 
     @field_validator("receipts")
     @classmethod

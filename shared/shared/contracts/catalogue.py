@@ -86,6 +86,7 @@ OPERATOR_QUERIES: tuple[type[Query[Any]], ...] = (
 COMMANDS: tuple[type[Command[Any]], ...] = (
     payments.PlaceOrder,
     payments.OpenInvoice,
+    payments.ForgetMethod,
     payments.PayFromBalance,
     payments.Reconcile,
     *_of_each(operations.ReplayDeadLetter, operations.Republish),

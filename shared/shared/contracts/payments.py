@@ -1,10 +1,10 @@
 """The events, queries and commands of payments."""
 
 from datetime import datetime
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
 
 from shared.contracts.message import (
     Charge,
@@ -118,7 +118,9 @@ class InvoiceOpened(Event):
     invoice: UUID
 
 
-InvoiceRefusedReason = Literal["refused", "provider_down", "not_payable", "canceled"]
+InvoiceRefusedReason = Literal[
+    "refused", "provider_down", "not_payable", "canceled", "method_gone", "no_funds", "declined"
+]
 
 
 class InvoiceRefused(Event):
@@ -126,7 +128,8 @@ class InvoiceRefused(Event):
 
     `refused`: by the provider. `provider_down`: it did not answer while the invoice lived.
     `not_payable`: its page came too late. `canceled`: it had one, on which the payer or their bank
-    refused, or whose time has ended.
+    refused, or whose time has ended. Of a charge of a saved method: `method_gone` (it can no longer
+    be charged, and is forgotten), `no_funds`, `declined` (by the bank, perhaps for now).
     """
 
     topic = "payments.invoice.refused"
@@ -264,6 +267,21 @@ class Plan(Value):
 Way = Literal["stars", "sbp", "card", "crypto"]
 """A way to pay with money from outside."""
 
+MAX_TITLE_CHARACTERS = 40
+SavedName = Annotated[str, StringConstraints(pattern=r"^s[0-9a-f]{6}$")]
+"""A saved method, as buttons name it. It is a way to pay of one person."""
+
+
+class SavedMethod(Value):
+    """A method of payment that the person asked the shop to remember."""
+
+    name: SavedName
+    way: Way
+    """An invoice by it asks for as much as one in this way."""
+    title: str = Field(max_length=MAX_TITLE_CHARACTERS)
+    """As the provider shows it, perhaps empty. A text of outside."""
+
+
 LEAST_TOPUP_MINOR = 100_00
 MOST_TOPUP_MINOR = 100_000_00
 """What a top-up asks for, in kopecks."""
@@ -283,6 +301,8 @@ class WayToPay(Value):
 class Plans(Value):
     plans: tuple[Plan, ...]
     ways: tuple[WayToPay, ...]
+    saved: tuple[SavedMethod, ...] = ()
+    """Of the person who asks: those that can be charged today, the newest first."""
 
 
 class PlansQuery(Query[Plans]):
@@ -290,6 +310,8 @@ class PlansQuery(Query[Plans]):
 
     topic = "payments.plans"
     answer = Plans
+
+    person: UUID | None = None
 
 
 CheckoutReason = Literal[
@@ -354,6 +376,8 @@ class Balance(Value):
     """With this as `before` the query answers the next older lines. None: there are none."""
     later: UUID | None = None
     """With this as `after` the query answers the next newer lines. None: there are none."""
+    saved: tuple[SavedMethod, ...] = ()
+    """All that are remembered, also those that cannot be charged today."""
 
 
 class BalanceQuery(Query[Balance]):
@@ -395,6 +419,8 @@ class Rest(Value):
     ways: tuple[AskedByWay, ...]
     """The ways to pay what is missing, in the order of the screen. Those that take no such amount
     are left out."""
+    saved: tuple[SavedMethod, ...] = ()
+    """Those that can be charged today, the newest first."""
 
 
 class RestQuery(Query[Rest]):
@@ -522,6 +548,14 @@ class OpenedInvoice(Value):
     expires_at: datetime
     expires_in_s: int
     """Seconds left at the time of the answer, by the clock of the owning database."""
+    from_balance: bool = False
+    """The balance pays first."""
+    remembers: bool | None = None
+    """Whether the provider saves the method that pays it. None where it cannot be saved."""
+    charges: bool = False
+    """A saved method is charged: there is no page to pay on, and a payment or a refusal follows."""
+    refused: InvoiceRefusedReason | None = None
+    """Why that method was not charged. None while nobody knows."""
 
 
 class InvoiceQuery(Query[OpenedInvoice]):
@@ -542,7 +576,8 @@ class OpenInvoice(Command[OpenedInvoice]):
 
     Refused: `not_yours` (or unknown), `order_paid`, `order_closed`, `order_too_old`,
     `nothing_missing`, `being_booked` (one of the `charged` invoices has no booking yet),
-    `way_closed` (not on sale, or without credentials), `too_much` (for this way).
+    `way_closed` (not on sale, or without credentials), `too_much` (for this way), `method_unknown`
+    (a saved method that was forgotten, or is another person's).
     """
 
     topic = "payments.open_invoice"
@@ -550,11 +585,28 @@ class OpenInvoice(Command[OpenedInvoice]):
 
     person: UUID
     order: UUID
-    way: Way
+    way: Way | SavedName
+    """A saved method is charged at once, without a page, and once until its end is known."""
+    remember: bool = False
+    """The person agrees that the method that pays is saved. Without effect where none can be."""
     from_balance: bool = False
     """The balance pays first. The order buys as soon as the balance holds its price."""
     charged: tuple[UUID, ...] = Field(default=(), max_length=MAX_CHECKOUTS)
     """Invoices of the order that were charged, as far as the asking side knows."""
+
+
+class ForgottenMethod(Value):
+    method: SavedName
+
+
+class ForgetMethod(Command[ForgottenMethod]):
+    """Forget a saved method: it is never charged again. Refused: `method_unknown`."""
+
+    topic = "payments.forget_method"
+    answer = ForgottenMethod
+
+    person: UUID
+    method: SavedName
 
 
 class PaidFromBalance(Value):

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from typing import get_args
 
 from payments.domain.checkout import WITHOUT_KEYS, refused_for
 from payments.domain.confirmation import Order
 from payments.domain.fiscal import Split, Terms, is_full_payment
 from payments.domain.ledger import Holdings
-from payments.store import catalogue, fiscal, invoice_jobs, orders
+from payments.domain.saved_methods import SavedMethod, may_save, reason_of_charge
+from payments.store import catalogue, fiscal, invoice_jobs, orders, saved_methods
 from payments.store.orders import Asked
 from shared.contracts.message import Refused, derived_id
 from shared.contracts.money import stars_for
 from shared.contracts.payload import write_payload
-from shared.contracts.payments import OpenedInvoice, OpenInvoice
+from shared.contracts.payments import InvoiceRefusedReason, OpenedInvoice, OpenInvoice, Way
 from shared.platform.db import Row, Tx
 
 INVOICE_LIVES_FOR = timedelta(minutes=30)
@@ -31,16 +33,24 @@ async def open_invoice(
     providers: Collection[str] = (),
     ring: Callable[[], None] | None = None,
     receipts: Mapping[str, Terms] = NO_RECEIPTS,
+    saves: Collection[str] = (),
 ) -> OpenedInvoice | Refused:
     """Open an invoice for the missing amount, or answer the present one that asks for it.
 
     Each invoice is charged once, so a part-paid order needs another. Two taps get one invoice.
     `providers` are the outside providers that the shop has an account with. An invoice of theirs
     is asked for by a job, and `ring` tells its worker. Those in `receipts` register a receipt for
-    the tax office with each payment.
+    the tax office with each payment, and those in `saves` may save methods and charge them.
     """
-    way = await catalogue.way_of(command.way, tx)
+    method = None
+    if command.way not in get_args(Way):
+        method = await saved_methods.named(command.person, command.way, tx)
+        if method is None:
+            return Refused(reason="method_unknown")
+    way = await catalogue.way_of(method.way if method else command.way, tx)
     if way is None or way["acquirer"] not in {*WITHOUT_KEYS, *providers}:
+        return Refused(reason="way_closed")
+    if method is not None and not charges(method, way["acquirer"], saves):
         return Refused(reason="way_closed")
     order, price_stars, too_old = await orders.to_pay(command.order, SHORTEST, tx)
     if refusal := refused_for(command.person, order, too_old=too_old):
@@ -57,6 +67,13 @@ async def open_invoice(
         return Refused(reason="way_closed")
     if asked.amount_minor > way["most_minor"]:
         return Refused(reason="too_much")
+    order = replace(order, from_balance=command.from_balance)
+    if method is not None:
+        asked = replace(asked, method=method.id)
+        if charge := await orders.charge_under_way(order.id, tx):
+            return answer_of(order, asked_in(charge), charge)
+    elif may_save(asked.acquirer, asked.way, saves):
+        asked = replace(asked, saves=command.remember)
     await orders.reopen(order.id, tx, from_balance=command.from_balance)
     present = await orders.newest_invoice(order.id, tx)
     if present and is_the_same(present, asked):
@@ -71,9 +88,22 @@ async def open_invoice(
             parts = items_of(order, asked.amount_minor)
             named = invoice, asked.acquirer, order.person, order.id
             await fiscal.ask(*named, parts, terms, tx)
+        if method is not None:
+            await saved_methods.used(method.id, tx)
         if ring is not None:
             tx.after_commit(ring)
     return answer_of(order, asked, opened)
+
+
+def charges(method: SavedMethod, acquirer: str, saves: Collection[str]) -> bool:
+    """Whether this method can be charged now: by the acquirer that saved it."""
+    return method.acquirer == acquirer and may_save(acquirer, method.way, saves)
+
+
+def asked_in(row: Row, *, saves: bool | None = None) -> Asked:
+    """What an invoice asks for, by its row."""
+    amounts = row["asked_minor"], row["asked_currency"], row["worth_minor"]
+    return Asked(row["way"], row["acquirer"], *amounts, saves, row["saved_method"])
 
 
 def items_of(order: Order, amount_minor: int) -> Split:
@@ -111,6 +141,8 @@ def is_the_same(present: Row, asked: Asked) -> bool:
         and present["received_minor"] == 0
         and (present["way"], present["asked_minor"]) == (asked.way, asked.amount_minor)
         and present["worth_minor"] == asked.worth_minor
+        and present["saved_method"] == asked.method
+        and present["saves_method"] == (asked.saves is True)
         and present["expires_in_s"] >= SHORTEST.total_seconds()
     )
 
@@ -135,4 +167,15 @@ def answer_of(order: Order, asked: Asked, opened: Row) -> OpenedInvoice:
         pay_url=opened["pay_url"],
         expires_at=opened["expires_at"],
         expires_in_s=opened["expires_in_s"],
+        from_balance=order.from_balance,
+        remembers=asked.saves,
+        charges=asked.method is not None,
+        refused=refused_charge(asked, opened),
     )
+
+
+def refused_charge(asked: Asked, opened: Row) -> InvoiceRefusedReason | None:
+    """Why the saved method was not charged. None while nobody knows, and for other invoices."""
+    if asked.method is None or opened["state"] != "expired":
+        return None
+    return reason_of_charge(opened["reason"] or "refused")

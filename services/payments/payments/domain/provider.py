@@ -8,7 +8,7 @@ Unavailable   nothing happened: the provider was not reached, ask again
 Unknown       it may have happened: `then` says what to do first
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple
 from uuid import UUID
@@ -64,6 +64,12 @@ class Asked:
     since: datetime
     receipt: FiscalReceipt | None = None
     """For the tax office. Its items are exactly the amount."""
+    saves_method: bool = False
+    """The payer agreed that the provider saves the method of this payment."""
+    charges: bool = False
+    """A saved method is charged, at once and without a page."""
+    saved_method: str | None = field(default=None, repr=False)
+    """The provider's id of that method. None: it was forgotten, and can only be looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Opened:
 
     reference: str
     pay_url: str | None
-    """None where it was paid meanwhile, or has ended: read it."""
+    """None where it charges a saved method, was paid meanwhile, or has ended: read it."""
     expires_at: datetime | None = None
     """None where the provider does not tell it."""
 
@@ -142,6 +148,16 @@ class Sum(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Method:
+    """A method of payment that the provider has saved. Its id is enough to charge it."""
+
+    id: str = field(repr=False)
+    way: Way
+    title: str
+    """As the provider shows it, perhaps empty. A text of outside, of one line."""
+
+
+@dataclass(frozen=True, slots=True)
 class Payment:
     """A payment as the provider tells it. `reference` is the key of its charge.
 
@@ -168,6 +184,8 @@ class Payment:
     cancel_reason: str | None = None
     registration: Registration | None = None
     """Of its receipt for the tax office. None where it has none."""
+    method: Method | None = None
+    """None where the provider has not saved the method of this payment."""
 
 
 @dataclass(frozen=True, slots=True)

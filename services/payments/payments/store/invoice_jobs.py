@@ -1,7 +1,7 @@
 """The SQL of the jobs that open and watch invoices at outside providers: claims and outcomes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -63,10 +63,11 @@ select c.invoice, c.since, c.tries, c.lost, c.asked_before, i.way, i.asked_minor
   i.asked_currency as currency, i.state, i.order_id as order, o.person, o.trace,
   extract(epoch from i.expires_at - i.opened_at)::int as lives_s,
   extract(epoch from shop_now() - i.expires_at)::float8 as past_end_s,
-  p.failures
+  p.failures, i.saves_method, i.saved_method, m.method
 from claimed c
 join invoices i on i.id = c.invoice
 join orders o on o.id = i.order_id
+left join saved_methods m on m.id = i.saved_method
 cross join pace p
 """
 
@@ -76,7 +77,8 @@ class Opening:
     """A claimed job: an invoice to open, and what is known of the tries before.
 
     `lost`: the answer to the last try may be lost. `past_end_s` is negative while the invoice
-    lives. `failures` are those of the provider, in a row.
+    lives. `failures` are those of the provider, in a row. `method` is the provider's id of
+    `saved_method`, which it charges; None also where that was forgotten meanwhile.
     """
 
     invoice: UUID
@@ -94,6 +96,14 @@ class Opening:
     lives_s: int
     past_end_s: float
     failures: int
+    saves_method: bool = False
+    saved_method: UUID | None = None
+    method: str | None = field(default=None, repr=False)
+
+    @property
+    def charges(self) -> bool:
+        """Whether it charges a saved method: nobody needs a page."""
+        return self.saved_method is not None
 
     @property
     def wanted(self) -> bool:
@@ -198,7 +208,8 @@ async def fail(
 
 
 # A superseded invoice keeps its reference: money that comes for it is honoured. `least` ignores an
-# end that the provider does not tell. Nobody can pay without a page, or after the end.
+# end that the provider does not tell. Nobody can pay without a page, or after the end: only a saved
+# method is charged all the same, and is read back.
 RECORD_OPENED = """
 update invoices
 set reference = $3,
@@ -206,11 +217,15 @@ set reference = $3,
   expires_at = least(expires_at, $5::timestamptz),
   state = case
     when state <> 'asking' then state
+    when saved_method is not null then 'open'
     when $4::text is null or expires_at <= shop_now() then 'expired'
     else 'open'
   end,
   reason = case
-    when state = 'asking' and ($4::text is null or expires_at <= shop_now()) then 'not_payable'
+    when state = 'asking'
+      and saved_method is null
+      and ($4::text is null or expires_at <= shop_now())
+    then 'not_payable'
     else reason
   end
 where id = $1 and exists (select from invoice_jobs where invoice = $1 and claim = $2)

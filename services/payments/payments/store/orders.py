@@ -113,26 +113,32 @@ with older as (
 )
 insert into invoices (
   id, order_id, way, acquirer, asked_minor, asked_currency, state, opened_at, expires_at,
-  worth_minor
+  worth_minor, saves_method, saved_method
 )
 select $1, $2, $3, $4, $5, $6, $7, shop_now(),
-  least(shop_now() + $8::interval, o.honoured_until), $9
+  least(shop_now() + $8::interval, o.honoured_until), $9, $10, $11
 from orders o
 where o.id = $2
-returning id, state, pay_url, expires_at,
+returning id, state, reason, pay_url, expires_at,
   extract(epoch from expires_at - shop_now())::int as expires_in_s
 """
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The amount of an invoice, and its worth in kopecks."""
+    """The amount of an invoice, and its worth in kopecks.
+
+    `method` is the saved one that it charges. `saves` is the payer's consent to save the method
+    that pays it; None where it cannot be saved.
+    """
 
     way: Way
     acquirer: str
     amount_minor: int
     currency: str
     worth_minor: int
+    saves: bool | None = None
+    method: UUID | None = None
 
 
 async def insert_invoice(
@@ -153,6 +159,8 @@ async def insert_invoice(
         state,
         lives_for,
         asked.worth_minor,
+        asked.saves is True,
+        asked.method,
     )
     assert row is not None, "an insert that returns"
     return row
@@ -241,7 +249,8 @@ async def reopen(order: UUID, tx: Tx, *, from_balance: bool) -> None:
 
 
 NEWEST_INVOICE = """
-select id, way, asked_minor, worth_minor, state, received_minor, pay_url, expires_at,
+select id, way, asked_minor, worth_minor, state, reason, received_minor, pay_url, expires_at,
+  saves_method, saved_method,
   extract(epoch from expires_at - shop_now())::int as expires_in_s
 from invoices
 where order_id = $1
@@ -255,9 +264,33 @@ async def newest_invoice(order: UUID, tx: Tx) -> Row | None:
     return await tx.fetchrow(NEWEST_INVOICE, order)
 
 
+# The charge may pass though a newer invoice has superseded this one, or its time is over. It is
+# always the newest one: as long as this answers, no other is placed.
+CHARGE_UNDER_WAY = """
+select i.*, extract(epoch from i.expires_at - shop_now())::int as expires_in_s
+from (
+  select *
+  from invoices
+  where order_id = $1 and saved_method is not null
+  order by opened_at desc, id desc
+  limit 1
+) i
+where i.state <> 'paid' and exists (select from invoice_jobs where invoice = i.id)
+"""
+
+
+async def charge_under_way(order: UUID, tx: Tx) -> Row | None:
+    """The charge of a saved method for this order, of which nobody knows the end yet.
+
+    To be read under the lock of the order.
+    """
+    return await tx.fetchrow(CHARGE_UNDER_WAY, order)
+
+
 INVOICE_OF = """
-select id, order_id, way, acquirer, asked_minor, asked_currency, worth_minor, state, pay_url,
-  expires_at, extract(epoch from expires_at - shop_now())::int as expires_in_s
+select id, order_id, way, acquirer, asked_minor, asked_currency, worth_minor, state, reason,
+  pay_url, expires_at, saves_method, saved_method,
+  extract(epoch from expires_at - shop_now())::int as expires_in_s
 from invoices
 where id = $1
 """
@@ -294,19 +327,25 @@ from (
   for update of known
 ) ended
 where i.id = ended.id
-returning i.id, i.order_id, ended.was = 'open' as was_open
+returning i.id, i.order_id, i.saved_method, ended.reason, ended.was = 'open' as was_open
 """
 
 
-async def end_at_provider(
-    acquirer: str, ended: Sequence[tuple[str, str]], tx: Tx
-) -> dict[UUID, UUID]:
-    """These invoices, by their references, can no longer be paid at their provider.
+@dataclass(frozen=True)
+class Ended:
+    """An invoice that its provider has ended. `was_open`: a person could pay it until now."""
 
-    The order of each one that a person could pay until now, by its id.
-    """
+    invoice: UUID
+    order: UUID
+    saved_method: UUID | None
+    reason: str
+    was_open: bool
+
+
+async def end_at_provider(acquirer: str, ended: Sequence[tuple[str, str]], tx: Tx) -> list[Ended]:
+    """These invoices, by their references, can no longer be paid at their provider."""
     rows = await tx.fetch(END_AT_PROVIDER, acquirer, *columns(ended, 2))
-    return {row["id"]: row["order_id"] for row in rows if row["was_open"]}
+    return [Ended(*row) for row in rows]
 
 
 # The limit keeps the lookups by index also in a plan that was made while the tables were empty.

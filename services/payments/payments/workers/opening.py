@@ -29,8 +29,9 @@ from payments.domain.provider import (
     Unavailable,
     Unknown,
 )
+from payments.domain.saved_methods import METHOD_FORGOTTEN, is_gone, reason_of_charge
 from payments.providers.protocol import Provider
-from payments.store import fiscal, invoice_jobs, pace
+from payments.store import fiscal, invoice_jobs, pace, saved_methods
 from payments.store.invoice_jobs import Opening
 from payments.workers.lease import LEASE_S, POLL_S, held
 from shared.contracts.payload import write_payload
@@ -87,7 +88,7 @@ class Opener:
 
     async def _work(self, job: Opening, token: UUID, receipt: FiscalReceipt | None) -> None:
         with telemetry.span("payments.open_invoice", following=job.trace):
-            if job.state == "asking" and not job.wanted:
+            if job.state == "asking" and not job.wanted and not (job.charges and job.asked_before):
                 async with self.database.transaction() as tx:
                     await self._refuse(job, token, "provider_down", tx)
             try:
@@ -100,13 +101,15 @@ class Opener:
 
     async def _ask(self, job: Opening, receipt: FiscalReceipt | None) -> Answer:
         """Nothing is opened while an answer may be lost, or when nobody waits any more."""
-        asked = self._asked(job, receipt)
-        if job.lost or (job.asked_before and not job.wanted):
+        asked, is_forgotten = self._asked(job, receipt), job.charges and job.method is None
+        if job.lost or (job.asked_before and (is_forgotten or not job.wanted)):
             found = await self.provider.find(asked)
             if isinstance(found, Refusal):
                 return Unknown(found.code, "find")
             if found is not None:
                 return found
+        if is_forgotten:
+            return Refusal(METHOD_FORGOTTEN, "The person has forgotten the method.")
         return await self.provider.open(asked) if job.wanted else None
 
     def _asked(self, job: Opening, receipt: FiscalReceipt | None) -> Asked:
@@ -122,6 +125,9 @@ class Opener:
             expires_in_s=job.lives_s,
             since=job.since,
             receipt=receipt,
+            saves_method=job.saves_method,
+            charges=job.charges,
+            saved_method=job.method,
         )
 
     async def _settle(self, job: Opening, token: UUID, answer: Answer) -> None:
@@ -147,27 +153,32 @@ class Opener:
     async def _record(self, job: Opening, token: UUID, opened: Opened, tx: Tx) -> str | None:
         """The state of the invoice, which may have been superseded or paid meanwhile.
 
-        One without a page was paid or has ended: it is read at once.
+        One without a page charged a saved method, was paid or has ended: it is read at once.
         """
         after_s = WHILE_PAYABLE_S[0] if opened.pay_url else 0.0
         state = await invoice_jobs.record_opened(job.invoice, token, opened, after_s, tx)
-        if state == "open":
+        if state == "open" and not job.charges:
             await outbox.publish(tx, [InvoiceOpened.caused_by(**await told_of(job, tx))])
         elif state == "expired" and job.wanted:
             await self._publish_refused(job, "not_payable", tx)
         return state
 
     async def _close(self, job: Opening, token: UUID, refusal: Refusal | None, tx: Tx) -> None:
-        if refusal is not None:
+        if refusal is not None and job.charges:
+            log.info("charge of a saved method was refused", code=refusal.code)
+            await self._refuse(job, token, refusal.code, tx)
+            if is_gone(refusal.code) and job.saved_method is not None:
+                await saved_methods.forget([job.saved_method], tx)
+        elif refusal is not None:
             log.error("provider refused an invoice", code=refusal.code, text=refusal.sentence)
             await self._refuse(job, token, "refused", tx)
+        elif job.charges:  # It was not charged, as was found only now.
+            await self._refuse(job, token, "provider_down", tx)
         await invoice_jobs.drop([job.invoice], token, tx)
 
-    async def _refuse(
-        self, job: Opening, token: UUID, reason: InvoiceRefusedReason, tx: Tx
-    ) -> None:
-        if await invoice_jobs.end_asking(job.invoice, token, reason, tx):
-            await self._publish_refused(job, reason, tx)
+    async def _refuse(self, job: Opening, token: UUID, code: str, tx: Tx) -> None:
+        if await invoice_jobs.end_asking(job.invoice, token, code, tx):
+            await self._publish_refused(job, reason_of_charge(code), tx)
 
     async def _publish_refused(self, job: Opening, reason: InvoiceRefusedReason, tx: Tx) -> None:
         told = await told_of(job, tx)
@@ -178,6 +189,7 @@ class Opener:
         log.warning("outcome of an opening is unknown", reason=answer.reason, tries=job.tries + 1)
         if job.past_end_s > DAY_S:
             async with self.database.transaction() as tx:
+                await invoice_jobs.end_asking(job.invoice, token, "provider_down", tx)
                 await invoice_jobs.drop([job.invoice], token, tx)
             return
         pause_s = pause_of_job_s(job.tries, answer.retry_after_s or 0.0)

@@ -38,6 +38,7 @@ from payments.providers.yookassa.messages import (
     METHODS,
     PAGE,
     amount_body,
+    charged_from,
     findings_from,
     is_theirs,
     items_of,
@@ -130,7 +131,9 @@ class Yookassa:
         if asked.way not in METHODS or asked.currency != CURRENCY:
             return Refusal("way", f"YooKassa takes no {asked.currency} by {asked.way}.")
         answer = await self._post("payments", f"open-{asked.invoice}", payment_body(asked))
-        return opened_by(answer) if isinstance(answer, dict) else answer
+        if not isinstance(answer, dict):
+            return answer
+        return opened_by(answer, by_saved_method=asked.charges)
 
     async def find(self, asked: Asked) -> Opened | Failure | None:
         cursor: str | None = ""
@@ -142,7 +145,7 @@ class Yookassa:
             items, cursor = page
             for one, name in items:
                 if payload_of(one) == asked.payload:
-                    found = readable(opened_from, one, name)
+                    found = readable(charged_from if asked.charges else opened_from, one, name)
                     return found if isinstance(found, Opened) else Unknown(found.sentence, "find")
             if cursor is None:
                 return None

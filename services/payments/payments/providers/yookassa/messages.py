@@ -3,6 +3,7 @@
 Sources: its OpenAPI 3.0.2, its pages about webhooks and HTTP codes, and its SDK 3.13.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_address, ip_network
@@ -18,6 +19,7 @@ from payments.domain.provider import (
     Hint,
     Ignored,
     Malformed,
+    Method,
     Notice,
     Opened,
     Payment,
@@ -35,6 +37,7 @@ from payments.domain.provider import (
     Unreadable,
     Way,
 )
+from payments.domain.saved_methods import METHOD_UNKNOWN, TITLE_CHARACTERS
 from payments.providers.caller import Answer
 from payments.providers.reading import (
     CannotReadError,
@@ -68,6 +71,7 @@ REGISTRATIONS: dict[str, Registration] = {
     "succeeded": "succeeded",
     "canceled": "canceled",
 }
+METHOD_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 DESCRIPTION_CHARACTERS = 128
 PAGE = 100
 PAUSE_S = 1.8  # The SDK waits as long where no `retry_after` is told.
@@ -92,10 +96,21 @@ def payment_body(asked: Asked) -> Json:
         "amount": amount_body(asked.amount_minor, asked.currency),
         "capture": True,
         "description": asked.description[:DESCRIPTION_CHARACTERS],
-        "payment_method_data": {"type": METHODS[asked.way]},
-        "confirmation": {"type": "redirect", "return_url": asked.return_url},
+        **_method_in(asked),
         "metadata": {"payload": asked.payload},
         **_receipt_in(asked.receipt, asked.amount_minor),
+    }
+
+
+def _method_in(asked: Asked) -> Json:
+    """A saved method is charged without a page. Nothing is saved unless the payer agreed."""
+    if asked.charges:
+        assert asked.saved_method is not None, "a forgotten method is not charged"
+        return {"payment_method_id": asked.saved_method}
+    return {
+        "payment_method_data": {"type": METHODS[asked.way]},
+        "confirmation": {"type": "redirect", "return_url": asked.return_url},
+        **({"save_payment_method": True} if asked.saves_method else {}),
     }
 
 
@@ -187,6 +202,8 @@ def object_by(answer: Answer) -> Json | Failure:
         return Refusal(f"http_{answer.status}", f"YooKassa answers HTTP {answer.status}.")
     code = word(body.get("code"))
     if 400 <= answer.status < 500 and body.get("type") == "error" and code:
+        if body.get("parameter") == "payment_method_id":
+            code = METHOD_UNKNOWN
         return Refusal(code, clean(f"YooKassa refuses: {body.get('description') or code}."))
     return Unknown(f"HTTP {answer.status}", retry_after_s=pause_s)
 
@@ -202,9 +219,13 @@ def _pause_s(body: Json) -> float | None:
             return None
 
 
-def opened_by(payment: Json) -> Opened | Failure:
-    """The answer of a create. Without a link it was paid meanwhile, or it has ended."""
-    opened = readable(opened_from, payment, "")
+def opened_by(payment: Json, *, by_saved_method: bool = False) -> Opened | Failure:
+    """The answer of a create. Without a link it was paid meanwhile, or it has ended.
+
+    The charge of a saved method never has one.
+    """
+    read = charged_from if by_saved_method else opened_from
+    opened = readable(read, payment, "")
     if isinstance(opened, Unreadable):
         return Unknown(f"malformed answer: {opened.sentence}")
     if payment["status"] == "canceled":
@@ -222,6 +243,12 @@ def opened_from(payment: Json) -> Opened:
     if not isinstance(url, str) or not url.startswith(("https://", "http://")):
         raise CannotReadError("malformed", "Its confirmation has no URL.")
     return Opened(reference, url)
+
+
+def charged_from(payment: Json) -> Opened:
+    """The charge of a saved method: it may be pending without a link."""
+    _state_of(payment)
+    return Opened(text_of(payment, "id"), None)
 
 
 def payment_from(payment: Json) -> Payment:
@@ -243,6 +270,7 @@ def payment_from(payment: Json) -> Payment:
         refunded_minor=0 if refunded is None else refunded.amount_minor,
         cancel_reason=_cancel_reason(payment),
         registration=registration_of(payment, "payment"),
+        method=_saved_method_of(payment) if state == "succeeded" else None,
     )
 
 
@@ -334,6 +362,18 @@ def _way_of(payment: Json) -> Way | None:
     method = payment.get("payment_method")
     kind = method.get("type") if isinstance(method, dict) else None
     return next((way for way, named in METHODS.items() if named == kind), None)
+
+
+def _saved_method_of(payment: Json) -> Method | None:
+    """None also for an id or a type that we cannot charge later: the money counts all the same."""
+    told = payment.get("payment_method")
+    if not isinstance(told, dict) or told.get("saved") is not True:
+        return None
+    way, saved = _way_of(payment), told.get("id")
+    if way is None or not isinstance(saved, str) or not METHOD_ID.fullmatch(saved):
+        return None
+    title = told.get("title")
+    return Method(saved, way, clean(title, TITLE_CHARACTERS) if isinstance(title, str) else "")
 
 
 def _cancel_reason(fields: Json) -> str | None:
