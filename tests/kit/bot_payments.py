@@ -13,6 +13,8 @@ from shared.contracts.payments import (
     Balance,
     BalanceLine,
     BalanceQuery,
+    ForgetMethod,
+    ForgottenMethod,
     InvoiceQuery,
     OpenedInvoice,
     OpenInvoice,
@@ -26,6 +28,7 @@ from shared.contracts.payments import (
     Price,
     Rest,
     RestQuery,
+    SavedMethod,
     WayToPay,
 )
 from shared.platform import telemetry
@@ -64,9 +67,13 @@ class Payments:
         """Else invoices of outside providers stay `asking`."""
         self.opened_after_the_answer = False
         """They are opened right after the command was answered."""
+        self.saved: tuple[SavedMethod, ...] = ()
+        """Of everybody. `saves`: the shop may save more of them."""
+        self.saves = False
         self.executed: dict[tuple[str, UUID], tuple[int, Value]] = {}
         self.answers: dict[Any, Callable[[Any], Value]] = {
-            PlansQuery: lambda _: Plans(plans=self.plans, ways=self.ways),
+            PlansQuery: lambda _: Plans(plans=self.plans, ways=self.ways, saved=self.saved),
+            ForgetMethod: lambda one: self._execute(one, self._forget),
             BalanceQuery: self._balance,
             RestQuery: self._rest,
             InvoiceQuery: self._invoice,
@@ -99,6 +106,7 @@ class Payments:
             owed_minor=self.owed_minor,
             withdrawable_minor=0,
             lines=self.lines,
+            saved=self.saved,
         )
 
     def price_in(self, command: PlaceOrder) -> Price | None:
@@ -161,11 +169,16 @@ class Payments:
                 for way, minor in asked
                 if minor <= way.most_minor
             ),
+            saved=self.saved if missing_minor else (),
         )
 
     def _open(self, command: OpenInvoice) -> OpenedInvoice | Refused:
         """No booking ever comes here: an invoice that was charged is being booked."""
-        way = next((one for one in self.ways if one.way == command.way), None)
+        method = next((one for one in self.saved if one.name == command.way), None)
+        if method is None and command.way.startswith("s") and command.way not in ("stars", "sbp"):
+            return Refused(reason="method_unknown")
+        wanted = method.way if method else command.way
+        way = next((one for one in self.ways if one.way == wanted), None)
         if way is None:
             return Refused(reason="way_closed")
         if refused := self._refused(command.person, command.order):
@@ -180,7 +193,9 @@ class Payments:
             return Refused(reason="too_much")
         *_, present = [None, *(one for one in self.invoices.values() if one.order == command.order)]
         lives = present is not None and present.expires_at > datetime.now(UTC) + SHORTEST
-        if present and lives and (present.way, present.asked_minor) == (way.way, asked_minor):
+        same = present and (present.way, present.asked_minor) == (way.way, asked_minor)
+        alike = present and present.charges == (method is not None)
+        if present and lives and same and alike and bool(present.remembers) == command.remember:
             return self._ready(present)
         worth_minor = max(missing_minor, asked_minor if way.currency == "RUB" else 0)
         return self._insert(command, way, asked_minor, worth_minor)
@@ -198,6 +213,9 @@ class Payments:
             currency=way.currency,
             worth_minor=worth_minor,
             state="open" if way.way == "stars" else "asking",
+            from_balance=command.from_balance,
+            charges=command.way != way.way,
+            remembers=command.remember if self.saves and command.way in ("sbp", "card") else None,
             expires_at=datetime.now(UTC) + self.invoice_lives,
             expires_in_s=int(self.invoice_lives.total_seconds()),
         )
@@ -213,12 +231,19 @@ class Payments:
         return self._ready(opened)
 
     def _ready(self, opened: OpenedInvoice) -> OpenedInvoice:
-        if opened.state == "asking" and self.providers_answer:
+        if opened.state == "asking" and self.providers_answer and not opened.charges:
             url = f"https://pay.example.org/{opened.invoice.hex}"
             opened = opened.model_copy(update={"state": "open", "pay_url": url})
             self.invoices[opened.invoice] = opened
         left = opened.expires_at - datetime.now(UTC)
         return opened.model_copy(update={"expires_in_s": int(left.total_seconds())})
+
+    def _forget(self, command: ForgetMethod) -> ForgottenMethod | Refused:
+        left = tuple(one for one in self.saved if one.name != command.method)
+        if left == self.saved:
+            return Refused(reason="method_unknown")
+        self.saved = left
+        return ForgottenMethod(method=command.method)
 
     def _pay(self, command: PayFromBalance) -> PaidFromBalance | Refused:
         if refused := self._refused(command.person, command.order):

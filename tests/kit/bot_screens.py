@@ -15,6 +15,7 @@ from shared.contracts.payments import (
     AskedByWay,
     Balance,
     BalanceLine,
+    InvoiceRefusedReason,
     OpenedInvoice,
     Plan,
     Plans,
@@ -22,6 +23,7 @@ from shared.contracts.payments import (
     ReceiptLine,
     Receipts,
     Rest,
+    SavedMethod,
 )
 from shared.contracts.referrals import Invitations
 from shared.contracts.vpn import Access, Key, Outlook
@@ -99,6 +101,11 @@ INVITATIONS = Invitations(
 PAID = Receipts(
     lines=(ReceiptLine(charge="stx<1>", paid_at=NOW, currency="XTR", amount_minor=1529),)
 )
+SAVED = (
+    SavedMethod(name="s0a1b2c", way="card", title="<b>Bank card *4444"),
+    SavedMethod(name="s0a1b2d", way="sbp", title=""),
+)
+CARD_BY_RUBLES = PART.model_copy(update={"way": "card", "remembers": False})
 KEY = Key(link="vless://8d4f@host:443?security=reality&sni=x<y", ends_at=NOW)
 
 RICH = REST.model_copy(update={"balance_minor": 229900})
@@ -120,6 +127,19 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
     ),
     "invoice that is prepared": partial(pay_screens.asking, PART),
     "top-up that is prepared": partial(pay_screens.asking, TOPUP),
+    "invoice that may remember": partial(pay_screens.invoice, CARD_BY_RUBLES, None, LINK, TO_PAY),
+    "charge of a saved method": partial(pay_screens.charging, PART),
+    "ways with saved ones": lambda say: pay_screens.rest(
+        REST.model_copy(update={"saved": SAVED}), say, from_balance=True
+    ),
+    **{
+        f"ways after a charge: {reason}": partial(pay_screens.other_ways, REST, refused=reason)
+        for reason in get_args(InvoiceRefusedReason)
+    },
+    "balance with saved methods": lambda say: balance_screens.balance(
+        BALANCE.model_copy(update={"saved": SAVED}), say
+    ),
+    "question before forgetting": partial(balance_screens.forgetting, SAVED[0]),
     "rest": lambda say: pay_screens.rest(REST, say, from_balance=False),
     "rest beside the balance": lambda say: pay_screens.rest(REST, say, from_balance=True),
     "rest that the balance can pay": lambda say: pay_screens.rest(RICH, say, from_balance=False),
@@ -144,6 +164,7 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
             "of all kinds": replace(OFFER, ways=ALL_WAYS),
             "beside a balance": replace(OFFER, ways=ALL_WAYS, balance_minor=225_000),
             "beside enough": replace(OFFER, ways=ALL_WAYS, balance_minor=229_900),
+            "with saved ones": replace(OFFER, ways=ALL_WAYS, saved=SAVED),
             "without any": replace(OFFER, ways=()),
             "of a balance alone": replace(OFFER, ways=(), balance_minor=229_900),
         }.items()
@@ -173,8 +194,12 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
     "top-up": balance_screens.topup,
     "amount": balance_screens.amount,
     "not an amount": balance_screens.not_an_amount,
-    "ways of a top-up": lambda say: balance_screens.topup_ways(100_000, ALL_WAYS, uuid4(), say),
-    "ways of a closed top-up": lambda say: balance_screens.topup_ways(100, (), uuid4(), say),
+    "ways of a top-up": lambda say: balance_screens.topup_ways(
+        100_000, Plans(plans=(), ways=ALL_WAYS, saved=SAVED), uuid4(), say
+    ),
+    "ways of a closed top-up": lambda say: balance_screens.topup_ways(
+        100, Plans(plans=(), ways=()), uuid4(), say
+    ),
     "empty balance": lambda say: balance_screens.balance(
         BALANCE.model_copy(update={"lines": (), "owed_minor": 0}), say
     ),

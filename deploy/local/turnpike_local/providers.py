@@ -37,7 +37,11 @@ class Provider:
 PROVIDERS = (
     Provider(
         "yookassa",
-        {"SHOP_ID": YOOKASSA_SHOP_ID, "SECRET_KEY": YOOKASSA_SECRET_KEY},
+        {
+            "SHOP_ID": YOOKASSA_SHOP_ID,
+            "SECRET_KEY": YOOKASSA_SECRET_KEY,
+            "SAVES_METHODS": "true",
+        },
         api_path="/v3",
     ),
     Provider("cryptobot", {"TOKEN": CRYPTOBOT_TOKEN}),

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from bot_gateway.chats.buttons import Go, History, PayTopUp, TopUp, packed
-from bot_gateway.chats.buy_screens import how, way_rows
+from bot_gateway.chats.buttons import AskForget, Forget, Go, History, PayTopUp, TopUp, packed
+from bot_gateway.chats.buy_screens import how, saved_rows, title_of, way_rows
 from bot_gateway.chats.screens import Button, Say, Screen, back, screen, to
 from bot_gateway.domain.ways import asked_by_ways
 from shared.contracts.money import Money
@@ -13,8 +13,10 @@ from shared.contracts.payments import (
     MOST_TOPUP_MINOR,
     Balance,
     BalanceLine,
+    Plans,
+    SavedMethod,
+    SavedName,
     Way,
-    WayToPay,
 )
 from shared.platform.texts import Day
 
@@ -34,7 +36,12 @@ def balance(held: Balance, say: Say) -> Screen:
     lately = "\n".join([say("balance-lines"), *lines(held.lines, say)]) if held.lines else ""
     adding = [to(say("button-topup"), Go(to="topup"))]
     onward = [to(say("button-buy"), Go(to="buy")), to(say("button-friends"), Go(to="friends"))]
-    return screen(f"{amounts}\n\n{lately}".rstrip(), adding, onward, pages(held, say), back(say))
+    forget = [
+        [to(say("button-forget", method=title_of(one, say)), AskForget(method=one.name))]
+        for one in held.saved
+    ]
+    text = f"{amounts}\n\n{lately}".rstrip()
+    return screen(text, adding, onward, pages(held, say), *forget, back(say))
 
 
 def history(held: Balance, say: Say) -> Screen:
@@ -82,13 +89,27 @@ def not_an_amount(say: Say) -> Screen:
     return screen(say("topup-not-an-amount", **LIMITS), back(say, "topup"))
 
 
-def topup_ways(rubles: int, ways: Sequence[WayToPay], command: UUID, say: Say) -> Screen:
+def topup_ways(rubles: int, offered: Plans, command: UUID, say: Say) -> Screen:
     """`command` becomes the order's id, as on the screen of a purchase."""
     amount_minor = 100 * rubles
-    asked = asked_by_ways(ways, amount_minor, stars=None)
+    asked = asked_by_ways(offered.ways, amount_minor, stars=None)
 
-    def button(way: Way) -> PayTopUp:
+    def button(way: Way | SavedName) -> PayTopUp:
         return PayTopUp(rubles=rubles, way=way, command=packed(command))
 
     parts = [say("topup-order", amount=Money(amount_minor)), *how(asked, amount_minor, say)]
-    return screen("\n\n".join(parts), *way_rows(asked, button, say), back(say, "topup"))
+    return screen(
+        "\n\n".join(parts),
+        *saved_rows(offered.saved, asked, button, say),
+        *way_rows(asked, button, say),
+        back(say, "topup"),
+    )
+
+
+def forgetting(method: SavedMethod, say: Say) -> Screen:
+    """The question before a saved method is forgotten."""
+    return screen(
+        say("forget", method=title_of(method, say)),
+        [to(say("button-forget-it"), Forget(method=method.name))],
+        back(say, "balance"),
+    )

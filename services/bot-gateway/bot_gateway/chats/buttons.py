@@ -18,6 +18,7 @@ from shared.contracts.payments import (
     MAX_MONTHS,
     MAX_PLAN_CHARACTERS,
     MOST_TOPUP_MINOR,
+    SavedName,
     Way,
 )
 
@@ -84,7 +85,7 @@ class Pay(CallbackData, prefix="pay"):
 
     plan: str = Field(min_length=1, max_length=MAX_PLAN_CHARACTERS)
     months: int = Field(ge=1, le=MAX_MONTHS)
-    way: Literal[Way, "balance", "missing"]
+    way: Literal[Way, "balance", "missing"] | SavedName
     command: str
 
     def command_id(self, person: UUID) -> UUID:
@@ -95,7 +96,7 @@ class PayTopUp(CallbackData, prefix="add"):
     """Order a top-up of so many rubles. Its id was drawn with the screen, as that of `Pay`."""
 
     rubles: int = Field(ge=LEAST_TOPUP_MINOR // 100, le=MOST_TOPUP_MINOR // 100)
-    way: Way
+    way: Way | SavedName
     command: str
 
     def command_id(self, person: UUID) -> UUID:
@@ -120,9 +121,30 @@ class PayOrder(CallbackData, prefix="order"):
     """Pay for an order that was placed. payments refuses an order of somebody else."""
 
     order: UUID
-    way: Literal[Way, "balance"]
+    way: Literal[Way, "balance"] | SavedName
     from_balance: bool
     """The balance pays first, and the way asks for what is missing."""
+
+
+class Remember(CallbackData, prefix="keep"):
+    """Ask for the same money anew, with or without consent to save the method that pays."""
+
+    order: UUID
+    way: Way
+    from_balance: bool
+    on: bool
+
+
+class AskForget(CallbackData, prefix="forget"):
+    """Ask whether the shop is to forget a saved method."""
+
+    method: SavedName
+
+
+class Forget(CallbackData, prefix="forgot"):
+    """Forget it. Another person's is not found."""
+
+    method: SavedName
 
 
 class PayRest(CallbackData, prefix="rest"):

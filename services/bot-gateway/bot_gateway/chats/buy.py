@@ -39,7 +39,7 @@ async def show_plans(_: CallbackQuery, visit: Visit) -> None:
 
 async def plans_of(visit: Visit) -> Plans:
     """The plans on sale that buttons can name."""
-    offered = await visit.query(PlansQuery())
+    offered = await visit.query(PlansQuery(person=visit.person.person))
     left = buy_screens.on_buttons(offered)
     if left != offered:
         log.error("a plan or period cannot be offered: its name or months fit no button")
@@ -68,7 +68,7 @@ async def offer(plan_name: str, months: int, visit: Visit, *, toast: str | None 
     outlook, balance_minor = await asyncio.gather(
         outlook_of(plan.plan, months, list_month_of(plan), visit), balance_of(visit)
     )
-    wanted = Offer(plan, price, offered.ways, balance_minor, outlook)
+    wanted = Offer(plan, price, offered.ways, balance_minor, outlook, offered.saved)
     return await visit.show(buy_screens.ways(wanted, uuid4(), visit.say), toast=toast)
 
 

@@ -8,7 +8,16 @@ from bot_gateway.chats.buttons import Pay, PickPeriod, PickPlan, packed
 from bot_gateway.chats.screens import Button, Packed, Say, Screen, back, plain, screen, to
 from bot_gateway.domain.ways import asked_by_ways, least_above, shown_price
 from shared.contracts.money import Money, stars_for
-from shared.contracts.payments import AskedByWay, Plan, Plans, Price, Way, WayToPay
+from shared.contracts.payments import (
+    AskedByWay,
+    Plan,
+    Plans,
+    Price,
+    SavedMethod,
+    SavedName,
+    Way,
+    WayToPay,
+)
 from shared.contracts.vpn import Outlook
 
 
@@ -73,6 +82,7 @@ class Offer:
     balance_minor: int
     """Wallet and rewards together."""
     outlook: Outlook | None
+    saved: tuple[SavedMethod, ...] = ()
 
 
 def ways(offer: Offer, command: UUID, say: Say) -> Screen:
@@ -81,7 +91,7 @@ def ways(offer: Offer, command: UUID, say: Say) -> Screen:
     asked = asked_by_ways(offer.ways, price.price_minor, price.stars)
     shown = shown_price(offer.ways, price.price_minor, price.stars)
 
-    def button(way: Way) -> Pay:
+    def button(way: Way | SavedName) -> Pay:
         return Pay(plan=plan, months=price.months, way=way, command=packed(command))
 
     wanted = say("buy-order", plan=plan, months=price.months, price=shown)
@@ -90,6 +100,7 @@ def ways(offer: Offer, command: UUID, say: Say) -> Screen:
     parts = [wanted, outlook_text(plan, offer.outlook, say), *question]
     return screen(
         "\n\n".join(parts),
+        *saved_rows(offer.saved, asked, button, say),
         *way_rows(asked, button, say),
         from_balance(offer, command, say),
         [to(say("button-back"), PickPlan(plan=plan))],
@@ -110,6 +121,26 @@ def how(
         for one in least_above(asked, amount_minor)
     ]
     return ["\n".join(least), say("buy-way")] if least else [say("buy-way")]
+
+
+def saved_rows(
+    saved: Sequence[SavedMethod],
+    asked: Sequence[AskedByWay],
+    data: Callable[[SavedName], Packed],
+    say: Say,
+) -> list[list[Button]]:
+    """A button for each saved method, with what it is charged: as much as its way asks for."""
+    by_way = {one.way: Money(one.asked_minor, one.currency) for one in asked}
+    return [
+        [to(say("button-saved", method=title_of(one, say), asked=by_way[one.way]), data(one.name))]
+        for one in saved
+        if one.way in by_way
+    ]
+
+
+def title_of(method: SavedMethod, say: Say) -> str:
+    """As the provider shows it: a text of outside, which the catalogue escapes."""
+    return method.title or plain(say("saved-method", way=method.way))
 
 
 def way_rows(

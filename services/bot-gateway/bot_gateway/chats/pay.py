@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 from aiogram import F, Router
 from aiogram.types import CallbackQuery, LabeledPrice, Message
 
 from bot_gateway.chats import pay_screens, screens
-from bot_gateway.chats.buttons import Pay, PayOrder, PayRest, PayTopUp
+from bot_gateway.chats.buttons import Pay, PayOrder, PayRest, PayTopUp, Remember
 from bot_gateway.chats.buy import not_sold, offer, outlook_of, plans_of, stale
 from bot_gateway.chats.screens import Screen
 from bot_gateway.chats.visit import ANYBODY, BEFORE_OFFER, QUERY_TIMEOUT_S, Visit
@@ -33,6 +34,7 @@ from shared.contracts.payments import (
     PlaceOrder,
     Rest,
     RestQuery,
+    SavedName,
     Way,
 )
 from shared.messaging.rpc import UnansweredError
@@ -51,6 +53,7 @@ OTHER_WAY = {
     "way_closed": "toast-way-closed",
     "too_much": "toast-too-much",
     "balance_short": "toast-balance-short",
+    "method_unknown": "toast-method-unknown",
     "nothing_missing": "toast-balance-enough",
 }
 # Money is on its way. A repeated command names fewer charges than now: one came meanwhile.
@@ -63,6 +66,7 @@ def routes() -> Router:
     router.callback_query.register(pay_topup, PayTopUp.filter())
     router.callback_query.register(pay_order, PayOrder.filter())
     router.callback_query.register(pay_rest, PayRest.filter())
+    router.callback_query.register(remember, Remember.filter())
     router.message.register(show_paid, F.successful_payment, flags=ANYBODY | BEFORE_OFFER)
     return router
 
@@ -77,7 +81,7 @@ async def pay(_: CallbackQuery, callback_data: Pay, visit: Visit) -> None:
     except ValueError:
         return await stale(visit, "malformed")
     way, plan, months = callback_data.way, callback_data.plan, callback_data.months
-    with telemetry.order_trace(command, f"buy with {way}", plan=plan, months=months):
+    with telemetry.order_trace(command, f"buy with {named(way)}", plan=plan, months=months):
         answer = await place(command, visit, plan=plan, months=months)
         if isinstance(answer, Refused):
             return await not_placed(answer, visit)
@@ -93,11 +97,16 @@ async def pay_topup(_: CallbackQuery, callback_data: PayTopUp, visit: Visit) -> 
         command = callback_data.command_id(visit.person.person)
     except ValueError:
         return await stale(visit, "malformed")
-    with telemetry.order_trace(command, f"top up with {callback_data.way}"):
+    with telemetry.order_trace(command, f"top up with {named(callback_data.way)}"):
         answer = await place(command, visit, topup_minor=100 * callback_data.rubles)
         if isinstance(answer, Refused):
             return await not_placed(answer, visit)
         return await open_invoice(answer.order, callback_data.way, visit)
+
+
+def named(way: str) -> str:
+    """For a trace: the name of a saved method says nothing there."""
+    return way if way in (*get_args(Way), "balance", "missing") else "saved"
 
 
 async def place(command: UUID, visit: Visit, **wanted: str | int) -> PlacedOrder | Refused:
@@ -129,6 +138,17 @@ async def pay_order(_: CallbackQuery, callback_data: PayOrder, visit: Visit) -> 
     )
 
 
+async def remember(_: CallbackQuery, callback_data: Remember, visit: Visit) -> None:
+    """Consent is a part of what is asked, so it is another invoice of the same order."""
+    await open_invoice(
+        callback_data.order,
+        callback_data.way,
+        visit,
+        from_balance=callback_data.from_balance,
+        remember=callback_data.on,
+    )
+
+
 async def pay_rest(_: CallbackQuery, callback_data: PayRest, visit: Visit) -> None:
     await ask_for_rest(callback_data.order, visit, from_balance=False)
 
@@ -151,10 +171,18 @@ async def pay_from_balance(order: UUID, visit: Visit) -> None:
     return await visit.show(screens.menu(visit.say), toast=visit.say("toast-paid-from-balance"))
 
 
-async def open_invoice(order: UUID, way: Way, visit: Visit, *, from_balance: bool = False) -> None:
+async def open_invoice(
+    order: UUID,
+    way: Way | SavedName,
+    visit: Visit,
+    *,
+    from_balance: bool = False,
+    remember: bool = False,
+) -> None:
     """Two taps get the same invoice: payments answers the open one again.
 
-    It knows what was booked, and we know what was charged: nothing is asked for in between.
+    A saved method is charged without another screen. payments knows what was booked, and we know
+    what was charged: nothing is asked for in between.
     """
     database = visit.shop.database
     charged = await checkout_holds.charged_of_order(order, MAX_CHECKOUTS, database)
@@ -165,6 +193,7 @@ async def open_invoice(order: UUID, way: Way, visit: Visit, *, from_balance: boo
         person=visit.person.person,
         order=order,
         way=way,
+        remember=remember,
         from_balance=from_balance,
         charged=tuple(named.invoice for one in charged if (named := read_payload(one))),
     )
@@ -175,7 +204,7 @@ async def open_invoice(order: UUID, way: Way, visit: Visit, *, from_balance: boo
     if was_charged:  # payments may not have booked it yet, and it may be too little.
         return await visit.show(pay_screens.order_over("invoice_paid", visit.say))
     to_pay = time_to_pay(opened, now)
-    if to_pay < SHORTEST_TIME_TO_PAY:
+    if to_pay < SHORTEST_TIME_TO_PAY and not opened.charges:
         return await ran_out(opened, visit, from_balance=from_balance)
     shown = await invoice_screen(opened, to_pay, visit, from_balance=from_balance)
     await visit.show(shown, order=order)
@@ -189,6 +218,8 @@ async def invoice_screen(
     opened: OpenedInvoice, to_pay: timedelta, visit: Visit, *, from_balance: bool
 ) -> Screen:
     """For the whole price, with the effect on the access; for a part of it, or for a top-up."""
+    if opened.charges:
+        return pay_screens.charging(opened, visit.say)
     whole = opened.list_month_minor if pay_screens.is_whole(opened) else None
     outlook, link = await asyncio.gather(
         outlook_of(opened.plan or "", opened.months or 0, whole, visit),
@@ -204,18 +235,21 @@ async def edit_screen(
 ) -> None:
     """The screen of this invoice gets its page to pay on, or the other ways.
 
-    An invoice that another one replaced meanwhile is not shown.
+    An invoice that another one replaced meanwhile is not shown. One that charges a saved method has
+    no page: the message about the payment follows.
     """
     query = InvoiceQuery(person=visit.person.person, invoice=invoice)
     opened = await visit.query(query)
-    if opened.state == "open":
+    if opened.state == "open" and not opened.charges:
         to_pay = timedelta(seconds=opened.expires_in_s)
         shown = await invoice_screen(opened, to_pay, visit, from_balance=False)
     elif opened.state == "expired":
         rest = await rest_of(order, visit, from_balance=opened.worth_minor < opened.price_minor)
         if isinstance(rest, Refused):
             return
-        shown = pay_screens.other_ways(rest, visit.say, was_canceled=was_canceled)
+        shown = pay_screens.other_ways(
+            rest, visit.say, was_canceled=was_canceled, refused=opened.refused
+        )
     else:
         return
     known = await people.person_of_screen(visit.person.person, order, visit.shop.database)
@@ -260,7 +294,7 @@ async def ask_for_rest(order: UUID, visit: Visit, *, from_balance: bool) -> None
     rest = await rest_of(order, visit, from_balance=from_balance)
     if isinstance(rest, Refused):
         return await not_paid(rest.reason, order, visit, from_balance=from_balance)
-    if len(rest.ways) == 1 and rest.balance_minor < rest.price_minor:
+    if len(rest.ways) == 1 and not rest.saved and rest.balance_minor < rest.price_minor:
         return await open_invoice(order, rest.ways[0].way, visit, from_balance=from_balance)
     return await visit.show(pay_screens.rest(rest, visit.say, from_balance=from_balance))
 

@@ -3,11 +3,17 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from bot_gateway.chats.buttons import Go, PayOrder, PickPeriod
-from bot_gateway.chats.buy_screens import how, lacking, outlook_text, way_rows
+from bot_gateway.chats.buttons import Go, PayOrder, PickPeriod, Remember
+from bot_gateway.chats.buy_screens import how, lacking, outlook_text, saved_rows, way_rows
 from bot_gateway.chats.screens import Button, Say, Screen, back, menu_button, plain, screen, to
 from shared.contracts.money import Money
-from shared.contracts.payments import OpenedInvoice, Rest, Way
+from shared.contracts.payments import (
+    InvoiceRefusedReason,
+    OpenedInvoice,
+    Rest,
+    SavedName,
+    Way,
+)
 from shared.contracts.vpn import Outlook
 
 
@@ -27,14 +33,41 @@ def invoice(
     if from_balance:
         parts.append(say("rest-from-balance"))
     parts.append(say("buy-invoice", minutes=max(1, to_pay // timedelta(minutes=1))))
+    if opened.remembers:
+        parts.append(say("remember-consent", way=opened.way))
     asked = Money(opened.asked_minor, opened.currency)
     pay = Button(plain(say("button-pay", asked=asked)), url=link)
-    return screen("\n\n".join(parts), [pay], leave(opened, say))
+    return screen("\n\n".join(parts), [pay], remembering(opened, say), leave(opened, say))
+
+
+def remembering(opened: OpenedInvoice, say: Say) -> list[Button]:
+    """Consent to save the method that pays: off until the person turns it on."""
+    if opened.remembers is None:
+        return []
+    data = Remember(
+        order=opened.order,
+        way=opened.way,
+        from_balance=opened.from_balance,
+        on=not opened.remembers,
+    )
+    text = say("button-remembers", way=opened.way) if opened.remembers else None
+    return [to(text or say("button-remember", way=opened.way), data)]
+
+
+def charging(opened: OpenedInvoice, say: Say) -> Screen:
+    """A saved method is charged: there is nothing to press, and a message will say how it ended."""
+    asked = Money(opened.asked_minor, opened.currency)
+    return screen(
+        "\n\n".join([wanted(opened, say), say("charging", way=opened.way, asked=asked)]),
+        [to(say("button-access"), Go(to="my_access"))],
+        leave(opened, say),
+    )
 
 
 def asking(opened: OpenedInvoice, say: Say, *, from_balance: bool = False) -> Screen:
     """The provider has not answered yet. It usually does so within a second."""
-    again = PayOrder(order=opened.order, way=opened.way, from_balance=from_balance)
+    wish = {"order": opened.order, "way": opened.way, "from_balance": from_balance}
+    again = Remember(**wish, on=True) if opened.remembers else PayOrder(**wish)
     return screen(
         "\n\n".join([wanted(opened, say), say("buy-asking")]),
         [to(say("button-look-again"), again)],
@@ -63,7 +96,7 @@ def leave(opened: OpenedInvoice, say: Say) -> list[Button]:
 def rest(order: Rest, say: Say, *, from_balance: bool) -> Screen:
     """The ways to pay what an order lacks, and the balance where it holds the whole price."""
 
-    def button(way: Way) -> PayOrder:
+    def button(way: Way | SavedName) -> PayOrder:
         return PayOrder(order=order.order, way=way, from_balance=from_balance)
 
     parts = [ordered(order, say)]
@@ -75,19 +108,30 @@ def rest(order: Rest, say: Say, *, from_balance: bool) -> Screen:
     parts += how(order.ways, order.missing_minor, say, enough=enough)
     return screen(
         "\n\n".join(parts),
+        *saved_rows(order.saved, order.ways, button, say),
         *way_rows(order.ways, button, say),
         whole_from_balance(order, say),
         go_back(order, say),
     )
 
 
-def other_ways(order: Rest, say: Say, *, was_canceled: bool = False) -> Screen:
+def other_ways(
+    order: Rest,
+    say: Say,
+    *,
+    was_canceled: bool = False,
+    refused: InvoiceRefusedReason | None = None,
+) -> Screen:
     """The ways to pay after a provider refused an invoice, or did not answer.
 
-    `was_canceled`: it had a page, and there the payment was refused, or its time ended.
+    `was_canceled`: it had a page, and there the payment was refused, or its time ended. `refused`:
+    why a saved method was not charged.
     """
     shown = rest(order, say, from_balance=order.missing_minor < order.price_minor)
-    why = say("way-canceled") if was_canceled else say("way-failed")
+    if refused is not None:
+        why = say("charge-refused", reason=refused)
+    else:
+        why = say("way-canceled") if was_canceled else say("way-failed")
     return replace(shown, text=why + "\n\n" + shown.text)
 
 

@@ -47,5 +47,5 @@ async def show_ways(_: CallbackQuery, callback_data: TopUp, visit: Visit) -> Non
 
 async def offer(rubles: int, visit: Visit) -> None:
     """The id that the order's is derived from is drawn here."""
-    offered = await visit.query(PlansQuery())
-    await visit.show(balance_screens.topup_ways(rubles, offered.ways, uuid4(), visit.say))
+    offered = await visit.query(PlansQuery(person=visit.person.person))
+    await visit.show(balance_screens.topup_ways(rubles, offered, uuid4(), visit.say))

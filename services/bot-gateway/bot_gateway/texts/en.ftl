@@ -88,6 +88,30 @@ way-failed = 😔 That way to pay does not work right now. Nothing was charged. 
 
 way-canceled = 😔 The payment did not go through. Nothing was charged. Please try again, or choose another way to pay.
 
+charge-refused = 😔 { $reason ->
+    [method_gone] This card or account can no longer be charged, so we have forgotten it. Nothing was charged. Please choose another way to pay.
+    [no_funds] There is not enough money on it. Nothing was charged. Top it up and try again, or choose another way to pay.
+    [declined] The bank has refused the payment. Nothing was charged. Please try again later, or choose another way to pay.
+   *[other] That way to pay does not work right now. Nothing was charged. Please choose another, or try again.
+}
+
+charging = ⏳ { $way ->
+    [sbp] We are charging your saved SBP account: { $asked }.
+   *[other] We are charging your saved card: { $asked }.
+} A message will tell you when it is paid.
+
+remember-consent = { $way ->
+    [sbp] ☑ When you pay, we will remember your account. Next time one tap is enough, and without your tap nothing is charged. You can make us forget it on the Balance screen.
+   *[other] ☑ When you pay, we will remember your card. Next time one tap is enough, and without your tap nothing is charged. You can make us forget it on the Balance screen.
+}
+
+saved-method = { $way ->
+    [sbp] Saved SBP account
+   *[other] Saved card
+}
+
+forget = 🗑 Forget <b>{ $method }</b>? It will never be charged here again. To save it anew, you will have to pay by it once more.
+
 ways-none = We cannot take payments right now. Please try again later.
 
 buy-asking = ⏳ Your invoice is being prepared. This takes a few seconds.
@@ -319,6 +343,17 @@ button-way = { $way ->
     [card] Card
    *[other] Crypto
 } · { $asked }
+button-saved = ⚡ { $method } · { $asked }
+button-remember = { $way ->
+    [sbp] ☐ Remember this account
+   *[other] ☐ Remember this card
+}
+button-remembers = { $way ->
+    [sbp] ☑ Remember this account
+   *[other] ☑ Remember this card
+}
+button-forget = 🗑 Forget { $method }
+button-forget-it = 🗑 Yes, forget it
 button-from-balance = Pay { $price } from the balance
 button-missing = Pay { $missing } more, the rest from the balance
 button-topup = ➕ Top up
@@ -355,6 +390,8 @@ toast-too-much = That amount is too large for this way to pay. Please choose ano
 toast-balance-enough = Your balance covers this order now.
 toast-balance-short = Your balance no longer covers this. Here is what is missing.
 toast-paid-from-balance = Paid from the balance.
+toast-method-unknown = We no longer remember that card or account.
+toast-method-forgotten = Forgotten. It will not be charged again.
 toast-not-sold = That is no longer sold. Here is what we sell now.
 toast-offer-first = Please accept the terms first.
 toast-slowly = Not so fast, please.
