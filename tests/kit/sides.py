@@ -11,6 +11,7 @@ from tests.kit.cryptopay import TOKEN as CRYPTO_TOKEN
 from tests.kit.sandbox import TOKEN, UNLIMITED
 from tests.kit.yookassa import Merchant, order
 from turnpike_local.cryptopay import CryptoPay
+from turnpike_local.providers import PROVIDER_TOKEN
 from turnpike_local.sandbox import Sandbox, SandboxClient
 from turnpike_local.sandbox.client import Json
 from turnpike_local.yookassa import Shop, Yookassa, YookassaControl
@@ -38,9 +39,15 @@ class Town:
 
 
 @asynccontextmanager
-async def a_town(folder: Path) -> AsyncIterator[Town]:
-    yookassa, cryptopay = Yookassa(folder, Shop()), CryptoPay(folder, CRYPTO_TOKEN)
-    sandbox = Sandbox(folder, TOKEN, limits=UNLIMITED, providers=[yookassa, cryptopay])
+async def a_town(folder: Path, shop: Shop | None = None) -> AsyncIterator[Town]:
+    yookassa, cryptopay = Yookassa(folder, shop or Shop()), CryptoPay(folder, CRYPTO_TOKEN)
+    sandbox = Sandbox(
+        folder,
+        TOKEN,
+        limits=UNLIMITED,
+        providers=[yookassa, cryptopay],
+        cards={PROVIDER_TOKEN: yookassa},
+    )
     yookassa.tell = cryptopay.tell = sandbox.take
     async with (
         yookassa,

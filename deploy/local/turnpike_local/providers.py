@@ -13,6 +13,7 @@ Name = Literal["yookassa", "cryptobot"]
 
 YOOKASSA_SHOP_ID = "100500"
 YOOKASSA_SECRET_KEY = "test_local"  # noqa: S105 - of a shop that exists on this machine only.
+PROVIDER_TOKEN = "381764678:TEST:100500"  # noqa: S105 - cards of this machine's Telegram only.
 CRYPTOBOT_TOKEN = "100500:local"  # noqa: S105 - of an app that exists on this machine only.
 
 

@@ -13,6 +13,7 @@ from turnpike_local.clock import ShopClock
 from turnpike_local.cryptopay import CryptoPay
 from turnpike_local.providers import (
     CRYPTOBOT_TOKEN,
+    PROVIDER_TOKEN,
     YOOKASSA_SECRET_KEY,
     YOOKASSA_SHOP_ID,
     Name,
@@ -69,7 +70,15 @@ def main(sandbox: type[Sandbox] = Sandbox) -> int:
         """The sandbox is the last: once it is ready, so are the others."""
         clock = ShopClock(given.clock_of)
         played = list(providers(clock))
-        chat = sandbox(given.state, given.token, port=given.port, clock=clock, providers=played)
+        shop = next((one for one in played if isinstance(one, Yookassa)), None)
+        chat = sandbox(
+            given.state,
+            given.token,
+            port=given.port,
+            clock=clock,
+            providers=played,
+            cards={PROVIDER_TOKEN: shop} if shop else None,
+        )
         for provider in played:
             provider.tell = chat.take
         return [*played, chat]

@@ -1,6 +1,6 @@
 """The sandbox: one HTTP server on loopback with a Bot API, a chat page and an OTLP receiver."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -11,7 +11,7 @@ from aiohttp import web
 from turnpike_local.clock import ShopClock
 from turnpike_local.standin import Parts, StandIn
 from turnpike_local.standin.app import Handler, own_pages_only
-from turnpike_local.standin.outside import Outside, ProviderSide
+from turnpike_local.standin.outside import CardTaker, Outside, ProviderSide
 from turnpike_local.standin.pages import no_icon, static
 
 from .backend import Backend
@@ -52,7 +52,8 @@ padding: 0 1rem"><h1>Traffic reached this page</h1>
 class Sandbox(StandIn):
     """A substitute for Telegram with state in a folder. Raises ValueError for a malformed token.
 
-    `providers` run in the same process: their payments are listed as purchases.
+    `providers` run in the same process: their payments are listed as purchases. `cards` are the
+    acquirers of cards, by provider token.
     """
 
     name = "The sandbox"
@@ -69,8 +70,10 @@ class Sandbox(StandIn):
         clock: ShopClock | None = None,
         now: Callable[[], float] | None = None,
         providers: Sequence[ProviderSide] = (),
+        cards: Mapping[str, CardTaker] | None = None,
     ) -> None:
         super().__init__(port)
+        self._cards = cards
         self._providers = providers
         self._sides: Sides | None = None
         self._folder = state_folder
@@ -100,7 +103,7 @@ class Sandbox(StandIn):
 
     def _application(self, faults: PlannedFaults) -> web.Application:
         backend = self._backend
-        payments = Payments(backend)
+        payments = Payments(backend, self._cards)
         people = People(backend, payments)
         self._polling = Polling(backend)
         bot = Bot(backend, payments, self._polling, self._posting)

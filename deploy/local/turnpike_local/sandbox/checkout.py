@@ -3,8 +3,11 @@
 import asyncio
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from turnpike_local.standin.outside import CardTaker, NotPossibleError, Outside
 
 from . import shapes
 from .backend import Backend
@@ -29,8 +32,10 @@ class Payment:
 class Payments:
     """Takes payments of people. The bot has ten seconds to approve each."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, cards: Mapping[str, CardTaker] | None = None) -> None:
+        """`cards`: the acquirers of cards, by provider token."""
         self._backend = backend
+        self.cards = cards or {}
         self._waiting: dict[str, asyncio.Future[Payment]] = {}
 
     def invoice(self, draft: InvoiceDraft, message_id: int | None) -> Invoice:
@@ -112,22 +117,56 @@ class Payments:
         except PaymentRefused as refusal:
             self._end(checkout, "refused")
             return Payment(error=str(refusal))
-        charge = f"stx{secrets.token_urlsafe(33)}"
+        charge, reference = f"stx{secrets.token_urlsafe(33)}", None
         if invoice.draft.currency == STARS:
             self._move_stars(person, invoice, charge, incoming=True)
+            state.purchases.charged(invoice.draft, person.id)
+        else:
+            try:
+                reference = self._take_card(invoice)
+            except NotPossibleError as refusal:
+                self._end(checkout, "refused")
+                return Payment(error=str(refusal))
         state.mark_paid(checkout.id, charge)
-        state.purchases.charged(invoice.draft, person.id)
-        content = shapes.payment_content("successful_payment", invoice, checkout, charge)
+        content = shapes.payment_content("successful_payment", invoice, checkout, charge, reference)
         report, report_id = self._backend.person_says(person, content)
         state.keep_report(checkout.id, report_id, report)
         return Payment(charge=charge)
 
+    def _take_card(self, invoice: Invoice) -> str:
+        """Charge the card at its acquirer; the acquirer's id. Raises `NotPossibleError`.
+
+        The acquirer does not know whose order it is: Telegram keeps the payload.
+        """
+        draft, acquirer = invoice.draft, self.cards.get(invoice.draft.provider_token)
+        if acquirer is None:
+            raise NotPossibleError("The payment provider is not available.")
+        reference = acquirer.take_card(draft.total_amount, draft.title)
+        paid = Outside(
+            provider=acquirer.title,
+            reference=reference,
+            payload=draft.payload,
+            way="card in Telegram",
+            title=draft.title,
+            amount_minor=draft.total_amount,
+            currency=draft.currency,
+            url="",
+            state="paid",
+        )
+        self._backend.state.purchases.told(paid, self._backend.now())
+        return reference
+
     def refund(self, user_id: int, charge: str) -> None:
-        """Return the Stars, once. Telegram answers a second call with CHARGE_ALREADY_REFUNDED."""
+        """Return the Stars, once. Telegram answers a second call with CHARGE_ALREADY_REFUNDED.
+
+        It returns no money of cards: only their acquirer does.
+        """
         checkout = self._backend.state.checkout_of_charge(charge)
         if checkout is None or checkout.person_id != user_id:
             raise bad_request("CHARGE_ID_INVALID")
         person, invoice = self._parties(checkout)
+        if invoice.draft.currency != STARS:
+            raise bad_request("CHARGE_ID_INVALID")
         if not self._move_stars(person, invoice, charge, incoming=False):
             raise bad_request("CHARGE_ALREADY_REFUNDED")
         self._backend.state.purchases.refunded(invoice.draft)

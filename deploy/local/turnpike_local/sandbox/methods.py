@@ -157,7 +157,7 @@ def answer_callback_query(bot: Bot, call: Arguments) -> bool:
 
 def send_invoice(bot: Bot, call: Arguments) -> Json:
     person = bot.backend.reachable(call.text("chat_id"))
-    draft = _invoice(call)
+    draft = _invoice(bot, call)
     keyboard = inline_keyboard(call.json("reply_markup"), on_invoice=True)
     bot.backend.floods.take(person.id, bot.backend.now())
     message = bot.backend.bot_says(person, {})
@@ -170,7 +170,7 @@ def send_invoice(bot: Bot, call: Arguments) -> Json:
 
 
 def create_invoice_link(bot: Bot, call: Arguments) -> str:
-    return f"https://t.me/${bot.payments.invoice(_invoice(call), None).slug}"
+    return f"https://t.me/${bot.payments.invoice(_invoice(bot, call), None).slug}"
 
 
 def answer_pre_checkout_query(bot: Bot, call: Arguments) -> bool:
@@ -321,7 +321,7 @@ def _edit(bot: Bot, person: Person, body: Json, content: Json, call: Arguments) 
     )
 
 
-def _invoice(call: Arguments) -> InvoiceDraft:
+def _invoice(bot: Bot, call: Arguments) -> InvoiceDraft:
     extras = {
         name: call.values.get(name)
         for name in _CARD_ONLY
@@ -335,6 +335,7 @@ def _invoice(call: Arguments) -> InvoiceDraft:
         provider_token=call.text("provider_token"),
         prices=call.json("prices"),
         extras=extras,
+        tokens=bot.payments.cards,
     )
 
 

@@ -91,9 +91,18 @@ class Purchases:
             self._db.execute(upsert, values)
 
     def told(self, outside: Outside, now: float) -> None:
-        """A provider tells the whole state of a payment. One without an order is not listed."""
+        """A provider tells the whole state of a payment. One without an order is not listed.
+
+        That of a card in Telegram has none there: it is known since its charge.
+        """
         trace_id = _trace_of(outside.payload)
         if trace_id is None:
+            known = (
+                "update outside set state = ?, returned = ?, charged_back = ?"
+                " where provider = ? and reference = ?"
+            )
+            ends = [outside.state, outside.returned, outside.charged_back]
+            self._db.execute(known, [*ends, outside.provider, outside.reference])
             return
         of_order = (
             "insert into purchases (trace_id, placed_at, title, amount, currency)"

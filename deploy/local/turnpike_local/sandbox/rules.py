@@ -5,7 +5,7 @@ reports of users. Where the sandbox is stricter than Telegram on purpose, the do
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +24,11 @@ BUTTONS_PER_MESSAGE = 100
 COMMANDS = 100
 PHOTO_BYTES = 10 * 1024 * 1024
 STARS = "XTR"
+CARD_LIMITS = {"RUB": (6_400, 64_000_000)}
+"""currencies.json: about 1 and 10 000 US dollars, in the smallest unit. They follow the rate.
+
+Other currencies are refused here: the only acquirer that is played takes rubles.
+"""
 CURRENCIES = frozenset(
     {
         "AMD",
@@ -233,6 +238,7 @@ class InvoiceDraft:
     payload: str
     currency: str
     total_amount: int
+    provider_token: str = ""
 
 
 def invoice(
@@ -244,11 +250,13 @@ def invoice(
     provider_token: str,
     prices: object,
     extras: Json,
+    tokens: Collection[str] = (),
 ) -> InvoiceDraft:
     """The draft of a valid invoice.
 
-    `extras` are the parameters that Stars do not support: tips, contacts, shipping. TITLE_INVALID
-    and DESCRIPTION_INVALID are our wording; the limits are Telegram's. Raises `Refused`.
+    `extras` are the parameters that Stars do not support: tips, contacts, shipping. `tokens` are
+    the provider tokens that BotFather gave. TITLE_INVALID and DESCRIPTION_INVALID are our wording;
+    the limits are Telegram's. Raises `Refused`.
     """
     if len(title) > TITLE_CHARACTERS:
         raise bad_request("TITLE_INVALID")
@@ -261,11 +269,23 @@ def invoice(
     amounts = _amounts(prices)
     if currency == STARS and (provider_token or len(amounts) != 1 or any(extras.values())):
         raise bad_request("STARS_INVOICE_INVALID")
-    if currency != STARS and not provider_token:
-        raise bad_request("PAYMENT_PROVIDER_INVALID")
+    if currency != STARS:
+        _check_card(currency, sum(amounts), provider_token, tokens)
     if sum(amounts) <= 0:
         raise bad_request("CURRENCY_TOTAL_AMOUNT_INVALID")
-    return InvoiceDraft(title, description, payload, currency, sum(amounts))
+    return InvoiceDraft(title, description, payload, currency, sum(amounts), provider_token)
+
+
+def _check_card(
+    currency: str, amount_minor: int, provider_token: str, tokens: Collection[str]
+) -> None:
+    if provider_token not in tokens:
+        raise bad_request("PAYMENT_PROVIDER_INVALID")
+    if currency not in CARD_LIMITS:
+        raise bad_request("CURRENCY_INVALID")
+    least_minor, most_minor = CARD_LIMITS[currency]
+    if not least_minor <= amount_minor <= most_minor:
+        raise bad_request("CURRENCY_TOTAL_AMOUNT_INVALID")
 
 
 def _amounts(prices: object) -> list[int]:

@@ -109,14 +109,16 @@ def payment_content(
     invoice: Invoice,
     checkout: Checkout,
     charge: str,
+    reference: str | None = None,
 ) -> Json:
+    """`reference` is the acquirer's id of the payment. Stars have none of an acquirer."""
     return {
         kind: {
             "currency": invoice.draft.currency,
             "total_amount": invoice.draft.total_amount,
             "invoice_payload": invoice.draft.payload,
             "telegram_payment_charge_id": charge,
-            "provider_payment_charge_id": f"{checkout.person_id}_{checkout.id}",
+            "provider_payment_charge_id": reference or f"{checkout.person_id}_{checkout.id}",
         }
     }
 

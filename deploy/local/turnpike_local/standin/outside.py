@@ -37,6 +37,18 @@ class NotPossibleError(Exception):
     """The provider refuses. The text is its sentence."""
 
 
+class CardTaker(Protocol):
+    """An acquirer that Telegram charges cards with."""
+
+    title: str
+
+    def take_card(self, amount_minor: int, description: str) -> str:
+        """Charge a card, in kopecks; the acquirer's id of the payment.
+
+        Raises `NotPossibleError`: nothing was charged.
+        """
+
+
 class ProviderSide(Protocol):
     """The acts of a person at a provider's side."""
 

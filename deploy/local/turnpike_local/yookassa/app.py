@@ -65,7 +65,7 @@ class Yookassa(StandIn):
         payments, refunds = Payments(backend), Refunds(backend)
         side = Side(backend, payments, refunds)
         backend.tell = lambda payment: self.tell(side.outside(payment))
-        self.plan, self.act = side.plan, side.act
+        self.plan, self.act, self.take_card = side.plan, side.act, side.take_card
         self._notices = Notices(backend, payments)
         registrations = Registrations(backend)
         api = Api(backend, payments, refunds, registrations)

@@ -45,6 +45,16 @@ class Side:
         else:
             faults.answers.add(PlannedAnswer("lost" if fault == "lost" else "500", _NEW_PAYMENT))
 
+    def take_card(self, amount_minor: int, description: str) -> str:
+        """Charge a card for Telegram. Raises `NotPossibleError`."""
+        try:
+            with self._backend.transaction():
+                reference = self._payments.take_card(amount_minor, description)
+                self._backend.state.touched.discard(reference)  # Telegram tells of it.
+        except Refused as refused:
+            raise NotPossibleError(str(refused)) from refused
+        return reference
+
     def act(self, act: Act, reference: str) -> None:
         """Raises `NotPossibleError`."""
         try:
