@@ -115,6 +115,8 @@ REASONS: dict[str, tuple[str, ...]] = {
         "payments.store.orders.PEOPLE_OF",
         "payments.store.receipts.CLAIM_RECEIPTS",
         "payments.store.receipts.KNOWN",
+        "payments.store.receipts.CLAIM_CARDS",
+        "payments.store.receipts.CARDS",
         "payments.store.reconciliation_leases.ENLIST",
         "payments.store.reconciliation_leases.LOCK",
         "payments.store.reconciliation_leases.TAKE",

@@ -5,11 +5,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from bot_gateway.chats.buttons import PayOrder, PayRest
 from shared.contracts.payments import OpenInvoice, PayFromBalance, PlaceOrder
 from tests.kit.bot import running
-from tests.kit.bot_payments import CARD, RUBLES, SBP, STARS
+from tests.kit.bot_payments import CARD, RUBLES, SBP, STARS, TELEGRAM
 from tests.kit.bot_shop import Shop, is_toasted, opened_shop, sees, to_ways
 from tests.kit.servers import MakeDatabase
 from tests.kit.waiting import until
@@ -91,6 +92,43 @@ async def test_a_closed_way_leads_to_the_others(shop: Shop) -> None:
     await ann.button("Pay")
     assert len(payments.orders) == 1
     assert await shop.refusals() == [("order", "way_closed")]
+
+
+async def test_a_bot_without_its_token_shows_no_card(shop: Shop) -> None:
+    """R-137: payments offers cards in Telegram, and this bot cannot make their invoice.
+
+    Neither for a price, nor for a top-up, nor for the rest; and an old button opens nothing.
+    """
+    payments = shop.owners.payments
+    payments.ways = (TELEGRAM, STARS, SBP)
+    ann = await shop.newcomer()
+    await to_ways(ann)
+    await sees(ann, "Telegram Stars · 99 ⭐", "SBP · 149 ₽", "← Back")
+    payments.ways = (TELEGRAM, STARS)
+    await ann.press("SBP")
+    await sees(ann, "Telegram Stars · 99 ⭐", "← Back")
+    [order] = payments.orders
+    screen = (await ann.chat()).from_bot[-1]
+    await ann.press_data(
+        screen.id, PayOrder(order=order, way="telegram", from_balance=False).pack()
+    )
+    await until(shop.is_quiescent)
+    assert await shop.refusals() == [("order", "way_closed")] * 2
+    assert not payments.invoices
+
+
+async def test_a_refused_provider_token_leads_to_others(ground: Shop) -> None:
+    """R-137: BotFather has forgotten it. Telegram refuses the invoice; nobody is left alone."""
+    payments = ground.owners.payments
+    payments.ways = (STARS, TELEGRAM)
+    token = SecretStr("381764678:TEST:1")
+    async with running(ground.settings.model_copy(update={"provider_token": token})):
+        ann = await ground.newcomer()
+        await to_ways(ann)
+        await ann.press("Card in Telegram")
+        await is_toasted(ann, "You cannot pay that way right now")
+        await ann.press("Stars")
+        await sees(ann, "Pay 99 ⭐")
 
 
 async def test_too_much_for_a_way_leads_to_others(shop: Shop) -> None:

@@ -39,6 +39,7 @@ STARS = WayToPay(
 SBP = WayToPay(way="sbp", currency="RUB", least_minor=100, most_minor=70_000_000)
 CARD = WayToPay(way="card", currency="RUB", least_minor=6_400, most_minor=35_000_000)
 CRYPTO = WayToPay(way="crypto", currency="RUB", least_minor=100, most_minor=35_000_000)
+TELEGRAM = WayToPay(way="telegram", currency="RUB", least_minor=6_400, most_minor=35_000_000)
 RUBLES = (SBP, CARD, CRYPTO)
 BASIC = Plan(
     plan="basic",
@@ -212,7 +213,7 @@ class Payments:
             asked_minor=asked_minor,
             currency=way.currency,
             worth_minor=worth_minor,
-            state="open" if way.way == "stars" else "asking",
+            state="open" if way.way in ("stars", "telegram") else "asking",
             from_balance=command.from_balance,
             charges=command.way != way.way,
             remembers=command.remember if self.saves and command.way in ("sbp", "card") else None,

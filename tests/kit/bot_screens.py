@@ -28,7 +28,7 @@ from shared.contracts.payments import (
 from shared.contracts.referrals import Invitations
 from shared.contracts.vpn import Access, Key, Outlook
 from shared.platform.texts import Texts
-from tests.kit.bot_payments import RUBLES, STARS
+from tests.kit.bot_payments import RUBLES, STARS, TELEGRAM
 
 NOW = datetime(2026, 11, 22, 21, 13, tzinfo=UTC)
 TO_PAY = timedelta(minutes=29, seconds=59)
@@ -41,7 +41,7 @@ PLAN = Plan(
     prices=(Price(months=12, price_minor=229900, stars=1529),),
 )
 ODD = PLAN.model_copy(update={"plan": "<b>odd&plan</b>"})
-ALL_WAYS = (STARS, *RUBLES)
+ALL_WAYS = (STARS, *RUBLES, TELEGRAM)
 OPENED = OpenedInvoice(
     order=uuid4(),
     invoice=uuid4(),

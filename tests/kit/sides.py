@@ -39,11 +39,11 @@ class Town:
 
 
 @asynccontextmanager
-async def a_town(folder: Path, shop: Shop | None = None) -> AsyncIterator[Town]:
+async def a_town(folder: Path, shop: Shop | None = None, token: str = TOKEN) -> AsyncIterator[Town]:
     yookassa, cryptopay = Yookassa(folder, shop or Shop()), CryptoPay(folder, CRYPTO_TOKEN)
     sandbox = Sandbox(
         folder,
-        TOKEN,
+        token,
         limits=UNLIMITED,
         providers=[yookassa, cryptopay],
         cards={PROVIDER_TOKEN: yookassa},

@@ -23,6 +23,7 @@ INSERT_ONLY = {
     "price_versions": "stars",
     "rates": "kopecks",
     "late_arrivals": "fee_minor",
+    "card_charges": "charge",
     "closed_days": "closed_at",
     "account_days": "balance_minor",
 }

@@ -37,3 +37,25 @@ def test_any_other_contact_is_refused(contact: str) -> None:
         "TURNPIKE_SUPPORT_CONTACT is not usable: "
         "a contact is an @username of Telegram or a link that begins with https://."
     ]
+
+
+def with_token(token: Any) -> Settings:
+    return settings("postgresql://", "nats://", "http://localhost", provider_token=token)
+
+
+def test_a_provider_token_switches_cards_on() -> None:
+    """R-137: off without it, and a blank line is none."""
+    assert with_token(None).provider_token is None
+    assert with_token("").provider_token is None
+    assert with_token("381764678:TEST:100500").provider_token is not None
+
+
+@pytest.mark.parametrize("token", ["hunter2", "1:hunter2:2", "1:TEST:", "x:LIVE:2", "1:LIVE:a b"])
+def test_any_other_provider_token_is_refused(token: str) -> None:
+    """R-137, S-07: in one sentence that does not show it."""
+    with pytest.raises(ValidationError) as refused:
+        with_token(token)
+    assert mistakes(Settings, refused.value) == [
+        "TURNPIKE_PROVIDER_TOKEN is not usable: "
+        "a provider token of BotFather is a number, LIVE or TEST, and a word, with colons."
+    ]

@@ -96,6 +96,16 @@ def test_stars_and_cards_are_different_acquirers() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"), [("2fe3", "2fe3"), (None, None), ("", None), (7, None), ("a\x00", None)]
+)
+def test_a_card_keeps_its_acquirers_id(told: Any, kept: str | None) -> None:
+    """R-138: an odd one is left out, and the money is reported all the same. Stars have none."""
+    card = {"currency": "RUB", "total_amount": 14900, "provider_payment_charge_id": told}
+    assert report_from(paid_update(5, "c", **card)).provider_charge == kept
+    assert report_from(paid_update(5, "c", provider_payment_charge_id=told)).provider_charge is None
+
+
 @pytest.mark.parametrize("name", ["telegram_payment_charge_id", "currency", "total_amount"])
 @pytest.mark.parametrize("value", [None, "", 1.5, True])
 def test_an_incomplete_report_is_unreadable(name: str, value: Any) -> None:

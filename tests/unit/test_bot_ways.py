@@ -3,9 +3,9 @@
 import pytest
 
 from bot_gateway.domain.amounts import topup_in
-from bot_gateway.domain.ways import asked_by_ways, least_above, shown_price
+from bot_gateway.domain.ways import asked_by_ways, least_above, offered, shown_price
 from shared.contracts.money import Money
-from tests.kit.bot_payments import CARD, RUBLES, SBP, STARS
+from tests.kit.bot_payments import CARD, RUBLES, SBP, STARS, TELEGRAM
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,20 @@ def test_a_topup_in_stars_is_rounded_up(amount_minor: int, stars: int) -> None:
     """R-81: by the rate of the day, so that it is worth its amount."""
     [asked] = asked_by_ways((STARS,), amount_minor, None)
     assert asked.asked_minor == stars
+
+
+def test_cards_in_telegram_need_a_provider_token() -> None:
+    """R-137."""
+    assert offered((STARS, TELEGRAM, CARD), cards=False) == (STARS, CARD)
+    assert offered((STARS, TELEGRAM, CARD), cards=True) == (STARS, TELEGRAM, CARD)
+
+
+def test_a_card_in_telegram_tells_its_least_amount() -> None:
+    """R-137: 64 rubles, before it is chosen."""
+    asked = asked_by_ways((STARS, TELEGRAM), 4_900, 33)
+    assert [(one.way, one.asked_minor) for one in least_above(asked, 4_900)] == [
+        ("telegram", 6_400)
+    ]
 
 
 def test_prices_are_in_stars_for_stars_alone() -> None:

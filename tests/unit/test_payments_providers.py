@@ -44,6 +44,7 @@ def test_blank_settings_are_no_credentials() -> None:
     """W-41: a line `NAME=` of an environment file."""
     blank = settings(yookassa_shop_id="", yookassa_secret_key="", cryptobot_token="")
     assert providers_from(blank) == ()
+    assert settings(provider_token="").provider_token is None
     blank = settings(receipts="", receipt_email="", receipt_tax_system="")
     assert blank.receipt_terms is None
     assert blank.receipt_tax_system is None
@@ -84,6 +85,17 @@ def test_blank_settings_are_no_credentials() -> None:
             "receipts need an e-mail address, beside TURNPIKE_RECEIPTS.",
         ),
         (
+            {"provider_token": "hunter2"},
+            "TURNPIKE_PROVIDER_TOKEN is not usable: "
+            "only the listing of YooKassa shows such payments: set TURNPIKE_YOOKASSA_SHOP_ID.",
+        ),
+        (
+            SHOP | {"receipts": "true", "receipt_email": "a@b.org", "provider_token": "hunter2"},
+            "TURNPIKE_PROVIDER_TOKEN is not usable: "
+            "cards in Telegram are sold without a receipt for the tax office: "
+            "remove it, or TURNPIKE_RECEIPTS.",
+        ),
+        (
             {"receipt_email": "hunter2"},
             "TURNPIKE_RECEIPT_EMAIL is not usable: it is no e-mail address.",
         ),
@@ -99,7 +111,7 @@ def test_blank_settings_are_no_credentials() -> None:
     ],
 )
 def test_half_a_credential_is_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
-    """R-10, S-07: it names the missing partner and no value."""
+    """R-10, R-137, R-141, S-07: it names the missing partner and no value."""
     with pytest.raises(ValidationError) as refused:
         settings(**wrong)
     (written,) = mistakes(Settings, refused.value)

@@ -97,11 +97,18 @@ async def refund(
     return await act(bus, command, sentence_of, refusals, as_json=as_json)
 
 
+def names_of(receipt: ReceiptRecord) -> tuple[str, ...]:
+    """A card in Telegram has two: its acquirer's, and Telegram's."""
+    told = receipt.telegram_charge
+    telegram = (told, f"telegram_card:{told}") if told else ()
+    return (receipt.charge, f"{receipt.acquirer}:{receipt.charge}", *telegram)
+
+
 async def receipt_of(bus: Bus, named: str) -> ReceiptRecord:
     """The one receipt that is meant. Raises CannotActError for none, and for several."""
     answer = await bus.query(PaymentQuery(named=named), timeout_s=QUERY_TIMEOUT_S)
     receipts = () if isinstance(answer, Refused) else answer.receipts
-    exact = [one for one in receipts if named in (one.charge, f"{one.acquirer}:{one.charge}")]
+    exact = [one for one in receipts if named in names_of(one)]
     found = exact or [one for one in receipts if str(one.receipt) == named] or list(receipts)
     if not found:
         raise CannotActError(f"payments knows no payment {named}.")

@@ -37,8 +37,8 @@ RATE_REFUSALS: dict[str, Ending] = {
 def ways_command() -> None:
     """List the ways to pay and change them.
 
-    WAY is stars, sbp, card or crypto. A way without the credentials of its provider is not offered,
-    whatever is set here.
+    WAY is stars, sbp, card, crypto or telegram (a card in Telegram). A way without the credentials
+    of its provider is not offered, whatever is set here.
     """
 
 

@@ -85,7 +85,7 @@ class Lookup:
         payment = await self.query("payments", PaymentQuery(named=named))
         order = payment.order.order if payment and payment.order else _order_in(named)
         charges = (
-            [receipt.charge for receipt in payment.receipts]
+            [receipt.telegram_charge or receipt.charge for receipt in payment.receipts]
             if payment
             else [charge for charge in (named, named.partition(":")[2]) if charge]
         )

@@ -75,7 +75,7 @@ def build(settings: Settings | None = None) -> Service:
     else:
         service.loops("bot_polling", Poller(database, bot, bells).run)
 
-    shop = Shop(bot, database, bus, texts, settings.support_contact)
+    shop = Shop(bot, database, bus, texts, settings.support_contact, settings.provider_token)
     chats = ChatLane(database, bells, open_chats(shop), prepare=build_models)
     service.loops("bot_chats", chats.run)
     service.loops("bot_money", MoneyLane(database, bells).run)

@@ -67,6 +67,7 @@ def event_of(report: Report, payer: UUID | None, now: datetime, trace: str | Non
         fields["refunded_at"] = report.paid_at
         return RefundReported.caused_by(report.cause, about=about, at=now, trace=trace, **fields)
     fields |= {"paid_at": report.paid_at, "recurring": report.recurring}
+    fields["provider_charge"] = report.provider_charge
     return PaymentReported.caused_by(report.cause, about=about, at=now, trace=trace, **fields)
 
 

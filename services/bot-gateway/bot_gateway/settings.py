@@ -12,6 +12,7 @@ _BOT_TOKEN = re.compile(r"[0-9]{1,20}:[A-Za-z0-9_-]{30,}")
 _USERNAME = re.compile(r"@[A-Za-z][A-Za-z0-9_]{3,31}")
 _LINK = re.compile(r"https://[^\s/]+\.[^\s]+")
 MAX_OWNERS = 20
+_PROVIDER_TOKEN = re.compile(r"[0-9]{1,20}:(LIVE|TEST):[A-Za-z0-9_=-]{1,128}")
 _WEBHOOK_SECRET = re.compile(r"[A-Za-z0-9_-]{16,256}")
 
 
@@ -56,6 +57,11 @@ class Settings(ServiceSettings):
         description="The first owners, separated by commas: names of operators or Telegram ids",
     )
 
+    provider_token: SecretStr | None = Field(
+        default=None,
+        description="BotFather's token of a payment provider, for cards in Telegram",
+    )
+
     @property
     def first_owners(self) -> tuple[str, ...]:
         """In the order of the setting, each once."""
@@ -86,6 +92,16 @@ class Settings(ServiceSettings):
         if not _BOT_TOKEN.fullmatch(token.get_secret_value()):
             raise ValueError("a bot token is a number, a colon and at least 30 characters")
         return token
+
+    @field_validator("provider_token")
+    @classmethod
+    def _is_a_provider_token(cls, token: SecretStr | None) -> SecretStr | None:
+        given = token.get_secret_value() if token else ""
+        if given and not _PROVIDER_TOKEN.fullmatch(given):
+            raise ValueError(
+                "a provider token of BotFather is a number, LIVE or TEST, and a word, with colons"
+            )
+        return token if given else None
 
     @field_validator("telegram_webhook_url")
     @classmethod

@@ -14,6 +14,7 @@ from payments.commands.record_withdrawal import record_withdrawal
 from payments.commands.refund_payment import refund_payment, resolve_refund
 from payments.commands.resolve_parked import resolve_parked
 from payments.commands.set_catalogue import set_plan, set_price, set_rate, set_way
+from payments.domain.checkout import CARD_ACQUIRER, TELEGRAM_CARD, WITHOUT_KEYS
 from payments.domain.fiscal import Terms
 from payments.domain.outgoing import TELEGRAM
 from payments.domain.provider import Returning
@@ -127,17 +128,28 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     names, asked = frozenset(provider.name for provider in providers), Bell()
     terms = settings.receipt_terms
     receipts = {REGISTRAR: terms} if terms and REGISTRAR in names else {}
+    takes_cards = settings.provider_token is not None and CARD_ACQUIRER in names
+    telegram = WITHOUT_KEYS | ({TELEGRAM_CARD} if takes_cards else frozenset())
     saves = settings.saving & names
-    asks = partial(open_invoice, providers=names, ring=asked.ring, receipts=receipts, saves=saves)
+    asks = partial(
+        open_invoice,
+        providers=names,
+        telegram=telegram,
+        ring=asked.ring,
+        receipts=receipts,
+        saves=saves,
+    )
     service.subscribes("payments_confirms_reported", payments_confirms_reported)
     service.subscribes("payments_records_refunds", payments_records_refunds)
     service.subscribes("payments_books_rewards", payments_books_rewards)
     service.subscribes("payments_books_reversals", payments_books_reversals)
-    service.answers(PlansQuery, partial(answer_plans, providers=names, saves=saves))
+    offers = partial(answer_plans, providers=names, telegram=telegram, saves=saves)
+    service.answers(PlansQuery, offers)
     service.answers(CheckoutQuery, answer_checkout)
     service.answers(InvoiceQuery, partial(answer_invoice, saves=saves))
     service.answers(BalanceQuery, answer_balance)
-    service.answers(RestQuery, partial(answer_rest, providers=names, saves=saves))
+    rest = partial(answer_rest, providers=names, telegram=telegram, saves=saves)
+    service.answers(RestQuery, rest)
     service.answers(ReceiptsQuery, answer_receipts)
     service.answers(TrialBalanceQuery, answer_trial_balance)
     service.answers(PaymentQuery, answer_payment)

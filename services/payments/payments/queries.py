@@ -78,11 +78,13 @@ async def answer_plans(
     database: Database,
     *,
     providers: Collection[str] = (),
+    telegram: Collection[str] = WITHOUT_KEYS,
     saves: Collection[str] = (),
 ) -> Plans:
     """`providers` are the outside providers that the shop has an account with.
 
-    Those in `saves` may charge the methods that they saved.
+    Those in `saves` may charge the methods that they saved. `telegram` are the acquirers whose
+    money Telegram takes.
     """
     rows = await catalogue.plans(database)
     plans = [plan_from(list(group)) for _, group in groupby(rows, key=lambda row: row["plan"])]
@@ -90,7 +92,7 @@ async def answer_plans(
     ways = [
         way_from(row, rates.get(row["currency"], Rate(1, 1)))
         for row in await catalogue.ways(database)
-        if row["acquirer"] in {*WITHOUT_KEYS, *providers}
+        if row["acquirer"] in {*telegram, *providers}
     ]
     known = await saved_methods.of_person(query.person, database) if query.person and saves else []
     named = [way.way for way in ways]
@@ -221,6 +223,7 @@ async def answer_rest(
     *,
     providers: Collection[str] = (),
     saves: Collection[str] = (),
+    telegram: Collection[str] = WITHOUT_KEYS,
 ) -> Rest | Refused:
     """For the screen of the ways to pay: `OpenInvoice` decides anew, under the order's lock."""
     order, price_stars, too_old = await orders.seen(query.order, SHORTEST, database)
@@ -230,9 +233,7 @@ async def answer_rest(
     holdings = await orders.held(order.person, database)
     missing_minor = max(0, missing_of(order, holdings, from_balance=query.from_balance))
     rows = [
-        row
-        for row in await catalogue.ways(database)
-        if row["acquirer"] in {*WITHOUT_KEYS, *providers}
+        row for row in await catalogue.ways(database) if row["acquirer"] in {*telegram, *providers}
     ]
     ways = asked_by(rows, missing_minor, order, price_stars) if missing_minor else ()
     known = await saved_methods.of_person(order.person, database) if ways and saves else []

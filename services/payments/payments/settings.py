@@ -73,6 +73,11 @@ class Settings(ServiceSettings):
     receipt_tax_system: int | None = Field(
         default=None, ge=1, le=6, description="YooKassa's code of the tax system, if it asks for it"
     )
+    provider_token: SecretStr | None = Field(
+        default=None,
+        validate_default=True,
+        description="BotFather's token for cards in Telegram, as bot-gateway has it",
+    )
     cryptobot_token: SecretStr | None = Field(
         default=None, description="The token of the app, as @CryptoBot gives it"
     )
@@ -163,6 +168,22 @@ class Settings(ServiceSettings):
         if not given.isascii() or not given.isprintable() or " " in given:
             raise ValueError("it holds characters that no key of YooKassa has")
         return key
+
+    @field_validator("provider_token")
+    @classmethod
+    def _has_its_listing(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if token is None or not token.get_secret_value():
+            return None
+        if info.data.get("yookassa_shop_id", "refused") is None:
+            raise ValueError(
+                "only the listing of YooKassa shows such payments: set TURNPIKE_YOOKASSA_SHOP_ID"
+            )
+        if info.data.get("receipts"):
+            raise ValueError(
+                "cards in Telegram are sold without a receipt for the tax office: "
+                "remove it, or TURNPIKE_RECEIPTS"
+            )
+        return token
 
     @field_validator("cryptobot_token")
     @classmethod

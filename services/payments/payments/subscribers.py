@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from payments.domain import ledger
+from payments.domain.checkout import CARD_ACQUIRER, TELEGRAM_CARD
 from payments.domain.confirmation import Batch, Booking, Receipt, confirm
 from payments.domain.refunds import Refund, RefundBatch, RefundBooking, book
 from payments.domain.refunds import Undone as UndoneShare
@@ -31,15 +32,18 @@ async def payments_confirms_reported(events: Sequence[PaymentReported], tx: Tx) 
 
 
 def receipt_from(event: PaymentReported) -> Receipt:
+    """A card that Telegram charged is a charge of the acquirer behind it, which lists it too."""
+    is_card = event.acquirer == TELEGRAM_CARD and event.provider_charge is not None
     return Receipt(
-        acquirer=event.acquirer,
-        charge=event.charge,
+        acquirer=CARD_ACQUIRER if is_card else event.acquirer,
+        charge=event.provider_charge if is_card and event.provider_charge else event.charge,
         payer=event.payer,
         currency=event.currency,
         amount_minor=event.amount_minor,
         payload=event.payload,
         paid_at=event.paid_at,
         trace=event.trace,
+        telegram_charge=event.charge if is_card else None,
     )
 
 

@@ -6,7 +6,17 @@ from uuid import UUID
 
 from pydantic import Field
 
-from shared.contracts.message import Charge, Command, Event, Line, Payload, Query, Value, Word
+from shared.contracts.message import (
+    Charge,
+    Command,
+    Event,
+    Line,
+    Payload,
+    Query,
+    Value,
+    Word,
+    added,
+)
 from shared.contracts.operators import Act, OperatorName, Role
 
 # Events
@@ -50,6 +60,8 @@ class PaymentReported(Event):
     amount_minor: int
     paid_at: datetime
     recurring: bool = False
+    provider_charge: Charge | None = added(None)
+    """The id of a card's payment at the acquirer behind Telegram."""
 
 
 class RefundReported(Event):

@@ -264,8 +264,8 @@ class Plan(Value):
     prices: tuple[Price, ...]
 
 
-Way = Literal["stars", "sbp", "card", "crypto"]
-"""A way to pay with money from outside."""
+Way = Literal["stars", "sbp", "card", "crypto", "telegram"]
+"""A way to pay with money from outside. `telegram` is a card, charged by Telegram."""
 
 MAX_TITLE_CHARACTERS = 40
 SavedName = Annotated[str, StringConstraints(pattern=r"^s[0-9a-f]{6}$")]
@@ -544,7 +544,7 @@ class OpenedInvoice(Value):
     state: InvoiceState
     """`asking`: the provider has not answered yet. `payments.invoice.opened` says when it has."""
     pay_url: str | None = None
-    """Where a person pays. None while asking, and for Stars: bot-gateway makes their link."""
+    """Where a person pays. None while asking, and where Telegram charges: bot-gateway makes it."""
     expires_at: datetime
     expires_in_s: int
     """Seconds left at the time of the answer, by the clock of the owning database."""
@@ -720,6 +720,8 @@ class ReceiptRecord(Value):
     because: str
     value_minor: int | None
     event: UUID
+    telegram_charge: str | None = None
+    """Telegram's id of a card that it charged at this acquirer."""
 
 
 class RefundRecord(Value):

@@ -14,6 +14,7 @@ from bot_gateway.chats import buy_screens
 from bot_gateway.chats.buttons import Go, PickPeriod, PickPlan
 from bot_gateway.chats.buy_screens import Offer
 from bot_gateway.chats.visit import Visit
+from bot_gateway.domain.ways import offered
 from shared.contracts.message import Refused
 from shared.contracts.payments import BalanceQuery, Plan, Plans, PlansQuery, Price
 from shared.contracts.vpn import Outlook, OutlookQuery
@@ -38,20 +39,21 @@ async def show_plans(_: CallbackQuery, visit: Visit) -> None:
 
 
 async def plans_of(visit: Visit) -> Plans:
-    """The plans on sale that buttons can name."""
-    offered = await visit.query(PlansQuery(person=visit.person.person))
-    left = buy_screens.on_buttons(offered)
-    if left != offered:
+    """The plans on sale that buttons can name, and the ways to pay that this bot has."""
+    answer = await visit.query(PlansQuery(person=visit.person.person))
+    left = buy_screens.on_buttons(answer)
+    if left != answer:
         log.error("a plan or period cannot be offered: its name or months fit no button")
-    return left
+    ways = offered(left.ways, cards=visit.shop.takes_cards)
+    return left.model_copy(update={"ways": ways})
 
 
 async def show_periods(_: CallbackQuery, callback_data: PickPlan, visit: Visit) -> None:
-    offered = await plans_of(visit)
-    plan = plan_in(offered, callback_data.plan)
+    sold = await plans_of(visit)
+    plan = plan_in(sold, callback_data.plan)
     if plan is None:
-        return await not_sold(offered, "plan_unknown", visit)
-    return await visit.show(buy_screens.periods(plan, offered.ways, visit.say))
+        return await not_sold(sold, "plan_unknown", visit)
+    return await visit.show(buy_screens.periods(plan, sold.ways, visit.say))
 
 
 async def show_ways(_: CallbackQuery, callback_data: PickPeriod, visit: Visit) -> None:
@@ -60,15 +62,15 @@ async def show_ways(_: CallbackQuery, callback_data: PickPeriod, visit: Visit) -
 
 async def offer(plan_name: str, months: int, visit: Visit, *, toast: str | None = None) -> None:
     """Show the ways to pay. The id that the order's is derived from is drawn here."""
-    offered = await plans_of(visit)
-    plan = plan_in(offered, plan_name)
+    sold = await plans_of(visit)
+    plan = plan_in(sold, plan_name)
     price = price_in(plan, months)
     if plan is None or price is None:
-        return await not_sold(offered, "period_unknown" if plan else "plan_unknown", visit)
+        return await not_sold(sold, "period_unknown" if plan else "plan_unknown", visit)
     outlook, balance_minor = await asyncio.gather(
         outlook_of(plan.plan, months, list_month_of(plan), visit), balance_of(visit)
     )
-    wanted = Offer(plan, price, offered.ways, balance_minor, outlook, offered.saved)
+    wanted = Offer(plan, price, sold.ways, balance_minor, outlook, sold.saved)
     return await visit.show(buy_screens.ways(wanted, uuid4(), visit.say), toast=toast)
 
 
@@ -101,9 +103,9 @@ async def balance_of(visit: Visit) -> int:
     return 0 if isinstance(held, Refused) else held.wallet_minor + held.earned_minor
 
 
-async def not_sold(offered: Plans, reason: str, visit: Visit) -> None:
+async def not_sold(sold: Plans, reason: str, visit: Visit) -> None:
     await visit.refuse("order", reason)
-    await visit.show(buy_screens.plans(offered, visit.say), toast=visit.say("toast-not-sold"))
+    await visit.show(buy_screens.plans(sold, visit.say), toast=visit.say("toast-not-sold"))
 
 
 async def stale(visit: Visit, reason: str) -> None:
@@ -114,8 +116,8 @@ async def stale(visit: Visit, reason: str) -> None:
     )
 
 
-def plan_in(offered: Plans, name: str) -> Plan | None:
-    return next((plan for plan in offered.plans if plan.plan == name), None)
+def plan_in(sold: Plans, name: str) -> Plan | None:
+    return next((plan for plan in sold.plans if plan.plan == name), None)
 
 
 def price_in(plan: Plan | None, months: int) -> Price | None:

@@ -5,13 +5,14 @@ are in the button, so a restart between two taps changes nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import get_args
 from uuid import UUID
 
+import structlog
 from aiogram import F, Router
+from aiogram.exceptions import TelegramBadRequest
 from aiogram.types import CallbackQuery, LabeledPrice, Message
 
 from bot_gateway.chats import pay_screens, screens
@@ -21,7 +22,9 @@ from bot_gateway.chats.screens import Screen
 from bot_gateway.chats.visit import ANYBODY, BEFORE_OFFER, QUERY_TIMEOUT_S, Visit
 from bot_gateway.domain.people import Shown
 from bot_gateway.domain.updates import order_in
+from bot_gateway.domain.ways import offered
 from bot_gateway.store import checkout_holds, people
+from bot_gateway.telegram import redacted
 from shared.contracts.message import Refused, derived_id
 from shared.contracts.payload import read_payload
 from shared.contracts.payments import (
@@ -39,6 +42,8 @@ from shared.contracts.payments import (
 )
 from shared.messaging.rpc import UnansweredError
 from shared.platform import telemetry
+
+log = structlog.get_logger()
 
 # A tap that waited longer orders and asks for nothing: the person may want something else by now.
 ACT_WITHIN = timedelta(minutes=5)
@@ -184,6 +189,8 @@ async def open_invoice(
     A saved method is charged without another screen. payments knows what was booked, and we know
     what was charged: nothing is asked for in between.
     """
+    if way == "telegram" and not visit.shop.takes_cards:
+        return await not_paid("way_closed", order, visit, from_balance=from_balance)
     database = visit.shop.database
     charged = await checkout_holds.charged_of_order(order, MAX_CHECKOUTS, database)
     wanted = OpenInvoice(
@@ -206,7 +213,13 @@ async def open_invoice(
     to_pay = time_to_pay(opened, now)
     if to_pay < SHORTEST_TIME_TO_PAY and not opened.charges:
         return await ran_out(opened, visit, from_balance=from_balance)
-    shown = await invoice_screen(opened, to_pay, visit, from_balance=from_balance)
+    try:
+        shown = await invoice_screen(opened, to_pay, visit, from_balance=from_balance)
+    except TelegramBadRequest as error:
+        if way != "telegram":
+            raise
+        log.error("Telegram refuses an invoice for a card", error=redacted(error))
+        return await not_paid("way_closed", order, visit, from_balance=from_balance)
     await visit.show(shown, order=order)
     if opened.state == "asking":  # It may have ended before the screen could be found by its event.
         with suppress(UnansweredError):
@@ -308,25 +321,31 @@ async def show_rest(order: UUID, visit: Visit, *, from_balance: bool, toast: str
     return await visit.show(shown, toast=toast)
 
 
-def rest_of(order: UUID, visit: Visit, *, from_balance: bool) -> Awaitable[Rest | Refused]:
+async def rest_of(order: UUID, visit: Visit, *, from_balance: bool) -> Rest | Refused:
+    """What the order lacks, and the ways to pay it that this bot has."""
     query = RestQuery(person=visit.person.person, order=order, from_balance=from_balance)
-    return visit.shop.bus.query(query, timeout_s=QUERY_TIMEOUT_S)
+    rest = await visit.shop.bus.query(query, timeout_s=QUERY_TIMEOUT_S)
+    if isinstance(rest, Refused):
+        return rest
+    ways = offered(rest.ways, cards=visit.shop.takes_cards)
+    return rest.model_copy(update={"ways": ways})
 
 
 async def pay_link(opened: OpenedInvoice, visit: Visit) -> str | None:
-    """A link to pay by. For Stars it opens Telegram's pay sheet. None: it is not ready yet.
+    """A link to pay by. Of Telegram's own ways it opens the pay sheet. None: it is not ready yet.
 
     All links of one invoice have the same payload.
     """
-    if opened.way != "stars":
+    if opened.way not in ("stars", "telegram"):
         return opened.pay_url if opened.state == "open" else None
-    texts = pay_screens.invoice_texts(opened, visit.say)
+    texts, token = pay_screens.invoice_texts(opened, visit.say), visit.shop.provider_token
     return await visit.shop.bot.create_invoice_link(
         title=texts.title,
         description=texts.description,
         payload=opened.payload,
         currency=opened.currency,
         prices=[LabeledPrice(label=texts.label, amount=opened.asked_minor)],
+        provider_token=token.get_secret_value() if token and opened.way == "telegram" else None,
     )
 
 

@@ -11,9 +11,9 @@ from aiogram.types import CallbackQuery, Message
 
 from bot_gateway.chats import balance_screens
 from bot_gateway.chats.buttons import Go, TopUp
+from bot_gateway.chats.buy import plans_of
 from bot_gateway.chats.visit import Visit
 from bot_gateway.domain.amounts import topup_in
-from shared.contracts.payments import PlansQuery
 
 
 def routes() -> Router:
@@ -47,5 +47,5 @@ async def show_ways(_: CallbackQuery, callback_data: TopUp, visit: Visit) -> Non
 
 async def offer(rubles: int, visit: Visit) -> None:
     """The id that the order's is derived from is drawn here."""
-    offered = await visit.query(PlansQuery(person=visit.person.person))
-    await visit.show(balance_screens.topup_ways(rubles, offered, uuid4(), visit.say))
+    sold = await plans_of(visit)
+    await visit.show(balance_screens.topup_ways(rubles, sold, uuid4(), visit.say))

@@ -18,6 +18,7 @@ from aiogram.types import (
     TelegramObject,
     User,
 )
+from pydantic import SecretStr
 
 from bot_gateway.chats import screens
 from bot_gateway.chats.buttons import leaves_its_message
@@ -50,6 +51,12 @@ class Shop:
     bus: Bus
     texts: Texts
     support_contact: str | None = None
+    provider_token: SecretStr | None = None
+    """With it Telegram charges cards."""
+
+    @property
+    def takes_cards(self) -> bool:
+        return self.provider_token is not None
 
 
 @dataclass

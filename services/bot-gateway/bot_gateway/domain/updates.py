@@ -139,6 +139,8 @@ class Report:
     """Of a refund, the time of the return."""
     recurring: bool
     refunded: bool = False
+    provider_charge: str | None = None
+    """The id of a card's payment at its acquirer. Stars have none."""
 
     @property
     def cause(self) -> str:
@@ -166,8 +168,10 @@ def report_from(raw: Json) -> Report:
     # PostgreSQL stores no NUL, and an index no text of any length. Such a payload is not ours.
     payload = _clean(str(payment.get("invoice_payload", "")).replace("\x00", ""))
     payload = payload[:MAX_PAYLOAD_CHARACTERS]
+    is_card = currency != "XTR"
+    reference = payment.get("provider_payment_charge_id")
     return Report(
-        acquirer="telegram_stars" if currency == "XTR" else "telegram_card",
+        acquirer="telegram_card" if is_card else "telegram_stars",
         charge=charge,
         payer=int(payer if _is_id(payer) else message["chat"]["id"]),
         payload=payload,
@@ -176,6 +180,9 @@ def report_from(raw: Json) -> Report:
         paid_at=datetime.fromtimestamp(message["date"], UTC),
         recurring=payment.get("is_recurring") is True,
         refunded=refunded,
+        provider_charge=(
+            reference if is_card and _is_text(reference, MAX_CHARGE_CHARACTERS) else None
+        ),
     )
 
 

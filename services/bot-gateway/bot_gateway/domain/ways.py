@@ -1,9 +1,17 @@
 """The amount of each way to pay, before an invoice is opened: prices shown are prices charged."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from shared.contracts.money import Money, stars_of
 from shared.contracts.payments import AskedByWay, WayToPay
+
+Offered = TypeVar("Offered", WayToPay, AskedByWay)
+
+
+def offered(ways: Sequence[Offered], *, cards: bool) -> tuple[Offered, ...]:
+    """`cards`: the bot has a provider token. Without it Telegram makes no invoice for a card."""
+    return tuple(one for one in ways if cards or one.way != "telegram")
 
 
 def asked_by_ways(

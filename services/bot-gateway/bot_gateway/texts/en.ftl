@@ -81,6 +81,7 @@ buy-way = How would you like to pay?
 way-least = { $way ->
     [sbp] By SBP you pay at least { $least }.
     [card] By card you pay at least { $least }.
+    [telegram] By card in Telegram you pay at least { $least }.
    *[other] In crypto you pay at least { $least }.
 } Anything above the price stays in your wallet.
 
@@ -341,6 +342,7 @@ button-way = { $way ->
     [stars] Telegram Stars
     [sbp] SBP
     [card] Card
+    [telegram] Card in Telegram
    *[other] Crypto
 } · { $asked }
 button-saved = ⚡ { $method } · { $asked }

@@ -81,6 +81,7 @@ buy-way = Как вам удобно заплатить?
 way-least = { $way ->
     [sbp] По СБП можно заплатить не меньше { $least }.
     [card] Картой можно заплатить не меньше { $least }.
+    [telegram] Картой в Telegram можно заплатить не меньше { $least }.
    *[other] Криптовалютой можно заплатить не меньше { $least }.
 } Лишнее останется в вашем кошельке.
 
@@ -347,6 +348,7 @@ button-way = { $way ->
     [stars] Звёзды Telegram
     [sbp] СБП
     [card] Карта
+    [telegram] Карта в Telegram
    *[other] Криптовалюта
 } · { $asked }
 button-saved = ⚡ { $method } · { $asked }

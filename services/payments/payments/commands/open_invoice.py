@@ -31,6 +31,7 @@ async def open_invoice(
     tx: Tx,
     *,
     providers: Collection[str] = (),
+    telegram: Collection[str] = WITHOUT_KEYS,
     ring: Callable[[], None] | None = None,
     receipts: Mapping[str, Terms] = NO_RECEIPTS,
     saves: Collection[str] = (),
@@ -40,7 +41,8 @@ async def open_invoice(
     Each invoice is charged once, so a part-paid order needs another. Two taps get one invoice.
     `providers` are the outside providers that the shop has an account with. An invoice of theirs
     is asked for by a job, and `ring` tells its worker. Those in `receipts` register a receipt for
-    the tax office with each payment, and those in `saves` may save methods and charge them.
+    the tax office with each payment, and those in `saves` may save methods and charge them. For
+    `telegram` bot-gateway makes the invoice.
     """
     method = None
     if command.way not in get_args(Way):
@@ -48,7 +50,7 @@ async def open_invoice(
         if method is None:
             return Refused(reason="method_unknown")
     way = await catalogue.way_of(method.way if method else command.way, tx)
-    if way is None or way["acquirer"] not in {*WITHOUT_KEYS, *providers}:
+    if way is None or way["acquirer"] not in {*telegram, *providers}:
         return Refused(reason="way_closed")
     if method is not None and not charges(method, way["acquirer"], saves):
         return Refused(reason="way_closed")

@@ -73,6 +73,10 @@ def may_charge(charge: Charge, offer: Offer | None) -> Refusal | None:
 WITHOUT_KEYS = frozenset({"telegram_stars"})
 """The acquirers that need no credentials in payments: bot-gateway has Telegram's token."""
 
+TELEGRAM_CARD = "telegram_card"
+CARD_ACQUIRER = "yookassa"
+"""Telegram charges cards there: its listing shows each charge under the id that Telegram tells."""
+
 OrderRefusal = Literal[
     "not_yours",
     "order_paid",

@@ -80,6 +80,8 @@ class Receipt:
     """What reached the acquirer's account, less its fee. None: the amount itself."""
     fee_minor: int = 0
     """What the acquirer kept, in the currency of `arrived`."""
+    telegram_charge: str | None = None
+    """Telegram's id of it, where Telegram charged a card at this acquirer."""
 
     @property
     def gross(self) -> Sum:

@@ -7,6 +7,7 @@ REPORTED = """
 select received_at as page_at, id as page_id,
   case
     when acquirer in ('telegram_stars', 'telegram_card') then acquirer || ':' || charge
+    else (select 'telegram_card:' || c.charge from card_charges c where c.receipt = receipts.id)
   end as key
 from receipts
 where (received_at, id)
@@ -22,6 +23,10 @@ from unnest($1::text[]) as k (key)
 where not exists (
   select from receipts r
   where r.acquirer = split_part(k.key, ':', 1) and r.charge = substr(k.key, strpos(k.key, ':') + 1)
+) and not exists (
+  select from card_charges c
+  where split_part(k.key, ':', 1) = 'telegram_card'
+    and c.charge = substr(k.key, strpos(k.key, ':') + 1)
 )
 """
 

@@ -19,7 +19,9 @@ async def orders_named(ids: Sequence[UUID], database: Database) -> list[UUID]:
 
 # A parked receipt that an operator resolved is shown as the resolution left it.
 RECEIPTS = """
-select r.id as receipt, r.acquirer, r.charge, coalesce(s.person, r.payer) as payer, r.currency,
+select r.id as receipt, r.acquirer, r.charge,
+  (select c.charge from card_charges c where c.receipt = r.id) as telegram_charge,
+  coalesce(s.person, r.payer) as payer, r.currency,
   r.amount_minor, r.paid_at, r.received_at, coalesce(s.outcome, b.outcome) as outcome,
   coalesce(s.because, b.because) as because, coalesce(s.value_minor, b.value_minor) as value_minor,
   coalesce(s.published_as, b.published_as) as event, coalesce(s.order_id, b.order_id) as order_id
@@ -30,6 +32,8 @@ where r.id in (
   select unnest($1::uuid[])
   union
   select id from receipts where acquirer = any($2::text[]) and charge = $3
+  union
+  select receipt from card_charges where charge = $3 and 'telegram_card' = any($2::text[])
   union
   select receipt from bookings where order_id = any($4::uuid[])
   union

@@ -29,6 +29,17 @@ returning id,
   exists (select from refunds f where f.receipt = receipts.id and f.state = 'waiting') as refunded
 """
 
+# Before the receipts, and in their order among each other: two reports lock in one order.
+CLAIM_CARDS = """
+insert into card_charges (charge, receipt)
+select charge, receipt
+from unnest($1::text[], $2::uuid[]) as c (charge, receipt)
+order by charge
+on conflict do nothing
+"""
+
+CARDS = "select charge, receipt from card_charges where charge = any($1::text[])"
+
 # A separate statement: only a later one sees the row of a transaction that the claim waited for.
 # The columns and not `digest`: in older rows it covers more than the sum.
 KNOWN = "select id, currency, amount_minor from receipts where id = any($1::uuid[])"
@@ -52,6 +63,7 @@ async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> Claim:
     The same charge with another currency or amount is recorded as a conflict (I12). A webhook and
     a listing may tell payer and payload differently: those of the first report stand.
     """
+    receipts = await claim_cards(receipts, tx)
     firsts: dict[UUID, Receipt] = {}
     for receipt in sorted(receipts, key=lambda receipt: receipt.paid_at):
         firsts.setdefault(receipt.id, receipt)
@@ -88,6 +100,29 @@ async def claim_receipts(receipts: Sequence[Receipt], tx: Tx) -> Claim:
     await conflicts.record("receipts", found, tx)
     refunded = [row["id"] for row in claimed if row["refunded"]]
     return Claim(fresh, len(receipts) - len(fresh) - len(found), refunded)
+
+
+async def claim_cards(receipts: Sequence[Receipt], tx: Tx) -> list[Receipt]:
+    """The receipts without those that contradict what Telegram calls a card's charge.
+
+    One charge of Telegram is one charge of its acquirer. Another pair is a conflict (I12), and
+    nothing of it is booked.
+    """
+    cards = {one.telegram_charge: one.id for one in reversed(receipts) if one.telegram_charge}
+    if not cards:
+        return list(receipts)
+    await tx.execute(CLAIM_CARDS, list(cards), list(cards.values()))
+    known = {row["charge"]: row["receipt"] for row in await tx.fetch(CARDS, list(cards))}
+    true, found = [], []
+    for one in receipts:
+        if one.telegram_charge is None or known.get(one.telegram_charge) == one.id:
+            true.append(one)
+            continue
+        charge = one.telegram_charge
+        told = digest_of(charge, str(known.get(charge))), digest_of(charge, str(one.id))
+        found.append(Conflict(one.id, *told))
+    await conflicts.record("card_charges", found, tx)
+    return true
 
 
 def digest_of_receipt(receipt: Receipt) -> int:

@@ -295,8 +295,13 @@ where id = $1
 
 DIFFERENCES = """
 select id, kind, reference, charge, their_currency, their_minor, our_currency, our_minor, sentence,
-  done
-from reconciliation_differences
+  case
+    when kind = 'foreign' and exists (
+      select from receipts r where r.acquirer = d.acquirer and r.charge = d.charge
+    ) then 'booked'
+    else done
+  end as done
+from reconciliation_differences d
 where run = $1 and id > $2
 order by id
 limit $3
@@ -317,6 +322,7 @@ async def run(id_: UUID, database: Database) -> ReconciliationRecord | None:
 
 
 async def differences(run: UUID, after: int, most: int, database: Database) -> list[Row]:
+    """A foreign payment that was a card in Telegram is booked once its report came."""
     return await database.fetch(DIFFERENCES, run, after, most)
 
 
