@@ -107,13 +107,14 @@ select public.id('refund', n), receipt, 'telegram_stars', n::text, n::text, pers
   at, 'booked', 99, 14900, 0, public.id('refunded', n), at
 from (select * from public.ids where n between {rewarded} + 1 and {rewarded} * 2) ids
 cross join lateral (select public.minutes({orders} - n)) t (at);
-insert into refunded_receipts (receipt, amount_minor, returned_minor)
-select receipt, 99, 99
+insert into refunded_receipts (receipt, amount_minor, returned_minor) select receipt, 99, 99
 from (select * from public.ids where n between {rewarded} + 1 and {rewarded} * 2) ids;
 insert into undone_orders (id, refund, order_id, undone_minor, booked_at)
 select public.id('undone', n), public.id('refund', n), order_id, 14900, at
 from (select * from public.ids where n between {rewarded} + 1 and {rewarded} * 2) ids
 cross join lateral (select public.minutes({orders} - n)) t (at);
+insert into debts (refund, person) select public.id('refund', n), public.id('person', 1 + n % 2)
+from public.ids where n between {rewarded} + 1 and {rewarded} * 2;
 insert into refunds (
   id, receipt, acquirer, charge, reference, currency, amount_minor, refunded_at, reported_at
 )

@@ -163,6 +163,11 @@ BOUNDS = {
         NOTHING, ([id_("receipt", 1)], [PARTNER], [LONG_AGO], 20)
     ),
     "payments.store.refunds.LOCK_PURCHASES": Bound(1_000, (IDS[:21],)),
+    "payments.store.debts.SETTLE": Bound(300, ([PARTNER], 20)),
+    "payments.store.debts.SETTLED": Bound(NOTHING, (100,)),
+    "payments.store.debts.LOCK_SETTLED": Bound(NOTHING, (PARTNER,)),
+    "payments.store.debts.LOST": Bound(NOTHING, (id_("refund", 100_001),)),
+    "payments.store.debts.BOUGHT_SINCE": Bound(150, (PARTNER, LONG_AGO, 20)),
     "payments.store.keys.REFUNDED": Bound(20_000, EVER),
     "payments.store.keys.UNDONE": Bound(150, EVER),
     "payments.store.keys.REVERSED": Bound(4_000, EVER),
@@ -325,6 +330,11 @@ where approved_at < now() - interval '19 hours'
 update buckets
 set filled_at = filled_at - interval '1 year'
 where filled_at < now() + interval '1 hour'
+""",
+    "payments.store.debts.DROP_OLD": """
+update debts
+set opened_at = opened_at - interval '1 year'
+where refund in (select refund from debts order by refund limit 50000)
 """,
     "payments.store.rewards.DROP_OLD_HOURS": """
 update reward_hours

@@ -14,6 +14,7 @@ from shared.contracts.payments import OpenedInvoice
 from shared.messaging.inbox import Message
 from tests.kit import invitations_model
 from tests.kit import money_model as model
+from tests.kit.money_debts import MoneyWithDebts
 from tests.kit.money_world import (
     BOOKED,
     LOSE_INBOX,
@@ -50,7 +51,7 @@ class MoneyDeliveries(RuleBasedStateMachine):
         self.broker, self.random = self.world.begin_example(), Random(seed)
         self.people = [self._id() for _ in range(PEOPLE)]
         self.unstarted = list(self.people)
-        self.money, self.invitations = model.Money(), invitations_model.Invitations()
+        self.money, self.invitations = MoneyWithDebts(), invitations_model.Invitations()
         self.orders: list[tuple[model.Order, model.Invoice, OpenedInvoice]] = []
         """Each invoice of each order, the older ones first."""
         self.charges: list[model.Charge] = []

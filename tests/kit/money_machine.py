@@ -48,6 +48,8 @@ MOVES = {
     "orders_end": 2,
     "spend_elsewhere": 2,
     "come_to_owe": 1,
+    "pay_debt": 4,
+    "debts_restore": 16,
     "broker_is_wiped": 1,
     "inbox_is_lost": 1,
 }
@@ -59,6 +61,7 @@ MAY_DIE = {
     "orders_end",
     "reconcile",
     "charge_back",
+    "debts_restore",
     "relay",
     *tables.HANDLERS,
 }
@@ -87,6 +90,8 @@ class MoneyMachine(OrderMoves):
             "relay": self._unpublished(),
             "month_passes": self._ageing(),
             "spend_elsewhere": self._rich(),
+            "pay_debt": self._owing(),
+            "debts_restore": self.money.settling(),
             "inbox_is_lost": self.broker.delivered(),
         }
         possible = [

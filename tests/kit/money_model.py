@@ -1,7 +1,6 @@
 """A model of money: the same rules folded in the plainest way, without the product.
 
-Each call is one committed transaction. The model states what every table and every event must
-hold afterwards.
+Each call is one committed transaction. It states what every table and event must hold afterwards.
 """
 
 from collections import defaultdict
@@ -372,14 +371,15 @@ class Money:
     def settle(self, person: UUID) -> None:
         """Settle the debt from money that no payable order has received, then from `earned`."""
         held = self.balances[person]
-        reserved = sum(
-            one.received_minor for one in self.orders if one.person == person and one.payable
-        )
-        from_wallet = min(held.owed, max(0, held.wallet - reserved))
+        from_wallet = min(held.owed, max(0, held.wallet - self._reserved(person)))
         from_earned = min(held.owed - from_wallet, held.earned)
         held.wallet -= from_wallet
         held.earned -= from_earned
         held.owed -= from_wallet + from_earned
+
+    def _reserved(self, person: UUID) -> int:
+        orders = (one for one in self.orders if one.person == person)
+        return sum(one.received_minor for one in orders if one.payable)
 
     def accounts_of_the_shop(self) -> dict[tuple[str, str], int]:
         """Clearing is negative by the amount that acquirers hold. Parked money is in suspense."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from payments.domain.confirmation import Receipt
 from payments.domain.refunds import Refund
 from payments.queries import answer_checkout
+from payments.restoring import restore_next
 from payments.subscribers import confirm_receipts, record_refunds
 from shared.contracts.bot import PaymentReported, PersonStarted, RefundReported
 from shared.contracts.message import derived_id
@@ -180,6 +181,29 @@ class MoneyMoves(MoneyDeliveries):
         person, amount = draw(*self.people), draw(50, 2_000, 20_000)
         self._flow("come_to_owe", person, amount, owed=True)
         self.money.balances[person].owed += amount
+
+    def pay_debt(self, draw: Draw) -> None:
+        """Money that names no order, at least what is owed: the rest may restore an order."""
+        losers = [one.person for one in self.money.debts if one.state == "open"]
+        person = draw(*self._owing(), *losers * 4)
+        owed_minor = self.money.balances[person].owed
+        amount = max(1, owed_minor) + draw(0, 15_000, 40_000, 80_000)
+        self._charge(person, "RUB", amount, "gone")
+
+    def _owing(self) -> list[UUID]:
+        return [person for person in self.people if self.money.balances[person].owed]
+
+    def debts_restore(self, draw: Draw) -> None:
+        """One step of the tick for a person whose debts are paid."""
+        person = draw(*self.money.settling())
+
+        async def act() -> bool:
+            async with self.world.payments.transaction() as tx:
+                await restore_next(person, tx)
+            return True
+
+        if self._done("debts_restore", "payments", act, draw(*ENDS), draw):
+            self.money.restore_next(person)
 
     def _flow(self, move: str, person: UUID, amount: int, *, owed: bool) -> None:
         cause = f"by hand:{self._id()}"

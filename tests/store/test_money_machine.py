@@ -13,7 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from shared.messaging.rpc import Bus
 from tests.kit.money_bus import BusMachine, BusWorld
 from tests.kit.money_machine import MAY_DIE, MOVES, MoneyMachine
-from tests.kit.money_world import HANDLERS, World, opened
+from tests.kit.money_world import HANDLERS, REPORTED, World, opened
 from tests.kit.servers import FreshDatabase, MakeDatabase
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE")
@@ -119,6 +119,36 @@ def test_each_move_survives_its_death(world: World) -> None:
     machine.teardown()
     undead = MAY_DIE - deaths.keys()
     assert not undead, f"after {steps} steps"
+
+
+TO_A_PAID_DEBT = {
+    *("pay_from_balance", "spend_elsewhere", "charge_back", "pay_debt", "debts_restore"),
+    *("deliver", REPORTED),
+}
+LEAST_RESTORED, MOST_STEPS_TO_RESTORE = 3, 3_000
+
+
+def test_paid_debts_restore_orders(world: World) -> None:
+    """R-142, R-143: a chargeback, then the debt paid, among all other moves and deaths.
+
+    No search finds this path often: the draw prefers its moves.
+    """
+    random = Random(1)
+    machine = type("DebtMachineHere", (MoneyMachine,), {"world": world})()
+    machine.begin(1)
+
+    def draw(*among: Any) -> Any:
+        wanted = [one for one in among if isinstance(one, str) and one in TO_A_PAID_DEBT]
+        return random.choice(wanted if wanted and random.random() < PREFERRED else among)
+
+    steps = 0
+    while steps < MOST_STEPS_TO_RESTORE and len(machine.money.restored) < LEAST_RESTORED:
+        steps += 1
+        machine.step(draw)
+        machine.ledger_equals_the_model()
+        machine.rewards_equal_the_model()
+    machine.teardown()
+    assert len(machine.money.restored) >= LEAST_RESTORED, f"after {steps} steps"
 
 
 @pytest.mark.parametrize("drawn_by", [1, 2])

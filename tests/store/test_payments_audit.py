@@ -153,6 +153,9 @@ VIOLATIONS = {
     ),
     "no refund waits over ten minutes for its payment": INSERT_REFUND,
     "an order is undone by what its refunds returned": "update undone_orders set undone_minor = 1",
+    "a restored order takes the place of an undone one": (
+        "update orders set restores = id where state = 'paid' and what = 'subscription'"
+    ),
     "a top-up is undone by what was returned of it": (
         "update orders set state = 'partly_refunded', undone_minor = 1 where what = 'topup'"
     ),

@@ -8,7 +8,7 @@ import pytest
 
 from bot_gateway.store import checkout_holds, intake, people, token_buckets
 from notifier.store import deliveries
-from payments.store import notices, rewards, saved_methods
+from payments.store import debts, notices, rewards, saved_methods
 from referrals.store import invitations
 from shared.contracts.owners import OWNERS
 from shared.messaging import conflicts, idempotency, inbox
@@ -158,6 +158,24 @@ from (values (61), (21)) r (days)
 """,
         "select amount_minor::text from reward_hours",
         {"21"},
+    ),
+    "debts": (
+        "payments",
+        debts.DROP_OLD,
+        """
+with refunded as (
+  insert into refunds (id, receipt, acquirer, charge, reference, currency, amount_minor,
+    refunded_at)
+  select gen_random_uuid(), gen_random_uuid(), 'a', label, 'r', 'RUB', 1,
+    now() - days * interval '1 day'
+  from (values ('old', 91), ('young', 89)) r (label, days)
+  returning id, refunded_at
+)
+insert into debts (refund, person, opened_at)
+select id, gen_random_uuid(), refunded_at from refunded
+""",
+        "select f.charge from debts d join refunds f on f.id = d.refund",
+        {"young"},
     ),
     "notices": (
         "payments",

@@ -23,6 +23,7 @@ from tests.kit.access import (
 from tests.kit.refunds import refunded
 from tests.kit.sessions import waits_for_a_lock
 from vpn_provisioner import ticks
+from vpn_provisioner.domain.access import after_months
 from vpn_provisioner.domain.nodes import Node
 from vpn_provisioner.queries import answer_access, answer_grant
 from vpn_provisioner.subscribers import vpn_grants_confirmed, vpn_shortens_refunded
@@ -97,6 +98,29 @@ async def test_a_refund_before_its_order_waits(
     grant = await answer_grant(GrantQuery(order=order), vpn)
     assert not isinstance(grant, Refused)
     assert (grant.withdrawn, grant.announced_at, grant.event) == (True, None, None)
+    assert await broken(vpn) == {}
+
+
+@pytest.mark.parametrize("refund_first", [True, False])
+async def test_a_restored_order_is_one_period(
+    vpn: Database, node: Node, refund_first: bool
+) -> None:
+    """R-143: its event may be repeated, and may come before that of the refund."""
+    person, lost = uuid4(), uuid4()
+    bought_at = datetime.now(UTC) - timedelta(days=10)
+    await handle(vpn, confirmed(person, order=lost, booked_at=bought_at))
+    event = confirmed(person)
+    assert event.bought is not None
+    again = event.bought.model_copy(update={"restores": lost})
+    event = event.model_copy(update={"bought": again})
+    if refund_first:
+        await shorten(vpn, refunded(person, lost))
+    await handle(vpn, event)
+    await handle(vpn, event)
+    if not refund_first:
+        await shorten(vpn, refunded(person, lost))
+    ends_at = (await subscription_of(vpn, person))["ends_at"]
+    assert ends_at == after_months(event.booked_at, 1)
     assert await broken(vpn) == {}
 
 

@@ -97,6 +97,16 @@ def test_a_purchase_from_the_balance_says_so() -> None:
     assert issuing.details == left.details == {"balance_minor": 14900, "wallet_minor": 5100}
 
 
+def test_a_restored_purchase_says_so_once() -> None:
+    """R-146: its message, or an edit of the key's."""
+    event = confirmed(bought=True, received=False)
+    assert event.bought is not None
+    again = event.bought.model_copy(update={"restores": uuid4()})
+    issuing, left = messages.of_payment(event.model_copy(update={"bought": again}))
+    assert (issuing.kind, left.kind, left.follows) == ("paid_issuing", "left_over", "access_ready")
+    assert issuing.details["restored"] == left.details["restored"] is True
+
+
 def test_a_topup_is_named_by_its_value() -> None:
     """R-83: in rubles, whatever it was paid with."""
     event = confirmed(bought=False).model_copy(update={"reason": "topped_up"})

@@ -208,6 +208,17 @@ def test_a_purchase_from_the_balance_names_its_price(
             assert "51 ₽" in text
 
 
+@pytest.mark.parametrize(
+    ("language", "sentence"), [("en", "Your debt is paid"), ("ru", "Долг погашен")]
+)
+def test_a_restored_purchase_names_the_debt(language: str, sentence: str) -> None:
+    """R-146: nobody asked for this purchase just now, so each form says where it comes from."""
+    for kind in ("paid_issuing", "access_ready", "left_over"):
+        text = words(kind, GRANTED | FROM_BALANCE | {"restored": True}, language, KEY).text
+        assert sentence in text
+        assert "149\u00a0₽" in text
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_topup_leads_to_buying(language: str) -> None:
     """R-83: the first button; nobody is sent to support for a payment that went well."""
@@ -307,6 +318,11 @@ def test_both_services_show_one_zone(language: str) -> None:
             {"undone": [{"plan": "plus", "months": 3, "whole": False}]},
             ["shorter now", "Plus for 3 months"],
             ["стал короче", "«Плюс» на 3 месяца"],
+        ),
+        (
+            {"owed_minor": 500, "restored_for_minor": 15400},
+            ["top up at least 154\u00a0₽ in one payment"],
+            ["одним платежом: не меньше чем на 154\u00a0₽"],
         ),
     ],
 )

@@ -40,7 +40,7 @@ from payments.queries import (
     answer_trial_balance,
 )
 from payments.settings import Settings
-from payments.store import fiscal
+from payments.store import debts, fiscal
 from payments.store import reconciliation_leases as leases
 from payments.store.keys import KINDS
 from payments.store.notices import DROP_OLD
@@ -61,6 +61,7 @@ from payments.ticks import (
     END_ORDERS_EVERY_S,
     MEASURE_EVERY_S,
     MEET_REFUNDS_EVERY_S,
+    RESTORE_EVERY_S,
     close_ledger,
     count_fiscal_receipts,
     count_outgoing,
@@ -68,6 +69,7 @@ from payments.ticks import (
     end_orders,
     measure_reconciliations,
     meet_refunds,
+    restore_access,
 )
 from payments.webhooks import ProviderWebhook
 from payments.workers.checking import report_findings
@@ -182,7 +184,8 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.ticks("end_orders", END_ORDERS_EVERY_S, partial(end_orders, service.database))
     service.ticks("meet_refunds", MEET_REFUNDS_EVERY_S, partial(meet_refunds, service.database))
     service.prunes(DROP_OLD_HOURS, DROP_OLD, DROP_OLD_DIFFERENCES, DROP_OLD_RUNS, DROP_OLD_REFUNDS)
-    service.prunes(fiscal.DROP_UNPAID, fiscal.DROP_OLD, DROP_UNUSED)
+    service.prunes(fiscal.DROP_UNPAID, fiscal.DROP_OLD, DROP_UNUSED, debts.DROP_OLD)
+    service.ticks("restore_access", RESTORE_EVERY_S, partial(restore_access, service.database))
     service.ticks("payments_closes_ledger", CLOSE_EVERY_S, partial(close_ledger, service.database))
     service.bounds((*WAITS, *leases.WAITS))
     stars = Refunder(AtTelegram(service.bus), service.database, wanted)

@@ -710,6 +710,21 @@ where (u.booked_at, u.id) > ($1, $2)
   )
 """
 
+# The same age and terms, and a lost order that is undone: it is not paid for twice.
+RESTORED_OTHERWISE = """
+select o.id::text as example
+from orders o
+join orders lost on lost.id = o.restores
+where o.paid_at is not null
+  and (o.paid_at, o.id) > ($1, $2)
+  and (o.paid_at, o.id) <= ($3, $4)
+  and (
+    lost.state <> 'refunded'
+    or (o.person, o.price_minor, o.plan, o.months)
+      is distinct from (lost.person, lost.price_minor, lost.plan, lost.months)
+  )
+"""
+
 TOPUP_UNDONE_OTHERWISE = """
 select format('order %s', o.id) as example
 from refunds f
@@ -934,6 +949,7 @@ CHECKS = (
     Check("I4", "a refund took its value from the payer, or is owed", TAKEN_OTHERWISE, REFUNDS),
     Check("I5", "no refund waits over ten minutes for its payment", REFUND_WAITS),
     Check("I5", "an order is undone by what its refunds returned", UNDONE_OTHERWISE, UNDONE),
+    Check("I5", "a restored order takes the place of an undone one", RESTORED_OTHERWISE, PAID),
     Check("I5", "a top-up is undone by what was returned of it", TOPUP_UNDONE_OTHERWISE, REFUNDS),
     Check("I1", "every closed day balances to zero per currency", DAY_UNBALANCED, DAYS),
     Check("I3", "a closed day continues the day before", DAY_WITHOUT_YESTERDAY, DAYS),

@@ -193,6 +193,7 @@ def refunded_event(
         returned=returned,
         undone=tuple(undone_of(one) for one in booking.undone),
         owed_minor=booking.owed_minor,
+        restored_for_minor=booking.restored_for_minor,
         wallet_minor=booking.wallet_minor,
         booked_at=batch.now,
         position=position,

@@ -60,6 +60,8 @@ class Bought(Value):
     what: Literal["subscription"]
     terms: PlanTerms
     price_minor: int
+    restores: UUID | None = added(None)
+    """The order that a refund had undone and that this one buys again, since the debt is paid."""
 
 
 class PaymentConfirmed(Event):
@@ -225,6 +227,9 @@ class PaymentRefunded(Event):
     undone: tuple[Undone, ...] = Field(max_length=MAX_UNDONE)
     owed_minor: int
     """What this refund left to be paid by the person, in kopecks."""
+    restored_for_minor: int = added(0)
+    """A top-up of so much pays all that is owed, and buys again what this refund undid. 0 where
+    nothing comes back."""
     wallet_minor: int
     """The balance of the wallet afterwards, in kopecks."""
     booked_at: datetime

@@ -102,6 +102,7 @@ def _in_the_wallet(event: PaymentConfirmed, received: Received) -> Message:
 def _issuing(event: PaymentConfirmed, bought: Bought) -> Message:
     if event.received is None:
         details = {"balance_minor": bought.price_minor, "wallet_minor": event.wallet_minor}
+        details |= {"restored": True} if bought.restores else {}
     else:
         details = _paid(event.received)
     if event.over_minor > 0:
@@ -148,6 +149,7 @@ def of_refund(event: PaymentRefunded) -> Message:
             if share.plan is not None
         ],
         "owed_minor": event.owed_minor,
+        "restored_for_minor": event.restored_for_minor,
         "wallet_minor": event.wallet_minor,
     }
     return Message(

@@ -54,7 +54,8 @@ Part = tuple[str, dict[str, Any]]
 def _parts(kind: Kind, details: Mapping[str, Any], key: Key | None) -> list[Part]:
     match kind:
         case "paid_issuing" if "balance_minor" in details:
-            return [("paid-from-balance", from_balance(details))]
+            name = "paid-restored" if "restored" in details else "paid-from-balance"
+            return [(name, from_balance(details))]
         case "paid_issuing":
             return [("paid-issuing", paid(details)), *_rest(details)]
         case "access_ready" | "left_over":
@@ -143,7 +144,8 @@ def _key(details: Mapping[str, Any], key: Key | None) -> list[Part]:
 def _rest(details: Mapping[str, Any]) -> list[Part]:
     """What is left over of a payment of too much, or in the wallet that paid."""
     if "balance_minor" in details:
-        return [("from-balance", from_balance(details))]
+        name = "restored" if "restored" in details else "from-balance"
+        return [(name, from_balance(details))]
     if "over_minor" not in details:
         return []
     return [("left-over", amounts(details, "over", "wallet"))]
@@ -159,6 +161,8 @@ def _refunded(details: Mapping[str, Any]) -> list[Part]:
             parts.append(part)
     if details["owed_minor"]:
         parts.append(("refund-owed", amounts(details, "owed")))
+        if details.get("restored_for_minor"):
+            parts.append(("refund-restored", amounts(details, "restored_for")))
     else:
         parts.append(("refund-wallet", amounts(details, "wallet")))
     return parts

@@ -40,6 +40,13 @@ paid-from-balance =
 
     Your wallet now holds { $wallet }. Your access is being set up. This message will change when it is ready.
 
+paid-restored =
+    ⏳ <b>Purchase restored: { $paid } from the balance</b>
+
+    Your debt is paid, so the cancelled purchase is valid again. Your wallet now holds { $wallet }. Your access is being set up. This message will change when it is ready.
+
+restored = Your debt is paid, so the cancelled purchase is valid again. You paid { $paid } from your balance. Your wallet now holds { $wallet }.
+
 from-balance = You paid { $paid } from your balance. Your wallet now holds { $wallet }.
 
 left-over = You paid more than the price: { $over } is left over. It went to your wallet, which now holds { $wallet }.
@@ -91,6 +98,8 @@ refund-shortened = Your access is shorter now: a part of the purchase is cancell
 refund-wallet = Your wallet now holds { $wallet }.
 
 refund-owed = { $owed } of this money had already been spent: you owe it. Your next payments settle it first.
+
+refund-restored = To get the access back, top up at least { $restored_for } in one payment within 30 days. We settle your debt with it and restore the cancelled purchases at their old price.
 
 friend-registered =
     👋 <b>A friend has joined with your link</b>

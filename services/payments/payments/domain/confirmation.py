@@ -122,6 +122,8 @@ class Order:
     trace: str | None
     from_balance: bool = False
     """The balance pays too: the order buys as soon as wallet and `earned` hold its price."""
+    restores: UUID | None = None
+    """The undone order that it buys again, once its person has paid the debt."""
 
     @property
     def what(self) -> OrderedWhat:
@@ -136,7 +138,11 @@ class Order:
     def bought(self) -> Bought:
         assert self.terms is not None, "a top-up buys nothing"
         return Bought(
-            order=self.id, what="subscription", terms=self.terms, price_minor=self.price_minor
+            order=self.id,
+            what="subscription",
+            terms=self.terms,
+            price_minor=self.price_minor,
+            restores=self.restores,
         )
 
     def missing_from(self, holdings: Holdings, received_minor: int) -> int:

@@ -142,6 +142,20 @@ class RefundBooking:
     owed_minor: int = 0
     wallet_minor: int = 0
     undone: tuple[Undone, ...] = ()
+    debt_minor: int = 0
+    """All that the person owes afterwards."""
+
+    @property
+    def lost_minor(self) -> int:
+        """The prices of the orders that come back once the debt is paid: those undone whole."""
+        if not self.owed_minor:
+            return 0
+        return sum(one.minor for one in self.undone if one.minor == one.purchase.price_minor)
+
+    @property
+    def restored_for_minor(self) -> int:
+        """What pays the debt, and these orders again. Nothing is left in the wallet then."""
+        return self.debt_minor + self.lost_minor if self.lost_minor else 0
 
     @property
     def is_whole(self) -> bool:
@@ -205,6 +219,7 @@ def book_one(refund: Refund, batch: RefundBatch) -> RefundBooking:
         owed_minor,
         batch.holdings[payment.payer].wallet_minor,
         undone,
+        batch.holdings[payment.payer].owed_minor,
     )
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from payments.domain import ledger
 from payments.domain.ledger import Holdings, Transfer
-from payments.store import orders
+from payments.store import debts, orders
 from shared.platform.db import Tx, columns
 
 
@@ -109,8 +109,8 @@ async def write_transfers(
     """Insert transfers with their entries, and move the balances.
 
     `claimed` names transfers whose row exists already. Accounts of people were opened when they
-    were locked; the shop's accounts are opened here. Raises UniqueViolationError for a cause that
-    was booked before.
+    were locked; the shop's accounts are opened here. A debt that is paid is marked. Raises
+    UniqueViolationError for a cause that was booked before.
     """
     if not transfers:
         return
@@ -135,6 +135,9 @@ async def write_transfers(
         *columns(balances, 2),
         *account_columns(of_the_shop),
     )
+    settling = {t.person for t in transfers if t.reason == "owed_settled" and t.person}
+    if settling:
+        await debts.settle(sorted(settling), tx)
 
 
 def account_columns(accounts: Iterable[ledger.Account]) -> list[list[object]]:

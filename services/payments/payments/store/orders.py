@@ -420,6 +420,7 @@ def order_from(row: Row) -> Order:
         row["honoured_until"],
         row["trace"],
         row["from_balance"],
+        row["restores"],
     )
 
 

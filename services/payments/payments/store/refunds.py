@@ -7,7 +7,7 @@ from payments.domain.confirmation import PAYABLE, gross_of
 from payments.domain.outgoing import End, Outgoing
 from payments.domain.provider import Sum
 from payments.domain.refunds import Payment, Purchase, Refund, RefundBatch
-from payments.store import accounts, fiscal, orders, outgoing
+from payments.store import accounts, debts, fiscal, orders, outgoing
 from shared.contracts.message import Event, digest_of
 from shared.messaging import conflicts
 from shared.messaging.conflicts import Conflict
@@ -318,6 +318,10 @@ from unnest($13::uuid[], $14::uuid[], $15::uuid[], $16::bigint[])
 
 async def write_batch(batch: RefundBatch, events: Sequence[Event | None], tx: Tx) -> None:
     """Write the decisions. `events` has one per booking: the event that publishes it, if any."""
+    opened = [
+        (b.refund.id, b.payment.payer) for b in batch.bookings if b.lost_minor and b.payment.payer
+    ]
+    await debts.open_debts(opened, tx)
     await accounts.write_transfers(batch.transfers, tx)
     await outgoing.end([ended_row(*one) for one in batch.ended], tx)
     booked = [
