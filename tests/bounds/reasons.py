@@ -51,6 +51,8 @@ REASONS: dict[str, tuple[str, ...]] = {
         "payments.store.closing.CLOSE",
         "payments.store.closing.SUMS_OF_PAGE",
         "payments.store.closing.BEFORE_DAY",
+        "payments.store.receipt_emails.EMAIL",
+        "payments.store.receipt_emails.SET",
         "payments.store.debts.OPEN",
         "payments.store.debts.INSERT_RESTORING",
         "payments.store.debts.REOPEN",

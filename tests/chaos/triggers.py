@@ -25,6 +25,7 @@ from shared.contracts.payments import (
     PlanTerms,
     Reconcile,
     Returned,
+    SetReceiptEmail,
 )
 from shared.contracts.payments_acts import (
     AdjustBalance,
@@ -70,6 +71,7 @@ NOTHING_THERE = (
     *("dead_letter_unknown", "no_dead_jobs", "not_yours", "operator_unknown", "balance_short"),
     *("plan_unknown", "begins_too_early", "least_above_most", "receipt_unknown"),
     *("provider_unknown", "acquirer_unknown", "payer_unknown", "refund_unknown"),
+    "email_invalid",
 )
 # Acts of operators that every shop refuses.
 HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {
@@ -85,6 +87,7 @@ HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {
     ResolveParked: {"receipt": UUID(int=1), "person": UUID(int=1)},
     RefundPayment: {"receipt": UUID(int=1), "currency": "RUB"},
     ResolveRefund: {"refund": UUID(int=1), "outcome": "released"},
+    SetReceiptEmail: {"person": UUID(int=1), "email": "none"},
 }
 
 # A person who has the keys of all of their purchases: else a key could not be sent any more.

@@ -26,9 +26,13 @@ from shared.contracts.payments import (
     Plans,
     PlansQuery,
     Price,
+    ReceiptEmail,
+    ReceiptEmailQuery,
     Rest,
     RestQuery,
     SavedMethod,
+    SetReceiptEmail,
+    SetReceiptEmailAnswer,
     WayToPay,
 )
 from shared.platform import telemetry
@@ -71,6 +75,9 @@ class Payments:
         self.saved: tuple[SavedMethod, ...] = ()
         """Of everybody. `saves`: the shop may save more of them."""
         self.saves = False
+        self.asks_email = False
+        self.emails: dict[UUID, str | None] = {}
+        """Of people who answered."""
         self.executed: dict[tuple[str, UUID], tuple[int, Value]] = {}
         self.answers: dict[Any, Callable[[Any], Value]] = {
             PlansQuery: lambda _: Plans(plans=self.plans, ways=self.ways, saved=self.saved),
@@ -81,6 +88,8 @@ class Payments:
             PlaceOrder: lambda one: self._execute(one, self._place),
             OpenInvoice: lambda one: self._execute(one, self._open),
             PayFromBalance: lambda one: self._execute(one, self._pay),
+            ReceiptEmailQuery: lambda one: ReceiptEmail(email=self.emails.get(one.person)),
+            SetReceiptEmail: lambda one: self._execute(one, self._set_email),
         }
 
     @property
@@ -108,7 +117,14 @@ class Payments:
             withdrawable_minor=0,
             lines=self.lines,
             saved=self.saved,
+            asks_email=self.asks_email,
         )
+
+    def _set_email(self, command: SetReceiptEmail) -> SetReceiptEmailAnswer | Refused:
+        if command.email is not None and "@" not in command.email:
+            return Refused(reason="email_invalid")
+        self.emails[command.person] = command.email
+        return SetReceiptEmailAnswer(person=command.person)
 
     def price_in(self, command: PlaceOrder) -> Price | None:
         of_plan = (plan.prices for plan in self.plans if plan.plan == command.plan)
@@ -192,6 +208,8 @@ class Payments:
         asked_minor = self.asked_for(command.order, missing_minor, way)
         if asked_minor > way.most_minor:
             return Refused(reason="too_much")
+        if self.asks_email and way in (SBP, CARD) and command.person not in self.emails:
+            return Refused(reason="email_wanted")
         *_, present = [None, *(one for one in self.invoices.values() if one.order == command.order)]
         lives = present is not None and present.expires_at > datetime.now(UTC) + SHORTEST
         same = present and (present.way, present.asked_minor) == (way.way, asked_minor)

@@ -8,6 +8,7 @@ from typing import get_args
 from uuid import uuid4
 
 from bot_gateway.chats import balance_screens, buy_screens, pay_screens, screens
+from bot_gateway.chats.buttons import SkipEmail
 from bot_gateway.chats.buy_screens import Offer
 from bot_gateway.chats.pay import OVER
 from bot_gateway.chats.screens import Say, Screen
@@ -113,6 +114,8 @@ NOT_TOPPED_UP = REST.model_copy(update={"what": "topup", "plan": None, "months":
 NOTHING = RICH.model_copy(update={"missing_minor": 0, "ways": ()})
 CLOSED = REST.model_copy(update={"ways": ()})
 
+SKIP = SkipEmail(order=OPENED.order, way="sbp", from_balance=True)
+
 SCREENS: dict[str, Callable[[Say], Screen]] = {
     "welcome": screens.welcome,
     "hello": screens.hello,
@@ -194,6 +197,14 @@ SCREENS: dict[str, Callable[[Say], Screen]] = {
     "top-up": balance_screens.topup,
     "amount": balance_screens.amount,
     "not an amount": balance_screens.not_an_amount,
+    "e-mail": lambda say: pay_screens.email(SKIP, say, again=False),
+    "e-mail again": lambda say: pay_screens.email(SKIP, say, again=True),
+    "receipts": lambda say: balance_screens.receipt_email("a@example.com", say),
+    "receipts without an e-mail": lambda say: balance_screens.receipt_email(None, say),
+    "not an e-mail": balance_screens.not_an_email,
+    "balance with receipts": lambda say: balance_screens.balance(
+        BALANCE.model_copy(update={"asks_email": True}), say
+    ),
     "ways of a top-up": lambda say: balance_screens.topup_ways(
         100_000, Plans(plans=(), ways=ALL_WAYS, saved=SAVED), uuid4(), say
     ),

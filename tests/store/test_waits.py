@@ -69,6 +69,7 @@ RECORDS = {
         *("refunds.refunded_at", "refunds.reported_at", "refunds.booked_at"),
         *("undone_orders.booked_at", "ledger_closing.closed_at", "closed_days.closed_at"),
         *("price_versions.from_at", "late_arrivals.told_at", "debts.opened_at"),
+        *("receipt_emails.answered_at",),
         *("resolutions.resolved_at", "reward_hours.hour", "invoice_jobs.asked_at"),
         *("notices.received_at", "reconciliations.since", "reconciliations.until"),
         *("reconciliations.started_at", "reconciliations.ended_at"),

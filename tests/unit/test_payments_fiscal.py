@@ -11,6 +11,7 @@ from payments.domain.fiscal import (
     MOST_READS,
     Advance,
     Spent,
+    is_email,
     offset,
     pause_of_registration_s,
     split_of_refund,
@@ -161,3 +162,30 @@ def test_registration_is_read_ever_more_rarely() -> None:
     pauses = [pause_of_registration_s(reads) for reads in range(MOST_READS)]
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_REGISTRATION_PAUSE_S
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("anna@example.com", True),
+        ("Anna.B+vpn_1@mail.example-1.co.uk", True),
+        ("a@xn--80aswg.xn--p1ai", True),
+        ("", False),
+        ("anna", False),
+        ("anna@", False),
+        ("@example.com", False),
+        ("anna@example", False),
+        ("anna@-a.com", False),
+        ("anna@example..com", False),
+        ("anna@example.com\n", False),
+        ("anna b@example.com", False),
+        ("<b>@example.com", False),
+        ("анна@example.com", False),
+        ("a@b@example.com", False),
+        (f"{'a' * 65}@example.com", False),
+        (f"a@{'b' * 63}.{'c' * 63}.{'d' * 63}.{'e' * 63}.com", False),
+    ],
+)
+def test_an_email_has_its_form(text: str, is_one: bool) -> None:
+    """R-147: the provider refuses a whole payment for a wrong one."""
+    assert is_email(text) == is_one

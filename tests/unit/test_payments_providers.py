@@ -45,7 +45,7 @@ def test_blank_settings_are_no_credentials() -> None:
     blank = settings(yookassa_shop_id="", yookassa_secret_key="", cryptobot_token="")
     assert providers_from(blank) == ()
     assert settings(provider_token="").provider_token is None
-    blank = settings(receipts="", receipt_email="", receipt_tax_system="")
+    blank = settings(receipts="", receipt_email="", receipt_ask_email="", receipt_tax_system="")
     assert blank.receipt_terms is None
     assert blank.receipt_tax_system is None
 
@@ -98,6 +98,11 @@ def test_blank_settings_are_no_credentials() -> None:
         (
             {"receipt_email": "hunter2"},
             "TURNPIKE_RECEIPT_EMAIL is not usable: it is no e-mail address.",
+        ),
+        (
+            {"receipt_ask_email": "true"},
+            "TURNPIKE_RECEIPT_ASK_EMAIL is not usable: there are no receipts: "
+            "set TURNPIKE_RECEIPTS.",
         ),
         ({"receipt_vat_code": "13"}, "TURNPIKE_RECEIPT_VAT_CODE is not usable"),
         ({"receipt_tax_system": "0"}, "TURNPIKE_RECEIPT_TAX_SYSTEM is not usable"),

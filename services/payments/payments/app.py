@@ -14,6 +14,7 @@ from payments.commands.record_withdrawal import record_withdrawal
 from payments.commands.refund_payment import refund_payment, resolve_refund
 from payments.commands.resolve_parked import resolve_parked
 from payments.commands.set_catalogue import set_plan, set_price, set_rate, set_way
+from payments.commands.set_receipt_email import set_receipt_email
 from payments.domain.checkout import CARD_ACQUIRER, TELEGRAM_CARD, WITHOUT_KEYS
 from payments.domain.fiscal import Terms
 from payments.domain.outgoing import TELEGRAM
@@ -33,6 +34,7 @@ from payments.queries import (
     answer_payment,
     answer_payments,
     answer_plans,
+    answer_receipt_email,
     answer_receipts,
     answer_reconciliation,
     answer_reconciliations,
@@ -91,11 +93,13 @@ from shared.contracts.payments import (
     PaymentsQuery,
     PlaceOrder,
     PlansQuery,
+    ReceiptEmailQuery,
     ReceiptsQuery,
     Reconcile,
     ReconciliationQuery,
     ReconciliationsQuery,
     RestQuery,
+    SetReceiptEmail,
     TrialBalanceQuery,
 )
 from shared.contracts.payments_acts import (
@@ -133,12 +137,14 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     takes_cards = settings.provider_token is not None and CARD_ACQUIRER in names
     telegram = WITHOUT_KEYS | ({TELEGRAM_CARD} if takes_cards else frozenset())
     saves = settings.saving & names
+    asks_email = settings.receipt_ask_email and bool(receipts)
     asks = partial(
         open_invoice,
         providers=names,
         telegram=telegram,
         ring=asked.ring,
         receipts=receipts,
+        asks_email=asks_email,
         saves=saves,
     )
     service.subscribes("payments_confirms_reported", payments_confirms_reported)
@@ -149,10 +155,11 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.answers(PlansQuery, offers)
     service.answers(CheckoutQuery, answer_checkout)
     service.answers(InvoiceQuery, partial(answer_invoice, saves=saves))
-    service.answers(BalanceQuery, answer_balance)
+    service.answers(BalanceQuery, partial(answer_balance, asks_email=asks_email))
     rest = partial(answer_rest, providers=names, telegram=telegram, saves=saves)
     service.answers(RestQuery, rest)
     service.answers(ReceiptsQuery, answer_receipts)
+    service.answers(ReceiptEmailQuery, answer_receipt_email)
     service.answers(TrialBalanceQuery, answer_trial_balance)
     service.answers(PaymentQuery, answer_payment)
     service.answers(PaymentsQuery, answer_payments)
@@ -163,6 +170,7 @@ def build(settings: Settings | None = None, providers: Sequence[Provider] | None
     service.executes(OpenInvoice, asks)
     service.executes(ForgetMethod, forget_method)
     service.executes(PayFromBalance, pay_from_balance)
+    service.executes(SetReceiptEmail, set_receipt_email)
     service.executes(Reconcile, partial(reconcile, providers=names))
     service.answers(CatalogueQuery, answer_catalogue)
     service.answers(ParkedQuery, answer_parked)

@@ -16,6 +16,7 @@ from payments.store import (
     catalogue,
     orders,
     payments,
+    receipt_emails,
     reconciliations,
     saved_methods,
 )
@@ -44,6 +45,8 @@ from shared.contracts.payments import (
     Plans,
     PlansQuery,
     Price,
+    ReceiptEmail,
+    ReceiptEmailQuery,
     ReceiptLine,
     ReceiptRecord,
     Receipts,
@@ -164,7 +167,14 @@ async def answer_invoice(
     return answer_of(order, replace(asked, worth_minor=asked.worth_minor or order.price_minor), row)
 
 
-async def answer_balance(query: BalanceQuery, database: Database) -> Balance:
+async def answer_receipt_email(query: ReceiptEmailQuery, database: Database) -> ReceiptEmail:
+    given = await receipt_emails.answer_of(query.person, database)
+    return ReceiptEmail(email=given[0] if given else None)
+
+
+async def answer_balance(
+    query: BalanceQuery, database: Database, *, asks_email: bool = False
+) -> Balance:
     held = await balances.balances_of(query.person, database)
     earned_minor = held.get("earned", 0)
     young_minor = await balances.young_rewards_of(query.person, REWARDS_MATURE_AFTER, database)
@@ -180,6 +190,7 @@ async def answer_balance(query: BalanceQuery, database: Database) -> Balance:
         saved=tuple(
             shown_from(one) for one in await saved_methods.of_person(query.person, database)
         ),
+        asks_email=asks_email,
     )
 
 

@@ -58,6 +58,11 @@ class Settings(ServiceSettings):
         max_length=254,
         description="The e-mail that receipts go to",
     )
+    receipt_ask_email: bool = Field(
+        default=False,
+        validate_default=True,
+        description="Whether each person is asked once for an e-mail for their receipts",
+    )
     receipt_item: str = Field(
         default="Доступ к VPN",
         min_length=1,
@@ -98,7 +103,10 @@ class Settings(ServiceSettings):
     def trusted_networks(self) -> Networks:
         return networks_from(self.trusted_proxies)
 
-    @field_validator("receipts", "receipt_tax_system", "yookassa_saves_methods", mode="before")
+    @field_validator(
+        *("receipts", "receipt_ask_email", "receipt_tax_system", "yookassa_saves_methods"),
+        mode="before",
+    )
     @classmethod
     def _is_blank(cls, given: Any, info: ValidationInfo) -> Any:
         """A line `NAME=` of an environment file says nothing."""
@@ -124,6 +132,13 @@ class Settings(ServiceSettings):
         if not email and info.data.get("receipts"):
             raise ValueError("receipts need an e-mail address, beside TURNPIKE_RECEIPTS")
         return email or None
+
+    @field_validator("receipt_ask_email")
+    @classmethod
+    def _has_receipts(cls, asks: Any, info: ValidationInfo) -> Any:
+        if asks and not info.data.get("receipts", True):
+            raise ValueError("there are no receipts: set TURNPIKE_RECEIPTS")
+        return asks
 
     @field_validator("receipt_item")
     @classmethod

@@ -152,6 +152,8 @@ class Command(Value, Generic[Answer]):
     topic: ClassVar[str]
     version: ClassVar[int] = 1
     answer: ClassVar[type[Value]]
+    unstored: ClassVar[frozenset[str]] = frozenset()
+    """Fields with data of a person: the row of the command does not hold them."""
 
     id: UUID
     actor: Line

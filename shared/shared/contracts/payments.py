@@ -383,6 +383,8 @@ class Balance(Value):
     """With this as `after` the query answers the next newer lines. None: there are none."""
     saved: tuple[SavedMethod, ...] = ()
     """All that are remembered, also those that cannot be charged today."""
+    asks_email: bool = False
+    """Whether people may give an e-mail for receipts of the tax office."""
 
 
 class BalanceQuery(Query[Balance]):
@@ -442,6 +444,21 @@ class RestQuery(Query[Rest]):
     order: UUID
     from_balance: bool = False
     """The balance pays first."""
+
+
+class ReceiptEmail(Value):
+    """`email` is None where the operator's is used."""
+
+    email: str | None
+
+
+class ReceiptEmailQuery(Query[ReceiptEmail]):
+    """Where do the receipts of a person go?"""
+
+    topic = "payments.receipt_email"
+    answer = ReceiptEmail
+
+    person: UUID
 
 
 class ReceiptLine(Value):
@@ -582,7 +599,8 @@ class OpenInvoice(Command[OpenedInvoice]):
     Refused: `not_yours` (or unknown), `order_paid`, `order_closed`, `order_too_old`,
     `nothing_missing`, `being_booked` (one of the `charged` invoices has no booking yet),
     `way_closed` (not on sale, or without credentials), `too_much` (for this way), `method_unknown`
-    (a saved method that was forgotten, or is another person's).
+    (a saved method that was forgotten, or is another person's), `email_wanted` (receipts go with
+    this way, and the person was not asked yet: `SetReceiptEmail` answers).
     """
 
     topic = "payments.open_invoice"
@@ -634,6 +652,29 @@ class PayFromBalance(Command[PaidFromBalance]):
 
     person: UUID
     order: UUID
+
+
+MAX_EMAIL_CHARACTERS = 254
+
+
+class SetReceiptEmailAnswer(Value):
+    """Without the e-mail: answers are stored."""
+
+    person: UUID
+
+
+class SetReceiptEmail(Command[SetReceiptEmailAnswer]):
+    """The e-mail of a person for receipts, or None: they go to the operator's.
+
+    Open invoices keep the one that they were asked with. Refused: `email_invalid`.
+    """
+
+    topic = "payments.set_receipt_email"
+    answer = SetReceiptEmailAnswer
+    unstored = frozenset({"email"})
+
+    person: UUID
+    email: str | None = Field(default=None, max_length=MAX_EMAIL_CHARACTERS)
 
 
 class ReconciliationRecord(Value):

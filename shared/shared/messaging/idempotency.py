@@ -91,7 +91,7 @@ async def execute(database: Database, command: Command[Any], action: Action) -> 
             command.actor,
             command.reason,
             command.digest(),
-            command.model_dump_json(),
+            command.model_dump_json(exclude=set(command.unstored)),
             command.deadline_at,
             command.role if isinstance(command, Act) else None,
         )

@@ -8,7 +8,18 @@ from aiogram import Dispatcher
 from aiogram.methods import EditMessageText, Response, SendMessage
 from aiogram.types import Update
 
-from bot_gateway.chats import access, anything, balance, buy, friends, pay, start, support, topup
+from bot_gateway.chats import (
+    access,
+    anything,
+    balance,
+    buy,
+    friends,
+    pay,
+    receipts,
+    start,
+    support,
+    topup,
+)
 from bot_gateway.chats.visit import Admission, Shop
 from bot_gateway.domain.updates import ALLOWED
 from bot_gateway.workers.chat_lane import Run
@@ -40,7 +51,8 @@ def open_chats(shop: Shop) -> Run:
     admission = Admission(shop)
     dispatcher.message.middleware(admission)
     dispatcher.callback_query.middleware(admission)
-    for screen in (start, support, buy, pay, access, balance, topup, friends, anything):
+    routers = (start, support, buy, pay, access, balance, topup, receipts, friends, anything)
+    for screen in routers:
         dispatcher.include_router(screen.routes())
 
     async def run(raw: dict[str, Any], received_at: datetime) -> None:

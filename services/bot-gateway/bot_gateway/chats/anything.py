@@ -3,7 +3,7 @@
 from aiogram import F, Router
 from aiogram.types import CallbackQuery, Message
 
-from bot_gateway.chats import screens, topup
+from bot_gateway.chats import receipts, screens, topup
 from bot_gateway.chats.visit import Visit
 
 # Telegram also sends messages that nobody wrote. Of kinds that it adds later, all are answered.
@@ -32,7 +32,9 @@ async def stale_button(_: CallbackQuery, visit: Visit) -> None:
 
 
 async def written(message: Message, visit: Visit) -> None:
-    """The amount that the screen asks for, or anything else. A command is never an amount."""
-    if visit.person.screen_awaits == "amount" and not (message.text or "").startswith("/"):
-        return await topup.typed(message, visit)
+    """What the screen asks for, or anything else. A command is never an answer."""
+    awaits = visit.person.screen_awaits or ""
+    if awaits and not (message.text or "").startswith("/"):
+        answer = topup.typed if awaits == "amount" else receipts.typed
+        return await answer(message, visit)
     return await visit.show(screens.not_understood(visit.say))

@@ -40,8 +40,21 @@ def balance(held: Balance, say: Say) -> Screen:
         [to(say("button-forget", method=title_of(one, say)), AskForget(method=one.name))]
         for one in held.saved
     ]
+    receipts = [to(say("button-receipts"), Go(to="email"))] if held.asks_email else []
     text = f"{amounts}\n\n{lately}".rstrip()
-    return screen(text, adding, onward, pages(held, say), *forget, back(say))
+    return screen(text, adding, onward, receipts, pages(held, say), *forget, back(say))
+
+
+def receipt_email(email: str | None, say: Say) -> Screen:
+    """Where receipts go now. The next message is another e-mail."""
+    if email is None:
+        return screen(say("email-none"), back(say, "balance"))
+    remove = [to(say("button-remove-email"), Go(to="no_email"))]
+    return screen(say("email-known", email=email), remove, back(say, "balance"))
+
+
+def not_an_email(say: Say) -> Screen:
+    return screen(say("email-not-read"), back(say, "balance"))
 
 
 def history(held: Balance, say: Say) -> Screen:

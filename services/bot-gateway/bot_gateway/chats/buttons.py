@@ -33,6 +33,8 @@ ScreenName = Literal[
     "balance",
     "topup",
     "amount",
+    "email",
+    "no_email",
     "friends",
     "language",
     "terms",
@@ -124,6 +126,14 @@ class PayOrder(CallbackData, prefix="order"):
     way: Literal[Way, "balance"] | SavedName
     from_balance: bool
     """The balance pays first, and the way asks for what is missing."""
+
+
+class SkipEmail(CallbackData, prefix="skip"):
+    """Give no e-mail for receipts, and go on to the invoice that waits for the answer."""
+
+    order: UUID
+    way: Way | SavedName
+    from_balance: bool
 
 
 class Remember(CallbackData, prefix="keep"):

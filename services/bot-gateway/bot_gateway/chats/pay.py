@@ -16,7 +16,7 @@ from aiogram.exceptions import TelegramBadRequest
 from aiogram.types import CallbackQuery, LabeledPrice, Message
 
 from bot_gateway.chats import pay_screens, screens
-from bot_gateway.chats.buttons import Pay, PayOrder, PayRest, PayTopUp, Remember
+from bot_gateway.chats.buttons import Pay, PayOrder, PayRest, PayTopUp, Remember, SkipEmail
 from bot_gateway.chats.buy import not_sold, offer, outlook_of, plans_of, stale
 from bot_gateway.chats.screens import Screen
 from bot_gateway.chats.visit import ANYBODY, BEFORE_OFFER, QUERY_TIMEOUT_S, Visit
@@ -206,6 +206,8 @@ async def open_invoice(
     )
     opened = await visit.shop.bus.execute(wanted)
     if isinstance(opened, Refused):
+        if opened.reason == "email_wanted":
+            return await ask_email(order, way, visit, from_balance=from_balance)
         return await not_paid(opened.reason, order, visit, from_balance=from_balance)
     was_charged, now = await checkout_holds.was_charged(opened.payload, database)
     if was_charged:  # payments may not have booked it yet, and it may be too little.
@@ -225,6 +227,15 @@ async def open_invoice(
         with suppress(UnansweredError):
             await edit_screen(opened.invoice, order, visit)
     return None
+
+
+async def ask_email(
+    order: UUID, way: Way | SavedName, visit: Visit, *, from_balance: bool, again: bool = False
+) -> None:
+    """Once, before the first invoice with a receipt: the answer opens it."""
+    skip = SkipEmail(order=order, way=way, from_balance=from_balance)
+    awaits = f"email:{way}:rest" if from_balance else f"email:{way}"
+    await visit.show(pay_screens.email(skip, visit.say, again=again), order=order, awaits=awaits)
 
 
 async def invoice_screen(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from bot_gateway.chats.buttons import Go, PayOrder, PickPeriod, Remember
+from bot_gateway.chats.buttons import Go, PayOrder, PickPeriod, Remember, SkipEmail
 from bot_gateway.chats.buy_screens import how, lacking, outlook_text, saved_rows, way_rows
 from bot_gateway.chats.screens import Button, Say, Screen, back, menu_button, plain, screen, to
 from shared.contracts.money import Money
@@ -73,6 +73,13 @@ def asking(opened: OpenedInvoice, say: Say, *, from_balance: bool = False) -> Sc
         [to(say("button-look-again"), again)],
         leave(opened, say),
     )
+
+
+def email(skip: SkipEmail, say: Say, *, again: bool) -> Screen:
+    """The next message is the e-mail for the receipt of the tax office."""
+    parts = [say("email-not-read")] if again else []
+    parts += [say("email-for-receipt")]
+    return screen("\n\n".join(parts), [to(say("button-skip-email"), skip)], back(say, "buy"))
 
 
 def wanted(opened: OpenedInvoice, say: Say) -> str:

@@ -8,8 +8,9 @@ from typing import Literal
 from uuid import UUID
 
 Language = Literal["ru", "en"]
-Awaited = Literal["amount"]
-"""The answer that a screen asks for: the person types it."""
+Awaited = str
+"""The answer that a screen asks for: the person types it. "amount", or "email", with the way to pay
+and "rest" behind it where an invoice waits for it: `email:sbp`, `email:card:rest`."""
 
 OFFER_VERSION = 4
 """Raised when the text of the offer changes. Persons who accepted an older one are asked again."""

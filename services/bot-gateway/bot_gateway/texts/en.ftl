@@ -41,6 +41,7 @@ privacy =
 
     • We keep your Telegram id, name, username and language, so that we can write to you here.
     • We keep what you paid and bought, when, and who invited you.
+    • An e-mail that you give for receipts is kept until you remove it on the balance screen.
     • What you type and tap here is deleted after 3 days. Only what the bot failed to process is kept longer, until somebody has looked into it.
     • The VPN servers know you by a random number, not by your name.
 
@@ -230,6 +231,23 @@ topup =
 
     How much would you like to add?
 
+email-for-receipt =
+    🧾 <b>Where should we send the receipt?</b>
+
+    Type your e-mail address. We ask only once and use it for receipts alone. You can also pay without giving one.
+
+email-not-read = This is not an e-mail address. Example: anna@example.com
+
+email-known =
+    🧾 <b>Receipts go to { $email }</b>
+
+    Type another address to change it.
+
+email-none =
+    🧾 <b>No e-mail for receipts</b>
+
+    Type your e-mail address to get receipts for your next payments.
+
 topup-amount =
     ✍️ <b>Type the amount</b>
 
@@ -360,6 +378,9 @@ button-from-balance = Pay { $price } from the balance
 button-missing = Pay { $missing } more, the rest from the balance
 button-topup = ➕ Top up
 button-amount = { $amount }
+button-skip-email = Pay without an e-mail
+button-receipts = 🧾 Receipts
+button-remove-email = 🗑 Remove the address
 button-other-amount = ✍️ Another amount
 button-earlier = Earlier →
 button-later = ← Later

@@ -10,7 +10,7 @@ from payments.domain.confirmation import Order
 from payments.domain.fiscal import Split, Terms, is_full_payment
 from payments.domain.ledger import Holdings
 from payments.domain.saved_methods import SavedMethod, may_save, reason_of_charge
-from payments.store import catalogue, fiscal, invoice_jobs, orders, saved_methods
+from payments.store import catalogue, fiscal, invoice_jobs, orders, receipt_emails, saved_methods
 from payments.store.orders import Asked
 from shared.contracts.message import Refused, derived_id
 from shared.contracts.money import stars_for
@@ -34,6 +34,7 @@ async def open_invoice(
     telegram: Collection[str] = WITHOUT_KEYS,
     ring: Callable[[], None] | None = None,
     receipts: Mapping[str, Terms] = NO_RECEIPTS,
+    asks_email: bool = False,
     saves: Collection[str] = (),
 ) -> OpenedInvoice | Refused:
     """Open an invoice for the missing amount, or answer the present one that asks for it.
@@ -42,7 +43,8 @@ async def open_invoice(
     `providers` are the outside providers that the shop has an account with. An invoice of theirs
     is asked for by a job, and `ring` tells its worker. Those in `receipts` register a receipt for
     the tax office with each payment, and those in `saves` may save methods and charge them. For
-    `telegram` bot-gateway makes the invoice.
+    `telegram` bot-gateway makes the invoice. `asks_email`: a person is asked once where receipts
+    go.
     """
     method = None
     if command.way not in get_args(Way):
@@ -76,6 +78,12 @@ async def open_invoice(
             return answer_of(order, asked_in(charge), charge)
     elif may_save(asked.acquirer, asked.way, saves):
         asked = replace(asked, saves=command.remember)
+    terms = receipts.get(asked.acquirer)
+    if terms and asks_email:
+        given = await receipt_emails.answer_of(order.person, tx)
+        if given is None:
+            return Refused(reason="email_wanted")
+        terms = terms._replace(email=given[0] or terms.email)
     await orders.reopen(order.id, tx, from_balance=command.from_balance)
     present = await orders.newest_invoice(order.id, tx)
     if present and is_the_same(present, asked):
@@ -86,7 +94,7 @@ async def open_invoice(
     opened = await orders.insert_invoice(invoice, order.id, asked, state, INVOICE_LIVES_FOR, tx)
     if outside:
         await invoice_jobs.insert(invoice, asked.acquirer, tx)
-        if terms := receipts.get(asked.acquirer):
+        if terms:
             parts = items_of(order, asked.amount_minor)
             named = invoice, asked.acquirer, order.person, order.id
             await fiscal.ask(*named, parts, terms, tx)

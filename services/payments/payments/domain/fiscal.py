@@ -7,6 +7,7 @@ the oldest advance first
 refund ─▶ what is left of its advance, then the service
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,18 @@ from shared.contracts.message import derived_id
 
 CALCULATED_RATES = {3: 5, 4: 6, 7: 9, 8: 10, 11: 12}
 """YooKassa's codes of VAT. An advance takes the calculated rate of its service: 22/122 of 22 %."""
+
+
+MAX_EMAIL_CHARACTERS = 254
+_EMAIL = re.compile(
+    r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+"
+    r"[A-Za-z](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])"
+)
+
+
+def is_email(text: str) -> bool:
+    """Whether a receipt can be sent there, by its form: a domain of this age, and no quotes."""
+    return len(text) <= MAX_EMAIL_CHARACTERS and _EMAIL.fullmatch(text) is not None
 
 
 class Terms(NamedTuple):

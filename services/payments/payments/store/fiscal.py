@@ -224,9 +224,10 @@ insert into fiscal_receipts (
   email, item, subject, vat_code, tax_system, state
 )
 select $1, acquirer, 'refund', person, order_id, payment,
-  $4::bigint - least(rest_minor, $4), least(rest_minor, $4), $5, item, subject, vat_code,
-  tax_system, 'asked'
-from fiscal_receipts
+  $4::bigint - least(rest_minor, $4), least(rest_minor, $4),
+  coalesce((select e.email from receipt_emails e where e.person = f.person), $5), item, subject,
+  vat_code, tax_system, 'asked'
+from fiscal_receipts f
 where acquirer = $2 and payment = $3 and kind = 'payment'
 on conflict (id) do nothing
 """
@@ -269,7 +270,11 @@ set claim = $3,
     when f.state = 'waiting' then coalesce(f.asked_at, shop_now())
     else f.asked_at
   end,
-  email = case when f.state = 'waiting' then coalesce(f.email, $5) end
+  email = case
+    when f.state = 'waiting' then coalesce(
+      f.email, (select e.email from receipt_emails e where e.person = f.person), $5
+    )
+  end
 from due
 where f.id = due.id
 returning f.id, f.kind, f.state, f.payment, f.reference, f.tries, due.asked_before,
@@ -296,7 +301,9 @@ class Job:
 async def claim(
     acquirer: str, most: int, token: UUID, lease_s: float, email: str, database: Database
 ) -> list[Job]:
-    """Claim due receipts; no other worker gets them meanwhile. A new one goes to `email`."""
+    """Claim due receipts; no other worker gets them meanwhile. A new one goes to
+    the e-mail of its person, else to `email`.
+    """
     lease = timedelta(seconds=lease_s)
     rows = await database.fetch(CLAIM, acquirer, most, token, lease, email)
     return [
