@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.contracts.payments import OpenInvoice, SetReceiptEmail
+from shared.contracts.payments import OpenInvoice, SavedMethod, SetReceiptEmail
 from tests.kit.bot import running
 from tests.kit.bot_payments import RUBLES, STARS
 from tests.kit.bot_shop import Shop, opened_shop, sees, to_ways
@@ -79,6 +79,19 @@ async def test_stars_ask_for_no_email(shop: Shop) -> None:
     await ann.press("Stars")
     await sees(ann, "Pay 99 ⭐")
     assert not shop.owners.received_of(SetReceiptEmail)
+
+
+async def test_a_saved_method_waits_for_the_email(shop: Shop) -> None:
+    """R-147: the answer charges the method that was tapped, with a receipt."""
+    card = SavedMethod(name="s0a1b2c", way="card", title="Bank card *4444")
+    shop.owners.payments.saved = (card,)
+    ann = await shop.newcomer()
+    await to_ways(ann)
+    await ann.press("Bank card")
+    await ann.receives("Where should we send the receipt?")
+    await ann.say(EMAIL)
+    await ann.receives("We are charging your saved card")
+    assert [one.way for one in shop.owners.received_of(OpenInvoice)] == [card.name, card.name]
 
 
 async def test_a_question_before_paying_survives(ground: Shop) -> None:

@@ -5,7 +5,6 @@ it survives a restart, and any other screen ends it.
 """
 
 from datetime import timedelta
-from typing import cast
 from uuid import UUID
 
 from aiogram import F, Router
@@ -55,7 +54,7 @@ async def typed(message: Message, visit: Visit) -> None:
     """The message after the question. Anything but an e-mail is asked for again."""
     email, order = (message.text or "").strip(), visit.person.screen_order
     _, _, waits = (visit.person.screen_awaits or "").partition(":")
-    way = cast(Way | SavedName, waits.partition(":")[0])
+    way = waits.partition(":")[0]
     from_balance = waits.endswith(":rest")
     if len(email) > MAX_EMAIL_CHARACTERS or not await set_email(email, visit):
         return await ask_again(order, way, visit, from_balance=from_balance)
