@@ -73,13 +73,12 @@ select public.id('offered', n), 'cryptobot', 'open',
   case when n <= {due} then now() - interval '1 minute' else now() + interval '1 hour' end
 from generate_series(1, {unpaid}) n;
 insert into fiscal_receipts
-  (id, acquirer, kind, person, payment, reference, service_minor, advance_minor, rest_minor, item,
-  subject, vat_code, state, made_at, due_at)
+  (id, acquirer, kind, person, payment, reference, service_minor, advance_minor, rest_minor,
+  item, subject, vat_code, state, made_at, due_at)
 select public.id('fiscal', n), 'yookassa', 'payment', public.id('person', n), n::text, n::text, 0,
   100, case when n <= {due} then 50 else 0 end, 'VPN', 'service', 1,
   case when n <= {due} then 'registering' else 'registered' end,
-  now() - n::float8 / {outside} * interval '1000 days', now()
-from generate_series(1, {outside}) n;
+  now() - n::float8 / {outside} * interval '1000 days', now() from generate_series(1, {outside}) n;
 insert into saved_methods (id, name, person, acquirer, method, way, title, used_at)
 select public.id('method', n), 's' || left(md5(n::text), 6), public.id('person', n), 'yookassa',
   n::text, 'card', '', now() - n * interval '1000 days' / {kept} from generate_series(1, {kept}) n;
@@ -88,10 +87,9 @@ select 'yookassa', n::text, 'payment', true, '{{}}',
   case when n <= {due} then 'waiting' else 'done' end,
   now() - case when n <= {due} then 0 else n::float8 / {outside} end * interval '29 days'
 from generate_series(1, {outside}) n;
-insert into outgoing_refunds (
-  id, receipt, acquirer, charge, person, actor, currency, amount_minor, held_minor, state,
-  requested_at, ended_at
-)
+insert into outgoing_refunds
+  (id, receipt, acquirer, charge, person, actor, currency, amount_minor, held_minor, state,
+  requested_at, ended_at)
 select public.id('outgoing', n), receipt, 'yookassa', n::text, person, 'operator:olga', 'RUB',
   14900, 0, case when n <= 20 then 'held' else 'released' end, at,
   case when n > 20 then at end

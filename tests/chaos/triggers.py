@@ -16,6 +16,7 @@ from shared.contracts.notifier import DeliveryFailed, RecipientRefused
 from shared.contracts.operations import ReplayDeadLetter, Republish
 from shared.contracts.operators import Act
 from shared.contracts.payments import (
+    ForgetMethod,
     InvoiceOpened,
     InvoiceRefused,
     OpenInvoice,
@@ -344,6 +345,8 @@ def harmless_command(kind: type[Command[Any]], command_id: UUID | None = None) -
         fields |= {"provider": "nobody"}
     elif kind is PayFromBalance:
         fields = {"person": uuid4(), "order": uuid4()}
+    elif kind is ForgetMethod:
+        fields = {"person": uuid4(), "method": "s000000"}
     return kind(
         id=command_id or uuid4(),
         actor="operator:chaos",
