@@ -2,8 +2,9 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -18,6 +19,7 @@ from turnpike_local.providers import CRYPTOBOT_TOKEN
 from turnpike_local.sandbox import Sandbox
 from turnpike_local.sandbox.__main__ import SHOP
 from turnpike_local.standin import StandIn
+from turnpike_local.standin.posting import NoticeLoop, Schedule
 from turnpike_local.standin.state import BrokenStateError
 from turnpike_local.yookassa import Yookassa, YookassaControl
 
@@ -139,3 +141,31 @@ async def test_one_process_plays_all(tmp_path: Path, payments: tuple[str, list[s
         await until(lambda: posted == ["/webhooks/yookassa", "/webhooks/cryptobot"])
         running.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(running.wait(), HANG_S) == 0
+
+
+class IdleLoop(NoticeLoop[Any]):
+    """A loop of a shop without an address: it only waits."""
+
+    def _address(self) -> str:
+        return ""
+
+    def _due(self, most: int) -> Iterable[Any]:
+        return ()
+
+    def _written(self, notice: Any) -> tuple[bytes, Mapping[str, str]]:
+        raise NotImplementedError
+
+    def _posted(self, notice: Any, url: str, *, accepted: bool) -> None:
+        raise NotImplementedError
+
+
+async def test_a_stop_during_a_wake_up_ends() -> None:
+    """W-83: a notice that was just posted wakes the loop in the moment of the stop."""
+    changed = asyncio.Event()
+    loop = IdleLoop(Schedule(first_pause_s=HANG_S, longest_pause_s=HANG_S), changed)
+    loop.start()
+    while not changed._waiters:  # It has begun to wait.
+        await asyncio.sleep(0)
+    changed.set()
+    await asyncio.wait_for(loop.stop(), HANG_S)
+    assert not loop.is_running

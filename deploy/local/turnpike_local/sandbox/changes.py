@@ -56,7 +56,8 @@ class Hub:
         try:
             while not self._closed:
                 try:
-                    event = await asyncio.wait_for(page.get(), idle_s)
+                    async with asyncio.timeout(idle_s):  # `wait_for` may swallow a cancellation.
+                        event = await page.get()
                 except TimeoutError:
                     yield None
                     continue

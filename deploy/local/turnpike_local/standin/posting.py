@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import aiohttp
 
 from shared.platform.backoff import backoff
+from shared.platform.loops import set_within
 
 log = logging.getLogger(__name__)
 
@@ -140,10 +141,7 @@ class NoticeLoop(Poster, Generic[Notice]):
         while True:
             self._changed.clear()
             self.tick()
-            try:
-                await asyncio.wait_for(self._changed.wait(), self._schedule.look_every_s)
-            except TimeoutError:
-                continue
+            await set_within(self._changed, self._schedule.look_every_s)
 
     async def _post(self, notice: Notice, url: str) -> None:
         try:
