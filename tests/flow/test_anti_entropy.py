@@ -108,7 +108,6 @@ async def test_a_restored_broker_disk_gets_its_events_republished(shop: Stack, b
     back.
     """
     disk, copy = shop.broker.state_dir / "nats" / "store", shop.state_dir / "copy"
-    held = (await api(bus, "STREAM.INFO.EVT_PAYMENTS"))["state"]["messages"]
     await shop.broker.stop()
     shutil.copytree(disk, copy)
     await shop.broker.restart()
@@ -116,13 +115,14 @@ async def test_a_restored_broker_disk_gets_its_events_republished(shop: Stack, b
     assert purchase.ok, [check for check in purchase.checks if not check.holds]
     await until_quiescent(shop, bus)
     before = await inbox_sizes(shop)
+    held = (await api(bus, "STREAM.INFO.EVT_PAYMENTS"))["state"]["messages"]
 
     await shop.broker.stop()
     shutil.rmtree(disk)
     shutil.copytree(copy, disk)
     with suspended(shop.services["payments"]):
         await shop.broker.restart()
-        assert (await api(bus, "STREAM.INFO.EVT_PAYMENTS"))["state"]["messages"] == held
+        assert (await api(bus, "STREAM.INFO.EVT_PAYMENTS"))["state"]["messages"] < held
 
     async def republished() -> bool:
         recorded = await value(shop, "select count(*) from payments.events")
