@@ -63,10 +63,9 @@ from generate_series(1, {unpaid}) n
 cross join lateral (select public.minutes({unpaid} - n)) t (at)
 """,
         """
-insert into invoice_jobs (invoice, acquirer, step, reference, due_at, tries)
-select public.id('invoice', n), 'yookassa', 'watch', n::text,
-  case when n <= {due} then now() - interval '1 minute' else now() + interval '1 hour' end,
-  case when n % 50 = 0 then 1 else 0 end
+insert into invoice_jobs (invoice, acquirer, step, reference, due_at, tries, awaited)
+select public.id('invoice', n), 'yookassa', 'watch', n::text, now() - n * interval '1 millisecond',
+  case when n % 50 = 0 then 1 else 0 end, n % 2 = 0
 from generate_series(1, {outside}) n;
 insert into invoice_jobs (invoice, acquirer, step, due_at)
 select public.id('offered', n), 'cryptobot', 'open',

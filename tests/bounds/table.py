@@ -93,14 +93,15 @@ BOUNDS = {
     "payments.store.invoice_jobs.CLAIM_OPENING": Bound(2_000, ("cryptobot", 10, uuid4(), DAY)),
     "payments.store.invoice_jobs.NEXT_JOB": Bound(NOTHING, ("yookassa", "watch")),
     "payments.store.invoice_jobs.COUNTS": Bound(2_500, (["cryptobot", "yookassa"],)),
-    "payments.store.watched.CLAIM": Bound(30_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
+    # After an outage: a million jobs are due, and a lot of the oldest and one of the newest come.
+    "payments.store.watched.CLAIM": Bound(60_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
     "payments.store.orders.CHARGE_UNDER_WAY": Bound(NOTHING, (IDS[0],)),
     "payments.store.saved_methods.OF_PERSON": Bound(NOTHING, (PARTNER, 3)),
     "payments.store.saved_methods.NAMED": Bound(NOTHING, (PARTNER, "s0a1b2c")),
     "payments.store.fiscal.OPEN_ADVANCES": Bound(NOTHING, ([PARTNER], 100)),
     "payments.store.fiscal.CLAIM": Bound(2_000, ("yookassa", 10, uuid4(), DAY, "a@example.org")),
     "payments.store.fiscal.LEFT": Bound(2_500, ("yookassa",)),
-    "payments.store.notices.CLAIM": Bound(2_000, ("yookassa", 1, 10, uuid4(), DAY)),
+    "payments.store.notices.CLAIM": Bound(30_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
     "payments.store.notices.NEXT_NOTICE": Bound(NOTHING, ("yookassa",)),
     # A million refunds of a year, of which few are under way.
     "payments.store.outgoing.CLAIM": Bound(250, ("yookassa", 5, uuid4(), DAY)),

@@ -22,6 +22,10 @@ HOUR_S = 3_600
 MOST_CALLS_OF_AN_OUTAGE = 130
 """One in each longest pause, after the first ones."""
 PRICE_MINOR = 14_900
+USUAL_S = (5, 10, 20, 50)
+LATE_S = 6
+"""Two calls of a round for each of the questions."""
+NONE_IS_LATE = "no job of an invoice is overdue by an hour"
 
 # Placed in the hour of the outage, so most have ended meanwhile.
 ORDERS = """
@@ -44,8 +48,8 @@ from unnest($1::uuid[], $2::uuid[]) i (id, order_id)
 join orders o on o.id = i.order_id
 """
 JOBS = """
-insert into invoice_jobs (invoice, acquirer, step, reference, due_at)
-select id, acquirer, 'watch', reference, opened_at
+insert into invoice_jobs (invoice, acquirer, step, reference, due_at, awaited)
+select id, acquirer, 'watch', reference, opened_at, $1
 from invoices
 """
 # The time that a worker waits for, passed at once. The jobs are due already.
@@ -54,17 +58,31 @@ update provider_pace
 set next_at = next_at - $2::float8 * interval '1 second'
 where acquirer = $1 and lane = 'watch'
 """
+# A call is a second: the test hands the time in, so its workers may call at once.
+AT_ONCE = "update provider_pace set every = interval '1 millisecond' where lane = 'watch'"
+SECONDS = """
+with paced as (update provider_pace set next_at = now() where acquirer = $1)
+update invoice_jobs
+set due_at = due_at - $3::int * interval '1 second'
+where invoice = any($2::uuid[])
+"""
+BY_AGE = "select reference from invoice_jobs order by due_at"
 LEFT = "select count(*) from invoice_jobs"
 STATES = "select state, count(*) from invoices group by state"
 
 
-async def fill(database: Database, provider: FakeProvider, count: int) -> None:
-    """Open invoices, whose payers paid every second one; the provider has ended the others."""
+async def fill(
+    database: Database, provider: FakeProvider, count: int, *, awaited: bool = False
+) -> None:
+    """Open invoices, whose payers paid every second one; the provider has ended the others.
+
+    `awaited`: none was asked for since its payer waited, so each is taken for one that still does.
+    """
     invoices, orders = ([uuid4() for _ in range(count)] for _ in range(2))
     way = "crypto" if provider.name == "cryptobot" else "sbp"
     await database.execute(ORDERS, orders, PRICE_MINOR)
     await database.execute(INVOICES_OF, invoices, orders, PRICE_MINOR, way, provider.name)
-    await database.execute(JOBS)
+    await database.execute(JOBS, awaited)
     for place, (invoice, order) in enumerate(zip(invoices, orders, strict=True)):
         provider.payments[str(invoice)] = payment_of(invoice, order, paid=place % 2 == 0)
 
@@ -150,6 +168,40 @@ async def test_single_questions_settle_each_invoice(yookassa: Till) -> None:
     assert calls == ONE_BY_ONE
     assert waited_s <= LONGEST_PAUSE_S + calls
     await settled(yookassa, ONE_BY_ONE)
+
+
+async def seconds(till: Till, count: int, invoices: list[UUID]) -> list[str]:
+    """Pass so much time, a call each second, also for these invoices; all that was asked for."""
+    await till.database.execute(AT_ONCE)
+    asked: list[tuple[str, ...]] = till.provider.asked_for
+    since, before = len(asked), len(asked)
+    while len(asked) < since + count:
+        passed, before = len(asked) - before, len(asked)
+        await till.database.execute(SECONDS, till.provider.name, invoices, passed)
+        assert await till.watcher.round() > 0
+    till.expected.add(NONE_IS_LATE)
+    return [reference for (reference,) in asked[since:]]
+
+
+async def test_waiting_payers_overtake_a_backlog(yookassa: Till) -> None:
+    """R-130: an invoice of now is asked for after 5, 10, 20 and 50 s, the backlog beside it."""
+    await fill(yookassa.database, yookassa.provider, ONE_BY_ONE, awaited=True)
+    opened = await yookassa.ask(uuid4())
+    await yookassa.opener.round()
+    reference = (await yookassa.row(opened.invoice))["reference"]
+    asked = await seconds(yookassa, 60, [opened.invoice])
+    times = [at for at, one in enumerate(asked) if one == reference]
+    assert len(times) == len(USUAL_S)
+    assert all(0 <= at - usual <= LATE_S for at, usual in zip(times, USUAL_S, strict=True)), times
+    assert len(set(asked)) == len(asked) - len(times) + 1, "the backlog has all other calls"
+
+
+async def test_a_backlog_has_each_second_call(yookassa: Till) -> None:
+    """R-130: the job that waited longest, while more payers wait than can be asked for."""
+    await fill(yookassa.database, yookassa.provider, ONE_BY_ONE, awaited=True)
+    by_age = [row["reference"] for row in await yookassa.database.fetch(BY_AGE)]
+    asked = await seconds(yookassa, 40, [])
+    assert set(asked) == {*by_age[:20], *by_age[-20:]}
 
 
 async def settled(till: Till, count: int) -> None:

@@ -238,7 +238,8 @@ set step = 'watch',
   reference = $3,
   claim = null,
   tries = 0,
-  due_at = shop_now() + $4::interval
+  due_at = shop_now() + $4::interval,
+  awaited = true
 where invoice = $1 and claim = $2
 """
 

@@ -25,7 +25,10 @@ class Watched:
 
 
 # `$2` is how many references one call reads, and `$3` how many calls are made at once. Jobs that
-# failed before are read one by one, beside the others.
+# failed before are read one by one, beside the others. While the provider answers, a call more is
+# for invoices whose payers wait, and takes those that came due last: a backlog leaves them half of
+# the calls, and they leave it the other half. The array keeps the plan on the primary key, with any
+# number of due jobs.
 CLAIM = """
 with pace as (
   select failures, every, greatest(1, $2::int >> failures) as size
@@ -45,6 +48,13 @@ with pace as (
   order by due_at
   limit coalesce((select size * $3::int from pace), 0)
   for update skip locked
+), awaited as (
+  select invoice
+  from invoice_jobs
+  where acquirer = $1 and step = 'watch' and awaited and tries = 0 and due_at <= shop_now()
+  order by due_at desc
+  limit coalesce((select size from pace where failures = 0), 0)
+  for update skip locked
 ), failed as (
   select invoice
   from invoice_jobs
@@ -55,8 +65,9 @@ with pace as (
 ), claimed as (
   update invoice_jobs j
   set claim = $4, due_at = shop_now() + $5::interval
-  from (select * from fresh union all select * from failed) due
-  where j.invoice = due.invoice
+  where j.invoice = any (array(
+    select * from fresh union select * from awaited union select * from failed
+  ))
   returning j.invoice, j.reference, j.tries, j.reads
 ), paced as (
   update provider_pace
@@ -102,13 +113,15 @@ update invoice_jobs j
 set claim = null,
   tries = case when l.failed then j.tries + 1 else 0 end,
   reads = case when l.failed then j.reads else j.reads + 1 end,
-  due_at = shop_now() + make_interval(secs => l.after_s)
-from unnest($2::uuid[], $3::float8[], $4::bool[]) as l (invoice, after_s, failed)
+  due_at = shop_now() + make_interval(secs => l.after_s),
+  awaited = l.awaited
+from unnest($2::uuid[], $3::float8[], $4::bool[], $5::bool[])
+  as l (invoice, after_s, failed, awaited)
 where j.invoice = l.invoice and j.claim = $1
 """
 
 
-async def ask_later(token: UUID, later: Sequence[tuple[UUID, float, bool]], tx: Tx) -> None:
-    """Ask again after so many seconds; the last one says whether it failed."""
+async def ask_later(token: UUID, later: Sequence[tuple[UUID, float, bool, bool]], tx: Tx) -> None:
+    """Ask again after so many seconds; the last two say whether it failed, and may be paid yet."""
     if later:
-        await tx.execute(LATER, token, *columns(later, 3))
+        await tx.execute(LATER, token, *columns(later, 4))

@@ -16,6 +16,10 @@ from shared.platform.db import Database, Tx
 log = structlog.get_logger()
 
 
+MOST_AT_ONCE = 1_000
+"""A lot of Crypto Pay fills a statement alone; YooKassa is asked for each notice by itself."""
+
+
 class Notices:
     lane: Lane = "notice"
     calls = 10
@@ -23,7 +27,8 @@ class Notices:
     async def claim(
         self, acquirer: str, at_once: int, token: UUID, database: Database
     ) -> list[Told]:
-        return await notices.claim(acquirer, at_once, self.calls, token, LEASE_S, database)
+        calls = max(1, min(self.calls, MOST_AT_ONCE // at_once))
+        return await notices.claim(acquirer, at_once, calls, token, LEASE_S, database)
 
     async def due_in_s(self, acquirer: str, database: Database) -> float | None:
         return await notices.due_in_s(acquirer, database)

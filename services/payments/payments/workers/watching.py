@@ -41,12 +41,13 @@ class OpenInvoices:
         ended, later = [], []
         for one, read in reads:
             after_s = watch_after_s(one.reads, one.past_end_s)
+            awaited = one.past_end_s < 0
             if read in FAILS and after_s is not None:
-                later.append((one.key, pause_of_job_s(one.tries), True))
+                later.append((one.key, pause_of_job_s(one.tries), True, awaited))
             elif read in ENDS or after_s is None:
                 ended.append(one.key)
             else:
-                later.append((one.key, after_s, False))
+                later.append((one.key, after_s, False, awaited))
             if after_s is None and read not in ENDS:
                 log.warning("invoice is watched no longer", reference=one.reference, read=read)
         await watched.ask_later(token, later, tx)
