@@ -38,7 +38,7 @@ bench: install ## Measure speed, latency, memory and start; PART=scenarios measu
 	@exec $(BIN)/python -m tests.load $(PART)
 
 test-browser: install ## Play the journeys in a real browser (needs chromium)
-	@exec $(BIN)/pytest tests/browser
+	@exec $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder tests/browser
 
 picture: install ## Draw docs/purchase.gif (needs chromium and fonts-noto-color-emoji)
 	@TURNPIKE_PICTURE=1 exec $(BIN)/pytest tests/browser/test_purchase.py
