@@ -96,6 +96,7 @@ BOUNDS = {
     # After an outage: a million jobs are due, and a lot of the oldest and one of the newest come.
     "payments.store.watched.CLAIM": Bound(60_000, ("yookassa", 1_000, 1, uuid4(), DAY)),
     "payments.store.orders.CHARGE_UNDER_WAY": Bound(NOTHING, (IDS[0],)),
+    "payments.store.orders.CHARGED_ELSEWHERE": Bound(1_000, (PARTNER, "topup", IDS[0], 20)),
     "payments.store.saved_methods.OF_PERSON": Bound(NOTHING, (PARTNER, 3)),
     "payments.store.saved_methods.NAMED": Bound(NOTHING, (PARTNER, "s0a1b2c")),
     "payments.store.fiscal.OPEN_ADVANCES": Bound(NOTHING, ([PARTNER], 100)),

@@ -83,6 +83,19 @@ async def test_one_tap_charges_a_saved_method(shop: Shop, service: Service) -> N
     assert len(payments.orders) == 1
 
 
+async def test_another_charge_waits_for_the_first(shop: Shop, service: Service) -> None:
+    """R-148: a sentence says so, and the other ways stay."""
+    shop.owners.payments.saved = (METHOD,)
+    shop.owners.payments.is_charging = True
+    ann = await shop.newcomer()
+    await to_ways(ann)
+    await ann.press("Bank card")
+    await is_toasted(
+        ann, "An earlier charge has not ended yet. We will tell you the result in a message here."
+    )
+    await sees(ann, "⚡ Bank card *4444 · 149 ₽", "SBP · 149 ₽", "Card · 149 ₽")
+
+
 async def test_a_saved_method_is_forgotten_after_a_question(shop: Shop, service: Service) -> None:
     """R-133: and an old button of it leads to the other ways."""
     shop.owners.payments.saved = (METHOD,)

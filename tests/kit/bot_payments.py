@@ -75,6 +75,8 @@ class Payments:
         self.saved: tuple[SavedMethod, ...] = ()
         """Of everybody. `saves`: the shop may save more of them."""
         self.saves = False
+        self.is_charging = False
+        """Another order, to an unknown end."""
         self.asks_email = False
         self.emails: dict[UUID, str | None] = {}
         """Of people who answered."""
@@ -202,6 +204,8 @@ class Payments:
             return refused
         if command.charged:
             return Refused(reason="being_booked")
+        if self.is_charging and method is not None:
+            return Refused(reason="being_charged")
         missing_minor = self.missing_of(command.order, from_balance=command.from_balance)
         if missing_minor <= 0:
             return Refused(reason="nothing_missing")

@@ -598,6 +598,7 @@ class OpenInvoice(Command[OpenedInvoice]):
 
     Refused: `not_yours` (or unknown), `order_paid`, `order_closed`, `order_too_old`,
     `nothing_missing`, `being_booked` (one of the `charged` invoices has no booking yet),
+    `being_charged` (a saved method, for another order of this kind, to an unknown end),
     `way_closed` (not on sale, or without credentials), `too_much` (for this way), `method_unknown`
     (a saved method that was forgotten, or is another person's), `email_wanted` (receipts go with
     this way, and the person was not asked yet: `SetReceiptEmail` answers).

@@ -59,6 +59,7 @@ OTHER_WAY = {
     "too_much": "toast-too-much",
     "balance_short": "toast-balance-short",
     "method_unknown": "toast-method-unknown",
+    "being_charged": "toast-being-charged",
     "nothing_missing": "toast-balance-enough",
 }
 # Money is on its way. A repeated command names fewer charges than now: one came meanwhile.

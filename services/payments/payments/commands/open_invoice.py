@@ -76,6 +76,8 @@ async def open_invoice(
         asked = replace(asked, method=method.id)
         if charge := await orders.charge_under_way(order.id, tx):
             return answer_of(order, asked_in(charge), charge)
+        if await orders.charged_elsewhere(order, tx):
+            return Refused(reason="being_charged")
     elif may_save(asked.acquirer, asked.way, saves):
         asked = replace(asked, saves=command.remember)
     terms = receipts.get(asked.acquirer)

@@ -20,6 +20,8 @@ Named = tuple[UUID, UUID]
 
 MAX_OLDER_AT_ONCE = 100
 """Older orders of a person that one order supersedes, or one purchase closes."""
+MAX_CHARGES_LOOKED_AT = 20
+"""Payable orders of a person whose charges hold up the charge of another one."""
 MAX_PART_PAID = 20
 """Orders of a person whose received parts settle no debt: each needs a payment of its own."""
 
@@ -285,6 +287,41 @@ async def charge_under_way(order: UUID, tx: Tx) -> Row | None:
     To be read under the lock of the order.
     """
     return await tx.fetchrow(CHARGE_UNDER_WAY, order)
+
+
+# The newest payable orders of a person. A charge that was never asked for is not under way: its
+# invoice was superseded with its order.
+CHARGED_ELSEWHERE = """
+select exists (
+  select from (
+    select id
+    from orders
+    where person = $1 and what = $2 and state in ('open', 'superseded') and id <> $3
+    order by placed_at desc, id desc
+    limit $4
+  ) other
+  cross join lateral (
+    select id, state
+    from invoices
+    where order_id = other.id and saved_method is not null
+    order by opened_at desc, id desc
+    limit 1
+  ) charge
+  where charge.state <> 'paid'
+    and exists (
+      select from invoice_jobs where invoice = charge.id and asked_at is not null
+    )
+)
+"""
+
+
+async def charged_elsewhere(order: Order, tx: Tx) -> bool:
+    """Whether a saved method is charged for another order of the same kind, to an unknown end.
+
+    A charge has no page that its person could leave unpaid: the second one would be taken, too.
+    """
+    arguments = order.person, order.what, order.id, MAX_CHARGES_LOOKED_AT
+    return bool(await tx.fetchval(CHARGED_ELSEWHERE, *arguments))
 
 
 INVOICE_OF = """
