@@ -82,7 +82,7 @@ async def test_stars_ask_for_no_email(shop: Shop) -> None:
 
 
 async def test_a_saved_method_waits_for_the_email(shop: Shop) -> None:
-    """R-147: the answer charges the method that was tapped, with a receipt."""
+    """R-147, R-149: it is charged by a tap that sees the amount, with a receipt."""
     card = SavedMethod(name="s0a1b2c", way="card", title="Bank card *4444")
     shop.owners.payments.saved = (card,)
     ann = await shop.newcomer()
@@ -90,6 +90,8 @@ async def test_a_saved_method_waits_for_the_email(shop: Shop) -> None:
     await ann.press("Bank card")
     await ann.receives("Where should we send the receipt?")
     await ann.say(EMAIL)
+    await sees(ann, "⚡ Bank card *4444 · 149 ₽", "Telegram Stars · 99 ⭐", "SBP · 149 ₽")
+    await ann.press("Bank card")
     await ann.receives("We are charging your saved card")
     assert [one.way for one in shop.owners.received_of(OpenInvoice)] == [card.name, card.name]
 

@@ -10,15 +10,17 @@ from shared.contracts.payments import (
     ForgetMethod,
     InvoiceRefused,
     OpenInvoice,
+    PayFromBalance,
     PlaceOrder,
     SavedMethod,
 )
 from shared.service import Service
 from tests.kit.bot import running
-from tests.kit.bot_payments import CARD, SBP
+from tests.kit.bot_payments import BASIC, CARD, SBP
 from tests.kit.bot_shop import Shop, is_toasted, opened_shop, sees, to_ways
 from tests.kit.servers import MakeDatabase
 from tests.kit.waiting import until
+from turnpike_local.sandbox.client import Chat
 
 METHOD = SavedMethod(name="s0a1b2c", way="card", title="Bank card *4444")
 
@@ -83,6 +85,11 @@ async def test_one_tap_charges_a_saved_method(shop: Shop, service: Service) -> N
     assert len(payments.orders) == 1
 
 
+def button_of(chat: Chat, text: str) -> str:
+    found = chat.button(text)
+    return found.text if found else ""
+
+
 async def test_another_charge_waits_for_the_first(shop: Shop, service: Service) -> None:
     """R-148: a sentence says so, and the other ways stay."""
     shop.owners.payments.saved = (METHOD,)
@@ -94,6 +101,34 @@ async def test_another_charge_waits_for_the_first(shop: Shop, service: Service) 
         ann, "An earlier charge has not ended yet. We will tell you the result in a message here."
     )
     await sees(ann, "⚡ Bank card *4444 · 149 ₽", "SBP · 149 ₽", "Card · 149 ₽")
+
+
+@pytest.mark.parametrize(("button", "balance"), [("Bank card", 0), ("from the balance", 50_000)])
+async def test_a_dearer_price_is_shown_first(
+    shop: Shop, service: Service, button: str, balance: int
+) -> None:
+    """R-149: the price was raised since the screen of the button; no page would show it."""
+    payments = shop.owners.payments
+    payments.saved, payments.wallet_minor = (METHOD,), balance
+    ann = await shop.newcomer()
+    await to_ways(ann)
+    dearer = BASIC.prices[0].model_copy(update={"price_minor": 49_900})
+    payments.plans = (BASIC.model_copy(update={"prices": (dearer,)}),)
+    await ann.press(button)
+    await is_toasted(
+        ann,
+        "This costs more now than the button said. Nothing was charged."
+        " Here is the price of today.",
+    )
+    asked = [*shop.owners.received_of(OpenInvoice), *shop.owners.received_of(PayFromBalance)]
+    assert asked == []
+    await ann.wait_for(lambda chat: "499" in button_of(chat, button))
+    await ann.press(button)
+    if balance:
+        await is_toasted(ann, "Paid from the balance.")
+    else:
+        await ann.receives("We are charging your saved card: 499\u00a0₽.")
+        assert [one.most_minor for one in shop.owners.received_of(OpenInvoice)] == [49_900]
 
 
 async def test_a_saved_method_is_forgotten_after_a_question(shop: Shop, service: Service) -> None:

@@ -204,14 +204,16 @@ class Payments:
             return refused
         if command.charged:
             return Refused(reason="being_booked")
-        if self.is_charging and method is not None:
-            return Refused(reason="being_charged")
         missing_minor = self.missing_of(command.order, from_balance=command.from_balance)
         if missing_minor <= 0:
             return Refused(reason="nothing_missing")
         asked_minor = self.asked_for(command.order, missing_minor, way)
         if asked_minor > way.most_minor:
             return Refused(reason="too_much")
+        if self.is_charging and method is not None:
+            return Refused(reason="being_charged")
+        if command.most_minor is not None and asked_minor > command.most_minor:
+            return Refused(reason="dearer")
         if self.asks_email and way in (SBP, CARD) and command.person not in self.emails:
             return Refused(reason="email_wanted")
         *_, present = [None, *(one for one in self.invoices.values() if one.order == command.order)]

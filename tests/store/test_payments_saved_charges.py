@@ -2,17 +2,23 @@
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
 import pytest
 
+from payments.commands.open_invoice import open_invoice
+from payments.queries import answer_rest
 from shared.contracts.message import Refused
+from shared.contracts.payments import OpenedInvoice, Rest, RestQuery
+from shared.messaging.idempotency import execute
+from tests.kit.payments import asking, report, rubles, spend
 from tests.kit.providers import yookassa_stage
 from tests.kit.servers import MakeDatabase
-from tests.kit.ways_in import a_till
-from tests.store.test_payments_saved_methods import Shop
+from tests.kit.ways_in import PROVIDERS, a_till
+from tests.store.test_payments_saved_methods import SAVES, Shop
 
 
 @pytest.fixture
@@ -50,3 +56,23 @@ async def test_a_charge_never_asked_for_holds_nothing(shop: Shop) -> None:
     second = await shop.charge(person, method)
     assert (await shop.state(first), await shop.state(second)) == ("superseded", "paid")
     assert await shop.stage.count() == 2
+
+
+async def test_no_more_is_charged_than_the_button_named(shop: Shop) -> None:
+    """R-149: the balance that was to pay a part is spent before the tap."""
+    method, database = await shop.save(person := uuid4()), shop.till.database
+    await report(database, rubles(person, 5_000))
+    order = await shop.till.order(person)
+    query = RestQuery(person=person, order=order, from_balance=True)
+    rest = await answer_rest(query, database, providers=PROVIDERS, saves=SAVES)
+    assert isinstance(rest, Rest)
+    [most_minor] = [one.asked_minor for one in rest.ways if one.way == method.way]
+    await spend(person, 5_000, database)
+    wanted = asking(person, order, cast(Any, method.name), from_balance=True)
+    wanted = wanted.model_copy(update={"most_minor": most_minor})
+    act = partial(open_invoice, providers=PROVIDERS, saves=SAVES)
+    assert await execute(database, wanted, act) == Refused(reason="dearer")
+    again = wanted.model_copy(update={"id": uuid4(), "most_minor": most_minor + 5_000})
+    charged = await execute(database, again, act)
+    assert isinstance(charged, OpenedInvoice)
+    assert charged.asked_minor == most_minor + 5_000

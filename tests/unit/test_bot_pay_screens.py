@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from bot_gateway.chats import buy_screens, pay_screens
-from bot_gateway.chats.buttons import Pay, PayOrder, PayTopUp, packed
+from bot_gateway.chats.buttons import Pay, PayOrder, PayTopUp, packed, priced
 from bot_gateway.chats.pay import OTHER_WAY
 from shared.contracts.message import derived_id
 from shared.contracts.payments import Checkout, Plans, Way
@@ -65,6 +65,16 @@ def test_the_order_id_survives_its_button() -> None:
         replace_command(data, "x" * 21).command_id(ann)
 
 
+@pytest.mark.parametrize("price_minor", [1, 14_900, 10**10])
+def test_a_button_keeps_the_price_of_its_screen(price_minor: int) -> None:
+    """R-149: and is an id of its own all the same."""
+    ids = {priced(uuid4(), price_minor) for _ in range(2)}
+    assert len(ids) == 2
+    for drawn in ids:
+        data = Pay(plan="basic", months=1, way="s0a1b2c", command=packed(drawn)).pack()
+        assert Pay.unpack(data).price_minor == price_minor
+
+
 @pytest.mark.parametrize("way", [*get_args(Way), "balance", "missing", "s0a1b2c"])
 def test_the_longest_button_of_a_way_fits(way: Any) -> None:
     """R-81: with the longest code of a plan, and 64 bytes that Telegram allows."""
@@ -74,8 +84,9 @@ def test_the_longest_button_of_a_way_fits(way: Any) -> None:
     assert Pay.unpack(data).way == way
     if way not in ("balance", "missing"):
         assert len(PayTopUp(rubles=100_000, way=way, command=command).pack()) <= 64
-        pressed = PayOrder.unpack(PayOrder(order=order, way=way, from_balance=True).pack())
-        assert (pressed.order, pressed.way, pressed.from_balance) == (order, way, True)
+        for most_minor in (None, 10**10):
+            wanted = PayOrder(order=order, way=way, from_balance=True, most_minor=most_minor)
+            assert PayOrder.unpack(wanted.pack()) == wanted
 
 
 def replace_command(data: str, command: str) -> Pay:

@@ -599,7 +599,8 @@ class OpenInvoice(Command[OpenedInvoice]):
     Refused: `not_yours` (or unknown), `order_paid`, `order_closed`, `order_too_old`,
     `nothing_missing`, `being_booked` (one of the `charged` invoices has no booking yet),
     `being_charged` (a saved method, for another order of this kind, to an unknown end),
-    `way_closed` (not on sale, or without credentials), `too_much` (for this way), `method_unknown`
+    `dearer` (a saved method would be charged more than `most_minor`), `way_closed` (not on sale, or
+    without credentials), `too_much` (for this way), `method_unknown`
     (a saved method that was forgotten, or is another person's), `email_wanted` (receipts go with
     this way, and the person was not asked yet: `SetReceiptEmail` answers).
     """
@@ -615,6 +616,8 @@ class OpenInvoice(Command[OpenedInvoice]):
     """The person agrees that the method that pays is saved. Without effect where none can be."""
     from_balance: bool = False
     """The balance pays first. The order buys as soon as the balance holds its price."""
+    most_minor: int | None = None
+    """The amount that the button of a saved method named. None: the person saw the price."""
     charged: tuple[UUID, ...] = Field(default=(), max_length=MAX_CHECKOUTS)
     """Invoices of the order that were charged, as far as the asking side knows."""
 

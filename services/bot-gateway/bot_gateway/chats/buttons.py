@@ -5,7 +5,7 @@ They name a wish; the person and the price come from the database. They stand he
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from typing import Literal
+from typing import Literal, get_args
 from uuid import UUID
 
 from aiogram.filters.callback_data import CallbackData
@@ -21,6 +21,9 @@ from shared.contracts.payments import (
     SavedName,
     Way,
 )
+
+PRICE_BYTES = 5
+"""Of the 16 bytes of a drawn id. Prices are at most 10^10 kopecks."""
 
 ScreenName = Literal[
     "menu",
@@ -93,6 +96,16 @@ class Pay(CallbackData, prefix="pay"):
     def command_id(self, person: UUID) -> UUID:
         return order_id(self.command, person)
 
+    @property
+    def pays_at_once(self) -> bool:
+        """Whether no screen with the price comes between the tap and the payment."""
+        return self.way not in (*get_args(Way), "missing")
+
+    @property
+    def price_minor(self) -> int:
+        """The price on the screen of the button, by `priced`."""
+        return int.from_bytes(drawn_in(self.command).bytes[-PRICE_BYTES:])
+
 
 class PayTopUp(CallbackData, prefix="add"):
     """Order a top-up of so many rubles. Its id was drawn with the screen, as that of `Pay`."""
@@ -110,13 +123,22 @@ def packed(drawn: UUID) -> str:
     return urlsafe_b64encode(drawn.bytes).decode().rstrip("=")
 
 
+def priced(drawn: UUID, price_minor: int) -> UUID:
+    """The drawn id with the price of its screen in place of its end: a button has no room left."""
+    return UUID(bytes=drawn.bytes[:-PRICE_BYTES] + price_minor.to_bytes(PRICE_BYTES))
+
+
+def drawn_in(command: str) -> UUID:
+    """Raises ValueError for a text that is no packed id."""
+    return UUID(bytes=urlsafe_b64decode(command + "=="))
+
+
 def order_id(command: str, person: UUID) -> UUID:
     """The id of the order, derived from the person: a forged button uses up nobody else's.
 
     Raises ValueError for a text that is no packed id.
     """
-    drawn = UUID(bytes=urlsafe_b64decode(command + "=="))
-    return derived_id("order", person, drawn)
+    return derived_id("order", person, drawn_in(command))
 
 
 class PayOrder(CallbackData, prefix="order"):
@@ -126,6 +148,8 @@ class PayOrder(CallbackData, prefix="order"):
     way: Literal[Way, "balance"] | SavedName
     from_balance: bool
     """The balance pays first, and the way asks for what is missing."""
+    most_minor: int | None = None
+    """What the button of a saved method names: no more is charged."""
 
 
 class SkipEmail(CallbackData, prefix="skip"):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from bot_gateway.chats.buttons import Pay, PickPeriod, PickPlan, packed
+from bot_gateway.chats.buttons import Pay, PickPeriod, PickPlan, packed, priced
 from bot_gateway.chats.screens import Button, Packed, Say, Screen, back, plain, screen, to
 from bot_gateway.domain.ways import asked_by_ways, least_above, shown_price
 from shared.contracts.money import Money, stars_for
@@ -88,6 +88,7 @@ class Offer:
 def ways(offer: Offer, command: UUID, say: Say) -> Screen:
     """`command` becomes the order's id: a screen offers one order, however often it is tapped."""
     plan, price = offer.plan.plan, offer.price
+    command = priced(command, price.price_minor)
     asked = asked_by_ways(offer.ways, price.price_minor, price.stars)
     shown = shown_price(offer.ways, price.price_minor, price.stars)
 

@@ -60,6 +60,7 @@ OTHER_WAY = {
     "balance_short": "toast-balance-short",
     "method_unknown": "toast-method-unknown",
     "being_charged": "toast-being-charged",
+    "dearer": "toast-dearer",
     "nothing_missing": "toast-balance-enough",
 }
 # Money is on its way. A repeated command names fewer charges than now: one came meanwhile.
@@ -91,6 +92,8 @@ async def pay(_: CallbackQuery, callback_data: Pay, visit: Visit) -> None:
         answer = await place(command, visit, plan=plan, months=months)
         if isinstance(answer, Refused):
             return await not_placed(answer, visit)
+        if callback_data.pays_at_once and answer.price_minor > callback_data.price_minor:
+            return await not_paid("dearer", answer.order, visit, from_balance=way == "balance")
         if way == "balance":
             return await pay_from_balance(answer.order, visit)
         if way == "missing":
@@ -140,7 +143,11 @@ async def pay_order(_: CallbackQuery, callback_data: PayOrder, visit: Visit) -> 
     if callback_data.way == "balance":
         return await pay_from_balance(callback_data.order, visit)
     return await open_invoice(
-        callback_data.order, callback_data.way, visit, from_balance=callback_data.from_balance
+        callback_data.order,
+        callback_data.way,
+        visit,
+        from_balance=callback_data.from_balance,
+        most_minor=callback_data.most_minor,
     )
 
 
@@ -184,11 +191,12 @@ async def open_invoice(
     *,
     from_balance: bool = False,
     remember: bool = False,
+    most_minor: int | None = None,
 ) -> None:
     """Two taps get the same invoice: payments answers the open one again.
 
-    A saved method is charged without another screen. payments knows what was booked, and we know
-    what was charged: nothing is asked for in between.
+    A saved method is charged without another screen, at most `most_minor`. payments knows what was
+    booked, and we know what was charged: nothing is asked for in between.
     """
     if way == "telegram" and not visit.shop.takes_cards:
         return await not_paid("way_closed", order, visit, from_balance=from_balance)
@@ -203,6 +211,7 @@ async def open_invoice(
         way=way,
         remember=remember,
         from_balance=from_balance,
+        most_minor=most_minor,
         charged=tuple(named.invoice for one in charged if (named := read_payload(one))),
     )
     opened = await visit.shop.bus.execute(wanted)
@@ -324,7 +333,9 @@ async def ask_for_rest(order: UUID, visit: Visit, *, from_balance: bool) -> None
     return await visit.show(pay_screens.rest(rest, visit.say, from_balance=from_balance))
 
 
-async def show_rest(order: UUID, visit: Visit, *, from_balance: bool, toast: str) -> None:
+async def show_rest(
+    order: UUID, visit: Visit, *, from_balance: bool, toast: str | None = None
+) -> None:
     """The ways to pay for an order, anew."""
     rest = await rest_of(order, visit, from_balance=from_balance)
     if isinstance(rest, Refused):

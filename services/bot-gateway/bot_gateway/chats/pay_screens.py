@@ -106,6 +106,12 @@ def rest(order: Rest, say: Say, *, from_balance: bool) -> Screen:
     def button(way: Way | SavedName) -> PayOrder:
         return PayOrder(order=order.order, way=way, from_balance=from_balance)
 
+    asked = {one.way: one.asked_minor for one in order.ways}
+    most = {one.name: asked.get(one.way) for one in order.saved}
+
+    def charge(name: SavedName) -> PayOrder:
+        return button(name).model_copy(update={"most_minor": most[name]})
+
     parts = [ordered(order, say)]
     if order.missing_minor == 0:
         parts.append(say("rest-is-nothing"))
@@ -115,7 +121,7 @@ def rest(order: Rest, say: Say, *, from_balance: bool) -> Screen:
     parts += how(order.ways, order.missing_minor, say, enough=enough)
     return screen(
         "\n\n".join(parts),
-        *saved_rows(order.saved, order.ways, button, say),
+        *saved_rows(order.saved, order.ways, charge, say),
         *way_rows(order.ways, button, say),
         whole_from_balance(order, say),
         go_back(order, say),

@@ -5,6 +5,7 @@ it survives a restart, and any other screen ends it.
 """
 
 from datetime import timedelta
+from typing import get_args
 from uuid import UUID
 
 from aiogram import F, Router
@@ -47,7 +48,7 @@ async def remove_email(_: CallbackQuery, visit: Visit) -> None:
 async def skip_email(_: CallbackQuery, callback_data: SkipEmail, visit: Visit) -> None:
     await set_email(None, visit)
     order, way = callback_data.order, callback_data.way
-    await pay.open_invoice(order, way, visit, from_balance=callback_data.from_balance)
+    await go_on(order, way, visit, from_balance=callback_data.from_balance)
 
 
 async def typed(message: Message, visit: Visit) -> None:
@@ -59,8 +60,15 @@ async def typed(message: Message, visit: Visit) -> None:
     if len(email) > MAX_EMAIL_CHARACTERS or not await set_email(email, visit):
         return await ask_again(order, way, visit, from_balance=from_balance)
     if order is not None and way:
-        return await pay.open_invoice(order, way, visit, from_balance=from_balance)
+        return await go_on(order, way, visit, from_balance=from_balance)
     return await visit.show(balance_screens.receipt_email(email, visit.say), awaits="email")
+
+
+async def go_on(order: UUID, way: Way | SavedName, visit: Visit, *, from_balance: bool) -> None:
+    """The invoice that waited. A saved method is charged by a tap that sees the amount of today."""
+    if way in get_args(Way):
+        return await pay.open_invoice(order, way, visit, from_balance=from_balance)
+    return await pay.show_rest(order, visit, from_balance=from_balance)
 
 
 async def ask_again(

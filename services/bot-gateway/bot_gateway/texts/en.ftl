@@ -415,6 +415,7 @@ toast-balance-short = Your balance no longer covers this. Here is what is missin
 toast-paid-from-balance = Paid from the balance.
 toast-method-unknown = We no longer remember that card or account.
 toast-being-charged = An earlier charge has not ended yet. We will tell you the result in a message here.
+toast-dearer = This costs more now than the button said. Nothing was charged. Here is the price of today.
 toast-method-forgotten = Forgotten. It will not be charged again.
 toast-not-sold = That is no longer sold. Here is what we sell now.
 toast-offer-first = Please accept the terms first.

@@ -78,6 +78,8 @@ async def open_invoice(
             return answer_of(order, asked_in(charge), charge)
         if await orders.charged_elsewhere(order, tx):
             return Refused(reason="being_charged")
+        if command.most_minor is not None and asked.amount_minor > command.most_minor:
+            return Refused(reason="dearer")
     elif may_save(asked.acquirer, asked.way, saves):
         asked = replace(asked, saves=command.remember)
     terms = receipts.get(asked.acquirer)
