@@ -227,3 +227,20 @@ async def test_orders_come_back_the_oldest_first(payments_db: Database) -> None:
     assert len(await payments_db.fetch(RESTORED, older)) == 1
     assert not await payments_db.fetch(RESTORED, newer)
     assert await debt_of(person, payments_db) == ("ended", "short")
+
+
+async def test_the_named_sum_spares_an_open_order(payments_db: Database) -> None:
+    """R-150: the refund took what an open order had received, and new money is its own first."""
+    receipt = rubles(person := uuid4(), PRICE + SPENT)
+    await report(payments_db, receipt)
+    await bought_from_balance(person, payments_db)
+    await spend(person, SPENT, payments_db)
+    await report(payments_db, paid(await placed(person, payments_db), person, amount=10))
+    part_minor = await wallet(person, payments_db)
+    await give_back(payments_db, refund_of(receipt))
+    owed_minor = (await balance(person, payments_db)).owed_minor
+    assert (owed_minor, await wallet(person, payments_db)) == (SPENT - part_minor, 0)
+    [refunded] = await refund_events(person, payments_db)
+    await pay(person, refunded.restored_for_minor, payments_db)
+    assert await debt_of(person, payments_db) == ("ended", "restored")
+    assert await wallet(person, payments_db) == part_minor

@@ -144,6 +144,8 @@ class RefundBooking:
     undone: tuple[Undone, ...] = ()
     debt_minor: int = 0
     """All that the person owes afterwards."""
+    parts_minor: int = 0
+    """What open orders have received and the wallet lacks: new money is theirs first."""
 
     @property
     def lost_minor(self) -> int:
@@ -154,8 +156,8 @@ class RefundBooking:
 
     @property
     def restored_for_minor(self) -> int:
-        """What pays the debt, and these orders again. Nothing is left in the wallet then."""
-        return self.debt_minor + self.lost_minor if self.lost_minor else 0
+        """What pays the debt, and these orders again. The wallet holds the open parts then."""
+        return self.debt_minor + self.lost_minor + self.parts_minor if self.lost_minor else 0
 
     @property
     def is_whole(self) -> bool:
@@ -220,7 +222,13 @@ def book_one(refund: Refund, batch: RefundBatch) -> RefundBooking:
         batch.holdings[payment.payer].wallet_minor,
         undone,
         batch.holdings[payment.payer].owed_minor,
+        lacking_parts(batch.holdings[payment.payer]),
     )
+
+
+def lacking_parts(held: Holdings) -> int:
+    """The refund may have taken the money that open orders had received."""
+    return max(0, sum(minor for _, minor in held.reserved) - held.wallet_minor)
 
 
 def returnable(refund: Refund, payment: Payment) -> int:
