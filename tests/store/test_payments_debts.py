@@ -244,3 +244,21 @@ async def test_the_named_sum_spares_an_open_order(payments_db: Database) -> None
     await pay(person, refunded.restored_for_minor, payments_db)
     assert await debt_of(person, payments_db) == ("ended", "restored")
     assert await wallet(person, payments_db) == part_minor
+
+
+async def test_the_newest_debt_comes_back_first(payments_db: Database) -> None:
+    """R-151: the last refund named the sum of all debts, and of its own orders."""
+    person, orders = uuid4(), []
+    receipts = [rubles(person, PRICE + SPENT) for _ in range(2)]
+    for receipt in receipts:
+        await report(payments_db, receipt)
+        orders.append(await bought_from_balance(person, payments_db))
+        await spend(person, SPENT, payments_db)
+    for receipt in reversed(receipts):
+        await give_back(payments_db, refund_of(receipt))
+    *_, refunded = await refund_events(person, payments_db)
+    assert [one.order for one in refunded.undone] == orders[:1]
+    assert refunded.restored_for_minor == 2 * SPENT + PRICE
+    await pay(person, refunded.restored_for_minor, payments_db)
+    assert len(await payments_db.fetch(RESTORED, orders[0])) == 1
+    assert not await payments_db.fetch(RESTORED, orders[1])

@@ -72,14 +72,17 @@ LOCK_SETTLED = """
 select refund, person, opened_at
 from debts
 where person = $1 and state = 'settled'
-order by opened_at, refund
+order by opened_at desc, refund desc
 limit 1
 for update
 """
 
 
 async def lock_settled(person: UUID, tx: Tx) -> Debt | None:
-    """The oldest settled debt of a person whose accounts are locked."""
+    """The newest settled debt of a person whose accounts are locked.
+
+    Its refund named the sum that pays all debts, and its own orders again.
+    """
     row = await tx.fetchrow(LOCK_SETTLED, person)
     return Debt(*row) if row else None
 
