@@ -24,8 +24,7 @@ NOW = datetime.now(UTC)
 HOUR = NOW.replace(minute=0, second=0, microsecond=0)
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 LOWEST = UUID(int=0)
-PARTNER = id_("person", 1)
-BUYER = id_("person", 400_000)
+PARTNER, BUYER = id_("person", 1), id_("person", 400_000)
 NODE = id_("node", 1)
 HANDLER = "payments_confirms_reported"
 TOPIC = "payments.payment.confirmed"
