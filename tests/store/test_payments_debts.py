@@ -3,6 +3,7 @@
 import asyncio
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 
 from payments.commands.adjust_balance import adjust_balance
@@ -29,6 +30,7 @@ from tests.kit.payments import (
     state_of,
     wallet,
 )
+from tests.kit.servers import FreshDatabase
 
 pytestmark = pytest.mark.usefixtures("invariants_hold")
 
@@ -43,6 +45,11 @@ where topic = 'payments.payment.confirmed'
   and body ->> 'received' is null
 order by seq
 """
+BREAK = f"""
+alter table orders add constraint a_broken_restore
+  check (person <> '{UUID(int=1)}' or restores is null)
+"""
+MEND = "alter table orders drop constraint a_broken_restore"
 AGE = """
 update debts set opened_at = opened_at - interval '31 days' where person = $1
 """
@@ -119,6 +126,25 @@ async def test_a_debt_may_be_paid_in_parts(payments_db: Database, parts: tuple[i
     assert len(await purchases(person, payments_db)) == 1 + enough
     assert await wallet(person, payments_db) == (0 if enough else 14_000)
     assert await debt_of(person, payments_db) == ("ended", "restored" if enough else "short")
+
+
+async def test_a_broken_debt_delays_nobody(
+    payments_db: Database, payments_schema: FreshDatabase
+) -> None:
+    """R-152: the person whose restore fails is asked for first, and again at the next turn."""
+    broken, ann = UUID(int=1), uuid4()
+    for person in (broken, ann):
+        await indebted(person, payments_db)
+        await report(payments_db, rubles(person, SPENT + PRICE))
+    owner = await asyncpg.connect(payments_schema.dsn("payments_owner"))
+    await owner.execute(BREAK)
+    with pytest.raises(ExceptionGroup):
+        await restore_access(payments_db)
+    assert [len(await purchases(one, payments_db)) for one in (broken, ann)] == [1, 2]
+    await owner.execute(MEND)
+    await owner.close()
+    await restore_access(payments_db)
+    assert len(await purchases(broken, payments_db)) == 2
 
 
 async def test_an_operators_credit_restores(payments_db: Database) -> None:

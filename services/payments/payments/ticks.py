@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from payments import metrics
 from payments.restoring import restore_next
@@ -89,9 +90,23 @@ async def meet_refunds(database: Database) -> None:
 
 
 async def restore_access(database: Database) -> None:
-    """Buy again what debts had cost that are paid now: each order in a transaction of its own."""
+    """Buy again what debts had cost that are paid now: each order in a transaction of its own.
+
+    A person for whom it fails delays nobody. Raises `ExceptionGroup` after all others had their
+    turn.
+    """
+    failed: list[Exception] = []
     for person in await debts.settled(RESTORED_AT_ONCE, database):
-        for _ in range(MAX_RESTORING_STEPS):
-            async with database.transaction() as tx:
-                if not await restore_next(person, tx):
-                    break
+        try:
+            await restore_all_of(person, database)
+        except Exception as error:
+            failed.append(error)
+    if failed:
+        raise ExceptionGroup("access of some people was not restored", failed)
+
+
+async def restore_all_of(person: UUID, database: Database) -> None:
+    for _ in range(MAX_RESTORING_STEPS):
+        async with database.transaction() as tx:
+            if not await restore_next(person, tx):
+                break
