@@ -153,10 +153,10 @@ class IdleLoop(NoticeLoop[Any]):
         return ()
 
     def _written(self, notice: Any) -> tuple[bytes, Mapping[str, str]]:
-        raise NotImplementedError
+        raise AssertionError("no notice is ever due here")
 
     def _posted(self, notice: Any, url: str, *, accepted: bool) -> None:
-        raise NotImplementedError
+        raise AssertionError("nothing was posted")
 
 
 async def test_a_stop_during_a_wake_up_ends() -> None:
