@@ -23,6 +23,9 @@ PARTS = (1, 2) if LONG else (1,)
 EXAMPLES = 94 if LONG else 15
 STEPS = 120  # One of them begins the example.
 MOST_SEARCHES = 4
+# A debt is restored after a purchase, its chargeback and a payment of just its sum, in this order.
+# A search meets that by luck, and test_paid_debts_restore_orders plays it on purpose.
+FOUND_BY_SEARCH = MOVES.keys() - {"debts_restore"}
 LEAST_STEPS, LEAST_DEATHS = (10_000, 250) if LONG else (1_500, 40)
 MOST_STEPS_OF_DEATHS, PREFERRED = 3_000, 0.5
 LEAST_STEPS_OVER_THE_BUS, MOST_STEPS_OVER_THE_BUS, LEAST_DEATHS_OVER_THE_BUS = 150, 600, 10
@@ -69,7 +72,7 @@ def test_no_sequence_loses_or_doubles_money(
 
     def seen_enough() -> bool:
         enough = world.steps >= LEAST_STEPS and deaths.total() >= LEAST_DEATHS
-        return enough and (not LONG or set(moves) == set(MOVES))
+        return enough and (not LONG or set(moves) >= FOUND_BY_SEARCH)
 
     # Searches change with the code. One that lacks a move is followed by another.
     for search in range(MOST_SEARCHES):
