@@ -39,11 +39,17 @@ NO_REFUNDS = Unsupported("this listing returns no money")
 AN_HOUR_AGO = datetime.now(UTC) - timedelta(hours=1)
 
 DIFFERENCES = """
-select d.kind, d.reference, d.charge, d.their_minor, d.our_minor, d.sentence, d.done
-from reconciliation_differences d
-join reconciliations r on r.id = d.run
-where d.acquirer = $1 and r.kind <> 'daily'
-order by d.id
+select kind, reference, charge, their_minor, our_minor, sentence, done
+from reconciliation_differences
+where acquirer = $1
+order by id
+"""
+
+DAY_WAS_RECONCILED = """
+insert into reconciliations (id, acquirer, kind, since, until, state, ended_at)
+select $2, $1, 'daily', ended.day - interval '1 day', ended.day, 'done', shop_now()
+from (select date_trunc('day', shop_now() - interval '30 minutes', 'UTC') as day) ended
+where not exists (select from reconciliations where acquirer = $1 and kind = 'daily')
 """
 
 AGE = """
@@ -52,7 +58,9 @@ with aged as (
   set due_at = now(), held_until = now(), reconciled_until = reconciled_until - $2::interval
   where acquirer = $1
 )
-update reconciliations set started_at = started_at - $2::interval where acquirer = $1
+update reconciliations
+set started_at = started_at - $2::interval
+where acquirer = $1 and kind <> 'daily'
 """
 
 
@@ -164,9 +172,14 @@ def paid_there(
 
 
 async def reconciled(listing: FakeListing, database: Database) -> ReconciliationRecord:
-    """All runs that are due, by one worker; the newest hourly one as it stands then."""
+    """All runs that are due, by one worker; the newest hourly one as it stands then.
+
+    The day before was reconciled: in the first hours of a day, its run would also list what a test
+    pays an hour ago.
+    """
     worker = Reconciler(database, listing)
     await leases.enlist(listing.name, database)
+    await database.execute(DAY_WAS_RECONCILED, listing.name, uuid4())
     while await worker.walk(asyncio.Event()):
         pass
     return await newest(listing, database)
@@ -187,7 +200,6 @@ async def time_passes(
 
 
 async def differences(listing: FakeListing, database: Database) -> list[Row]:
-    """Without those of the day before: an hour after midnight a test pays in both."""
     return await database.fetch(DIFFERENCES, listing.name)
 
 
