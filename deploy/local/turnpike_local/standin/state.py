@@ -17,7 +17,7 @@ create table if not exists settings (name text primary key, value text not null)
 
 _FIRST_ID = """
 insert into sqlite_sequence (name, seq)
-select ?1, ?2 where not exists (select 1 from sqlite_sequence where name = ?1)
+select :name, :seq where not exists (select 1 from sqlite_sequence where name = :name)
 """
 
 
@@ -43,7 +43,7 @@ class SqliteState:
             self._db.execute("pragma synchronous = normal")
             self._db.executescript(_SETTINGS + schema)
             for table, first in (first_ids or {}).items():
-                self._db.execute(_FIRST_ID, [table, first - 1])
+                self._db.execute(_FIRST_ID, {"name": table, "seq": first - 1})
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise BrokenStateError(f"{path} is not a state of {whose}: {error}") from error
