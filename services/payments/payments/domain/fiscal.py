@@ -17,8 +17,12 @@ from payments.domain.confirmation import Batch, Order
 from shared.contracts.message import derived_id
 
 CALCULATED_RATES = {3: 5, 4: 6, 7: 9, 8: 10, 11: 12}
-"""YooKassa's codes of VAT. An advance takes the calculated rate of its service: 22/122 of 22 %."""
+"""YooKassa's codes of VAT. An advance takes the calculated rate of its service: 22/122 of 22 %.
 
+Source: https://yookassa.ru/developers/54fz/parameters-values, "Коды ставок НДС". 3 is 10 %, 4 is
+20 %, 5 is 10/110, 6 is 20/120, 7 is 5 %, 8 is 7 %, 9 is 5/105, 10 is 7/107, 11 is 22 %, 12 is
+22/122.
+"""
 
 MAX_EMAIL_CHARACTERS = 254
 _EMAIL = re.compile(
