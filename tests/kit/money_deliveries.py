@@ -36,7 +36,8 @@ from tests.kit.mortal import DiedError
 # "unacknowledged": the process dies after its commit, before the acknowledgement.
 ENDS = (*["done"] * 6, "unacknowledged", "died")
 PEOPLE = 6
-NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+# The moments of an example are of the 13 days from then on: of the past, whenever it is played.
+NOW = datetime.now(UTC) - timedelta(days=13)
 Draw = Callable[..., Any]
 Act = Callable[[], Coroutine[Any, Any, Any]]
 
