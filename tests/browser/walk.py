@@ -12,7 +12,7 @@ from tests.browser.conftest import STEP_TIMEOUT_MS, seen
 from tests.browser.test_chat import FITS
 
 Language = Literal["en", "ru"]
-Way = Literal["stars", "sbp", "card", "crypto"]
+Way = Literal["stars", "sbp", "card", "crypto", "telegram"]
 
 WIDTH, HEIGHT = 390, 844
 NARROW = 320
@@ -53,7 +53,13 @@ EN = Words(
     start=("Accept", "Buy", "Basic", "^1 month"),
     plans=("Buy", "Basic", "^1 month"),
     topup=("^💰 Balance", "Top up", "^250"),
-    ways={"stars": "Stars", "sbp": "SBP", "card": "Card", "crypto": "Crypto"},
+    ways={
+        "stars": "Stars",
+        "sbp": "^SBP",
+        "card": "^Card ·",
+        "crypto": "Crypto",
+        "telegram": "^Card in Telegram",
+    },
     pay="^Pay ",
     from_balance="from the balance",
     missing="more, the rest",
@@ -76,7 +82,13 @@ RU = Words(
     start=("Принять", "Купить", "Базовый", "^1 месяц"),
     plans=("Купить", "Базовый", "^1 месяц"),
     topup=("^💰 Баланс", "Пополнить", "^250"),
-    ways={"stars": "Звёзды", "sbp": "СБП", "card": "Карта", "crypto": "Криптовалюта"},
+    ways={
+        "stars": "Звёзды",
+        "sbp": "^СБП",
+        "card": "^Карта ·",
+        "crypto": "Криптовалюта",
+        "telegram": "^Карта в Telegram",
+    },
     pay="^Оплатить ",
     from_balance="с баланса",
     missing="^Доплатить",
@@ -124,19 +136,24 @@ class Walker:
 
     async def asks_for_menu(self) -> None:
         """By the command, as after a message that has no button for it."""
+        await self.says("/start")
+
+    async def says(self, command: str) -> None:
+        """Choose a command from the bot's menu."""
         await self.page.get_by_role("button", name="Menu", exact=True).click()
-        await self.page.locator("#commands").get_by_role("button", name="/start").click()
+        await self.page.locator("#commands").get_by_role("button", name=command).click()
 
     async def press(self, *names: str) -> None:
         """Press the newest button with each name, one after the other."""
         for name in names:
-            button = self.messages.get_by_role("button", name=re.compile(name)).last
-            await button.click(timeout=SHOWN_WITHIN_MS)
+            await self.button(name).last.click(timeout=SHOWN_WITHIN_MS)
+
+    def button(self, name: str) -> Locator:
+        return self.messages.get_by_role("button", name=re.compile(name))
 
     async def ready(self, name: str) -> None:
         """Wait for a button with the name."""
-        button = self.messages.get_by_role("button", name=re.compile(name)).last
-        await expect(button).to_be_visible(timeout=SHOWN_WITHIN_MS)
+        await expect(self.button(name).last).to_be_visible(timeout=SHOWN_WITHIN_MS)
 
     async def reads(self, text: str, count: int = 1) -> None:
         """So many messages with this text are in the chat."""
@@ -146,8 +163,9 @@ class Walker:
     async def pays(self, way: Way, *, picture: str = "") -> None:
         """From the ways to pay to the chat that the pay page leads back to."""
         await self.press(self.words.ways[way])
-        if way == "stars":
+        if way in ("stars", "telegram"):
             await self.messages.locator("button.pays").last.click(timeout=SHOWN_WITHIN_MS)
+            await self.sees(f"{picture}-sheet", picture)
             await self.page.locator("#pay-confirm").click(timeout=SHOWN_WITHIN_MS)
             return
         await self.follows(picture=picture)
