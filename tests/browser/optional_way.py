@@ -24,7 +24,8 @@ class Words:
     remember: str
     remembers: str
     consent: str
-    saved: str
+    card: str
+    account: str
     no_funds: str
     balance: str
     forget: str
@@ -38,8 +39,9 @@ WORDS: dict[Language, Words] = {
         remember="^☐ Remember this",
         remembers="^☑ Remember this",
         consent="Next time one tap is enough",
-        saved="^⚡ ",
-        no_funds="There is not enough money on it. Nothing was charged.",
+        card="^⚡ Card ",
+        account="^⚡ SBP account",
+        no_funds="There is not enough money on your card or account. Nothing was charged.",
         balance="^💰 Balance",
         forget="^🗑 Forget",
         question="It will never be charged here again.",
@@ -50,7 +52,8 @@ WORDS: dict[Language, Words] = {
         remember="^☐ Запомнить",
         remembers="^☑ Запомнить",
         consent="В следующий раз хватит одного нажатия",
-        saved="^⚡ ",
+        card="^⚡ Карта ",
+        account="^⚡ Счёт СБП",
         no_funds="Не хватает денег. Ничего не списано.",
         balance="^💰 Баланс",
         forget="^🗑 Забыть",
@@ -96,9 +99,9 @@ class OptionalWay:
 
         await walker.asks_for_menu()
         await walker.press(*words.plans)
-        await walker.ready(ours.saved)
+        await walker.ready(ours.card)
         await walker.sees("saved-ways", "saved")
-        await walker.press(ours.saved)
+        await walker.press(ours.card)
         await walker.reads(words.extended)
         await walker.sees("saved-charged", "saved")
         await walker.says("/paysupport")
@@ -117,7 +120,7 @@ class OptionalWay:
         await walker.asks_for_menu()
         await walker.press(*words.plans)
         await walker.ready(words.ways["card"])
-        await expect(walker.button(ours.saved)).to_have_count(0)
+        await expect(walker.button(ours.card)).to_have_count(0)
 
     async def test_a_refused_charge_leads_to_other_ways(
         self, walker: Walker, yookassa: YookassaControl
@@ -134,7 +137,7 @@ class OptionalWay:
         await yookassa.decline_saved(saved, "insufficient_funds")
 
         await walker.asks_for_menu()
-        await walker.press(*words.plans, ours.saved)
+        await walker.press(*words.plans, ours.account)
         await walker.reads(ours.no_funds)
         await walker.sees("saved-refused", "saved")
         await walker.pays("card")
@@ -148,6 +151,7 @@ class OptionalWay:
         await walker.ready(words.ways["telegram"])
         await walker.sees("telegram-ways", "telegram")
         await walker.pays("telegram", picture="telegram")
+        await expect(walker.page.locator("#pay-coin")).to_have_text("₽")
         await walker.reads(words.paid)
         await walker.sees("telegram-paid", "telegram")
         await the_key_works(walker)

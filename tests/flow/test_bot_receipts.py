@@ -87,11 +87,11 @@ async def test_a_saved_method_waits_for_the_email(shop: Shop) -> None:
     shop.owners.payments.saved = (card,)
     ann = await shop.newcomer()
     await to_ways(ann)
-    await ann.press("Bank card")
+    await ann.press("⚡ Card")
     await ann.receives("Where should we send the receipt?")
     await ann.say(EMAIL)
-    await sees(ann, "⚡ Bank card *4444 · 149 ₽", "Telegram Stars · 99 ⭐", "SBP · 149 ₽")
-    await ann.press("Bank card")
+    await sees(ann, "⚡ Card *4444 · 149 ₽", "Telegram Stars · 99 ⭐", "SBP · 149 ₽")
+    await ann.press("⚡ Card")
     await ann.receives("We are charging your saved card")
     assert [one.way for one in shop.owners.received_of(OpenInvoice)] == [card.name, card.name]
 

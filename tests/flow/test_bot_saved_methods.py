@@ -61,8 +61,8 @@ async def test_one_tap_charges_a_saved_method(shop: Shop, service: Service) -> N
     payments.saved = (METHOD,)
     ann = await shop.newcomer()
     await to_ways(ann)
-    await sees(ann, "⚡ Bank card *4444 · 149 ₽", "SBP · 149 ₽", "Card · 149 ₽")
-    await ann.press("Bank card")
+    await sees(ann, "⚡ Card *4444 · 149 ₽", "SBP · 149 ₽", "Card · 149 ₽")
+    await ann.press("⚡ Card")
     await ann.receives("We are charging your saved card: 149\u00a0₽.")
     await until(shop.is_quiescent)
     [invoice] = payments.invoices.values()
@@ -79,7 +79,7 @@ async def test_one_tap_charges_a_saved_method(shop: Shop, service: Service) -> N
     )
     async with shop.database.transaction() as tx:
         await service.handlers["bot_shows_refused"].handle([event], tx)
-    await ann.receives("There is not enough money on it. Nothing was charged.")
+    await ann.receives("There is not enough money on your card or account. Nothing was charged.")
     await ann.press("SBP")
     await sees(ann, "Pay 149 ₽")
     assert len(payments.orders) == 1
@@ -96,14 +96,14 @@ async def test_another_charge_waits_for_the_first(shop: Shop, service: Service) 
     shop.owners.payments.is_charging = True
     ann = await shop.newcomer()
     await to_ways(ann)
-    await ann.press("Bank card")
+    await ann.press("⚡ Card")
     await is_toasted(
         ann, "An earlier charge has not ended yet. We will tell you the result in a message here."
     )
-    await sees(ann, "⚡ Bank card *4444 · 149 ₽", "SBP · 149 ₽", "Card · 149 ₽")
+    await sees(ann, "⚡ Card *4444 · 149 ₽", "SBP · 149 ₽", "Card · 149 ₽")
 
 
-@pytest.mark.parametrize(("button", "balance"), [("Bank card", 0), ("from the balance", 50_000)])
+@pytest.mark.parametrize(("button", "balance"), [("⚡ Card", 0), ("from the balance", 50_000)])
 async def test_a_dearer_price_is_shown_first(
     shop: Shop, service: Service, button: str, balance: int
 ) -> None:
@@ -137,7 +137,7 @@ async def test_a_saved_method_is_forgotten_after_a_question(shop: Shop, service:
     ann = await shop.newcomer()
     await to_ways(ann)
     shop.owners.payments.saved = ()
-    await ann.press("Bank card")
+    await ann.press("⚡ Card")
     await is_toasted(ann, "We no longer remember that card or account.")
     await sees(ann, "SBP · 149 ₽", "Card · 149 ₽")
     shop.owners.payments.saved = (METHOD,)

@@ -103,7 +103,7 @@ PAID = Receipts(
     lines=(ReceiptLine(charge="stx<1>", paid_at=NOW, currency="XTR", amount_minor=1529),)
 )
 SAVED = (
-    SavedMethod(name="s0a1b2c", way="card", title="<b>Bank card *4444"),
+    SavedMethod(name="s0a1b2c", way="card", title="<b>Bank card"),
     SavedMethod(name="s0a1b2d", way="sbp", title=""),
 )
 CARD_BY_RUBLES = PART.model_copy(update={"way": "card", "remembers": False})

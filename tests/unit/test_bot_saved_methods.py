@@ -6,7 +6,8 @@ import pytest
 
 from bot_gateway.chats import balance_screens, pay_screens
 from bot_gateway.chats.buttons import PayOrder, Remember
-from shared.contracts.payments import InvoiceRefusedReason
+from bot_gateway.chats.buy_screens import title_of
+from shared.contracts.payments import InvoiceRefusedReason, SavedMethod, Way
 from shared.platform.texts import LANGUAGES
 from tests.kit.bot_screens import (
     BALANCE,
@@ -26,21 +27,39 @@ def test_saved_methods_come_first() -> None:
     order = REST.model_copy(update={"saved": SAVED})
     rows = pay_screens.rest(order, saying("en"), from_balance=True).rows
     texts = [row[0].text.replace("\u00a0", " ") for row in rows[:3]]
-    assert texts[:2] == ["⚡ <b>Bank card *4444 · 64 ₽", "⚡ Saved SBP account · 49 ₽"]
+    assert texts[:2] == ["⚡ <b>Bank card · 64 ₽", "⚡ SBP account · 49 ₽"]
     assert texts[2].startswith("Telegram Stars")
     assert PayOrder.unpack(rows[0][0].data or "").way == SAVED[0].name
     closed = order.model_copy(update={"ways": ()})
     assert "⚡" not in str(pay_screens.rest(closed, saying("en"), from_balance=True).rows)
 
 
+@pytest.mark.parametrize(
+    ("language", "way", "title", "shown"),
+    [
+        ("en", "card", "Bank card *4444", "Card *4444"),
+        ("ru", "card", "Bank card *4444", "Карта *4444"),
+        ("en", "card", "", "Saved card"),
+        ("ru", "card", "", "Сохранённая карта"),
+        ("en", "sbp", "СБП", "SBP account"),
+        ("ru", "sbp", "СБП", "Счёт СБП"),
+        ("ru", "sbp", "СБП, T-Bank *4444", "СБП, T-Bank *4444"),
+    ],
+)
+def test_saved_methods_speak_the_language(language: str, way: Way, title: str, shown: str) -> None:
+    """R-153: a provider writes "Bank card" for everybody, and SBP in Russian."""
+    method = SavedMethod(name="s0a1b2c", way=way, title=title)
+    assert title_of(method, saying(language)) == shown
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_title_of_outside_is_escaped(language: str) -> None:
     """N-10: a button shows it as it is, and a text as plain text."""
     asked = balance_screens.forgetting(SAVED[0], saying(language))
-    assert "&lt;b&gt;Bank card *4444" in asked.text
+    assert "&lt;b&gt;Bank card" in asked.text
     held = BALANCE.model_copy(update={"saved": SAVED})
     shown = balance_screens.balance(held, saying(language))
-    assert any("<b>Bank card *4444" in row[0].text for row in shown.rows)
+    assert any("<b>Bank card" in row[0].text for row in shown.rows)
 
 
 def test_consent_is_off_at_first() -> None:

@@ -6,7 +6,13 @@ from uuid import UUID
 
 from bot_gateway.chats.buttons import Pay, PickPeriod, PickPlan, packed, priced
 from bot_gateway.chats.screens import Button, Packed, Say, Screen, back, plain, screen, to
-from bot_gateway.domain.ways import asked_by_ways, least_above, shown_price
+from bot_gateway.domain.ways import (
+    asked_by_ways,
+    last_digits,
+    least_above,
+    other_title,
+    shown_price,
+)
 from shared.contracts.money import Money, stars_for
 from shared.contracts.payments import (
     AskedByWay,
@@ -140,8 +146,13 @@ def saved_rows(
 
 
 def title_of(method: SavedMethod, say: Say) -> str:
-    """As the provider shows it: a text of outside, which the catalogue escapes."""
-    return method.title or plain(say("saved-method", way=method.way))
+    """In the person's language, where the provider's title says no more than the digits or the way.
+
+    Any other title is a text of outside, which the catalogue escapes.
+    """
+    if method.way == "card" and (digits := last_digits(method.title)):
+        return plain(say("saved-card", digits=digits))
+    return other_title(method.title) or plain(say("saved-method", way=method.way))
 
 
 def way_rows(

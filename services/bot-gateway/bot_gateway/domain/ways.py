@@ -1,5 +1,6 @@
 """The amount of each way to pay, before an invoice is opened: prices shown are prices charged."""
 
+import re
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -7,6 +8,9 @@ from shared.contracts.money import Money, stars_of
 from shared.contracts.payments import AskedByWay, WayToPay
 
 Offered = TypeVar("Offered", WayToPay, AskedByWay)
+
+_LAST_DIGITS = re.compile(r"\*([0-9]{4})$")
+_NAMES_OF_SBP = frozenset({"сбп", "sbp"})
 
 
 def offered(ways: Sequence[Offered], *, cards: bool) -> tuple[Offered, ...]:
@@ -46,3 +50,14 @@ def shown_price(ways: Sequence[WayToPay], amount_minor: int, stars: int) -> Mone
 def least_above(asked: Sequence[AskedByWay], amount_minor: int) -> list[AskedByWay]:
     """The ways that ask for more than the amount in rubles, because they take no less."""
     return [one for one in asked if one.currency == "RUB" and one.asked_minor > amount_minor]
+
+
+def last_digits(title: str) -> str:
+    """Of a card that a provider names "Bank card *4444". Empty where its title shows none."""
+    found = _LAST_DIGITS.search(title)
+    return found[1] if found else ""
+
+
+def other_title(title: str) -> str:
+    """A provider's title that says more than the way. Empty where it does not."""
+    return "" if title.casefold() in _NAMES_OF_SBP else title

@@ -92,7 +92,7 @@ way-canceled = 😔 The payment did not go through. Nothing was charged. Please 
 
 charge-refused = 😔 { $reason ->
     [method_gone] This card or account can no longer be charged, so we have forgotten it. Nothing was charged. Please choose another way to pay.
-    [no_funds] There is not enough money on it. Nothing was charged. Top it up and try again, or choose another way to pay.
+    [no_funds] There is not enough money on your card or account. Nothing was charged. Top it up and try again, or choose another way to pay.
     [declined] The bank has refused the payment. Nothing was charged. Please try again later, or choose another way to pay.
    *[other] That way to pay does not work right now. Nothing was charged. Please choose another, or try again.
 }
@@ -107,8 +107,10 @@ remember-consent = { $way ->
    *[other] ☑ When you pay, we will remember your card. Next time one tap is enough, and without your tap nothing is charged. You can make us forget it on the Balance screen.
 }
 
+saved-card = Card *{ $digits }
+
 saved-method = { $way ->
-    [sbp] Saved SBP account
+    [sbp] SBP account
    *[other] Saved card
 }
 
