@@ -247,8 +247,10 @@ function invoice(shown) {
 
 export function amount({ total_amount: total, currency }) {
   if (currency === "XTR") return `★ ${total.toLocaleString("en")}`;
-  return `${(total / 100).toFixed(2)} ${currency}`;
+  return `${(total / 100).toFixed(2)}\u00a0${sign(currency)}`;
 }
+
+export const sign = (currency) => ({ XTR: "★", RUB: "₽" })[currency] ?? currency;
 
 function service(text) {
   return element("article", { class: "service" }, element("span", {}, text));

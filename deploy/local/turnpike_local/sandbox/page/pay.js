@@ -1,7 +1,7 @@
 // The pay sheet: one invoice, its payment, and the answer of the shop.
 
 import { find } from "./api.js";
-import { amount } from "./chat.js";
+import { amount, sign } from "./chat.js";
 import { openDialog } from "./dialogs.js";
 
 export class PaySheet {
@@ -24,6 +24,7 @@ export class PaySheet {
 
   open(invoice, stars) {
     this.invoice = invoice;
+    find("pay-coin").textContent = sign(invoice.currency);
     find("pay-title").textContent = invoice.title;
     find("pay-description").textContent = invoice.description;
     find("pay-price").textContent = amount(invoice);
