@@ -109,6 +109,6 @@ def keep(picture: Picture) -> None:
 
 
 async def seen(page: Page, name: str) -> None:
-    """Save a screenshot, for a review by eye."""
+    """Save a screenshot, for a review by eye, with every animation at its end."""
     SCREENSHOTS.mkdir(exist_ok=True)
-    await page.screenshot(path=SCREENSHOTS / f"{name}.png")
+    await page.screenshot(path=SCREENSHOTS / f"{name}.png", animations="disabled")
