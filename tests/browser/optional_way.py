@@ -90,7 +90,7 @@ class OptionalWay:
             yield control
 
     async def test_a_remembered_card_pays_and_is_forgotten(self, walker: Walker) -> None:
-        """R-131, R-136, R-133: by consent, by one tap, and after a question no more."""
+        """R-131, R-136, R-133, R-153: by consent, by one tap, and after a question no more."""
         words, ours = walker.words, WORDS[self.language]
         await walker.arrives(f"saves {self.language}")
         await walker.press(*words.start)
