@@ -53,7 +53,7 @@ from shared.messaging.rpc import Bus
 from shared.operations import acts, anti_entropy, inspection
 from shared.operations.audit import Kind, answer_keys, answer_missing_keys, merged
 from shared.operations.status import status, summary_of
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.clock import ClockAheadError, ahead_of
 from shared.platform.db import NOW, Database, Tx, database_is_to_blame
 from shared.platform.loops import forever, set_within, unless
@@ -118,6 +118,7 @@ class Service:
         self.health = Health(OWNERS[owner], self.database, self.bus, self.stopping)
         self.handlers: dict[str, Handler] = {}
         self.last_audit: LastAudit | None = None
+        self.workers: list[iterations.Worker] = []
         self._ahead: str | None = None
         self._waits: list[Wait] = [*anti_entropy.WAITS, *retries.WAITS]
         self._loops: list[tuple[str, Loop]] = []
@@ -190,7 +191,8 @@ class Service:
     def ticks(self, name: str, every_s: float, tick: Callable[[], Awaitable[object]]) -> None:
         """Call `tick` periodically.
 
-        A failed call is counted and logged; the next one runs as scheduled.
+        A failed call is counted and logged; the next one runs as scheduled. So does one that gives
+        no sign of life within the limit.
         """
 
         def failed(error: Exception) -> float:
@@ -200,9 +202,10 @@ class Service:
         async def loop(stopping: asyncio.Event) -> None:
             async def turn() -> None:
                 await tick()
+                iterations.rests(every_s)
                 await set_within(stopping, every_s)
 
-            await forever(name, turn, stopping, failed=failed)
+            await forever(name, turn, stopping, failed=failed, limit_s=iterations.LIMIT_S)
 
         self.loops(name, loop)
 
@@ -333,6 +336,7 @@ class Service:
             self.loops(f"retry_{name}", partial(retries.retry, handler))
 
     async def _run_loops(self) -> int:
+        iterations.enlist_in(self.workers)
         tasks = {asyncio.create_task(loop(self.stopping), name=name) for name, loop in self._loops}
         stop = asyncio.create_task(self.stopping.wait(), name="stopping")
         # Imported objects are never garbage: without this each full collection walks all of them.
@@ -397,14 +401,17 @@ class Service:
 
         async def turn() -> None:
             nonlocal wait_s, rounds, clean_at
+            iterations.rests(wait_s)
             if await set_within(stopping, wait_s):
                 return
+            iterations.turned()
             wait_s, began_at = AUDIT_EVERY_S, time.monotonic()
             since_h = (began_at - clean_at) / 3600 + AUDITS_OVERLAP_H
             hours = None if rounds % AUDITS_A_DAY == 0 else min(since_h, HOURS_AUDITED)
             findings = await self._audit(respond, hours, stopping)
             if not stopping.is_set():
                 self.last_audit = summary_of(findings, await self.database.fetchval(NOW))
+                iterations.outcome("violated", sum(1 for one in findings if one.violations))
                 clean_at = clean_at if _report_audit(self.owner, findings) else began_at
                 rounds += 1
 
@@ -412,7 +419,7 @@ class Service:
             log.warning("tick failed", tick="audit", error=repr(error))
             return 0.0
 
-        await forever("audit", turn, stopping, failed=failed)
+        await forever("audit", turn, stopping, failed=failed, limit_s=iterations.LIMIT_S)
 
     async def _audit(
         self,
@@ -426,6 +433,8 @@ class Service:
         while after is not None and not stopping.is_set():
             query = AuditQuery.of(self.owner)(hours=hours, after=after)
             part = await respond(query, self.database)
+            iterations.turned()
+            iterations.found(len(part.findings))
             findings, after = merged((*findings, *part.findings)), part.after
         return findings
 
@@ -444,6 +453,8 @@ class Service:
     async def _prune(self, statement: str) -> None:
         for _ in range(MAX_DROPS):
             dropped = await self.database.execute(statement, ROWS_PER_DROP)
+            iterations.turned()
+            iterations.found(int(dropped.split()[-1]), "dropped")
             if dropped != f"DELETE {ROWS_PER_DROP}" or self.stopping.is_set():
                 return
 

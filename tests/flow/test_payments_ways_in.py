@@ -106,3 +106,23 @@ async def test_blocked_account_is_said_at_the_start(
             assert await open_page(till)
     said = {one["finding"]: one["log_level"] for one in logs if one["event"] == "provider"}
     assert said == {WRONG_KEY.sentence: "error", "It is a test shop.": "warning"}
+
+
+async def test_workers_log_what_they_did(fresh_database: MakeDatabase, nats_url: str) -> None:
+    """W-84: an invoice is opened, and its payment found by the watcher."""
+    provider = FakeProvider()
+    with capture_logs() as logs:
+        async with shop(fresh_database, nats_url, provider) as (till, _):
+            _, reference = await open_page(till)
+            provider.pay(reference)
+            await till.database.execute("update invoice_jobs set due_at = now()")
+
+            def done() -> dict[str, list[dict[str, int]]]:
+                ended = [one for one in logs if one["event"] == "iteration_end"]
+                return {
+                    name: [one["outcomes"] for one in ended if one["loop"] == name]
+                    for name in ("open_yookassa", "watch_yookassa")
+                }
+
+            await until(lambda: {"booked": 1} in done()["watch_yookassa"])
+            assert done()["open_yookassa"] == [{"opened": 1}]

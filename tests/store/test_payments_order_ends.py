@@ -4,12 +4,14 @@ import asyncio
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from payments.queries import answer_payment
 from payments.store import orders
 from payments.ticks import end_orders
 from shared.contracts.message import Refused
 from shared.contracts.payments import PaymentQuery
+from shared.platform import iterations
 from shared.platform.db import Database
 from tests.kit.payments import paid, placed, report, wallet
 
@@ -43,6 +45,23 @@ async def states(order: UUID, database: Database) -> tuple[str, str] | None:
     """Of the order and of its invoice. None for an order that was pruned."""
     row = await database.fetchrow(STATES, order)
     return (row["order_state"], row["invoice_state"]) if row else None
+
+
+async def test_ends_of_orders_are_logged(payments_db: Database) -> None:
+    """W-84: how many expired and were deleted; an idle turn logs nothing."""
+    await end_orders(payments_db)
+    order = (await placed(uuid4(), payments_db)).order
+    with capture_logs() as logs, iterations.working("end_orders") as worker:
+        for _ in range(2):
+            await days_pass(order, 40, payments_db)
+            worker.ends()
+        await end_orders(payments_db)
+        worker.ends()
+    ended = [one for one in logs if one["event"] == "iteration_end"]
+    assert [(one["items"], one["outcomes"]) for one in ended] == [
+        (1, {"expired": 1}),
+        (1, {"deleted": 1}),
+    ]
 
 
 async def days_pass(order: UUID, days: int, database: Database) -> None:

@@ -12,6 +12,7 @@ from shared.messaging import failures, retries
 from shared.messaging.inbox import Handler
 from shared.messaging.jetstream import consumer_lag
 from shared.messaging.retries import retry_due
+from shared.platform import iterations
 from shared.platform.db import Tx
 from tests.kit.messaging import ALL_ARE_DUE, STARTED, Pair, message_of
 from tests.kit.sessions import waits_for_a_lock
@@ -114,3 +115,19 @@ async def test_an_expired_lease_handles_nothing_twice(pair: Pair) -> None:
         assert (await first, (await second).repeated) == (1, 1)
         assert pair.handled == [event.id]
         assert await pair.subscriber.fetchval(OUTCOME_OF, event.id) == "done"
+
+
+async def test_each_try_is_a_sign_of_life(pair: Pair) -> None:
+    """W-85: a batch that is bisected, or waits for its database, may take longer than the limit."""
+    turned: set[float] = set()
+    async with pair.open(consuming=False):
+        events = await pair.publish(2)
+        with iterations.working("retry") as worker:
+
+            def fails(_: PersonStarted) -> Exception:
+                turned.add(worker.turned_at)
+                return RuntimeError("ours")
+
+            pair.fails = fails
+            await pair.handler().handle_batch([message_of(event) for event in events])
+    assert len(turned) == pair.calls == 3

@@ -13,7 +13,7 @@ from payments.app import build
 from shared import health, service
 from shared.health import Health
 from shared.messaging.rpc import Bus
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database
 from shared.platform.migrate import migrations_of
 from shared.service import Service
@@ -231,3 +231,23 @@ async def test_a_failed_tick_is_counted_and_repeated(place: FreshDatabase, wiped
         assert not life.done()
     assert await life == 0
     assert telemetry.LOOP_FAILURES.labels("failing")._value.get() >= 3
+
+
+async def test_a_hanging_tick_is_ended(
+    place: FreshDatabase, wiped_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-85: it is counted as a failure, and the next one begins."""
+    monkeypatch.setattr(iterations, "LIMIT_S", 0.01)
+    rounds = 0
+
+    async def hangs() -> None:
+        nonlocal rounds
+        rounds += 1
+        await asyncio.sleep(600)
+
+    subject = Service("payments", settings(place.dsn("payments_app"), wiped_url))
+    subject.ticks("hanging", 0.01, hangs)
+    async with living(subject):
+        await until(lambda: rounds >= 3)
+        [worker] = [one for one in subject.workers if one.name == "hanging"]
+        assert worker.failures >= 2

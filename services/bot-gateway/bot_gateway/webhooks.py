@@ -15,6 +15,7 @@ from bot_gateway.metrics import WEBHOOK_FAILING, WEBHOOKS_REFUSED
 from bot_gateway.receiving import take_in
 from bot_gateway.telegram import redacted, retry_after_of, set_webhook
 from bot_gateway.workers.bells import Bells
+from shared.platform import iterations
 from shared.platform.db import Database, database_is_to_blame
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import forever, set_within
@@ -85,6 +86,7 @@ class TelegramWebhook:
         await set_webhook(self.bot, self.url, self._secret)
         log.info("webhook set", url=self.url)
         while await self._is_ours():
+            iterations.rests(CHECK_EVERY_S)
             if await set_within(stopping, CHECK_EVERY_S):
                 return
 

@@ -17,6 +17,7 @@ from payments.store import (
     refunds,
 )
 from payments.subscribers import book_refunds
+from shared.platform import iterations
 from shared.platform.db import Database
 
 END_ORDERS_EVERY_S = 60.0
@@ -40,8 +41,8 @@ MAX_RESTORING_STEPS = 25
 
 
 async def end_orders(database: Database) -> None:
-    await orders.expire(MAX_ORDERS_AT_ONCE, database)
-    await orders.prune(PRUNED_AFTER, MAX_ORDERS_AT_ONCE, database)
+    iterations.found(await orders.expire(MAX_ORDERS_AT_ONCE, database), "expired")
+    iterations.found(await orders.prune(PRUNED_AFTER, MAX_ORDERS_AT_ONCE, database), "deleted")
 
 
 async def count_ways_in(acquirers: Sequence[str], database: Database) -> None:
@@ -73,6 +74,7 @@ async def close_ledger(database: Database) -> None:
         async with database.transaction() as tx:
             if not await closing.close_page(TRANSFERS_AT_ONCE, tx):
                 return
+        iterations.found(1, "closed")
 
 
 async def measure_reconciliations(acquirers: Sequence[str], database: Database) -> None:
@@ -87,6 +89,7 @@ async def meet_refunds(database: Database) -> None:
     if met:
         async with database.transaction() as tx:
             await book_refunds(met, tx)
+        iterations.found(len(met), "booked")
 
 
 async def restore_access(database: Database) -> None:
@@ -97,9 +100,12 @@ async def restore_access(database: Database) -> None:
     """
     failed: list[Exception] = []
     for person in await debts.settled(RESTORED_AT_ONCE, database):
+        iterations.found(1)
         try:
             await restore_all_of(person, database)
+            iterations.outcome("restored")
         except Exception as error:
+            iterations.outcome("failed")
             failed.append(error)
     if failed:
         raise ExceptionGroup("access of some people was not restored", failed)

@@ -2,6 +2,7 @@
 
 from referrals.store import reversals
 from referrals.subscribers import reverse_waiting
+from shared.platform import iterations
 from shared.platform.db import Database
 
 MEET_REFUNDS_EVERY_S = 5.0
@@ -14,3 +15,4 @@ async def meet_refunds(database: Database) -> None:
     if met:
         async with database.transaction() as tx:
             await reverse_waiting(met, tx)
+        iterations.found(len(met), "reversed")

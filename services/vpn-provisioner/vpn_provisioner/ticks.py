@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
+from shared.platform import iterations
 from shared.platform.db import Database
 from vpn_provisioner import metrics
 from vpn_provisioner.domain.access import fold
@@ -31,6 +32,7 @@ async def expire(database: Database, wake: Callable[[], None]) -> None:
         async with database.transaction() as tx:
             people = await subscriptions.expire(PEOPLE_AT_ONCE, tx)
             if people:
+                iterations.found(len(people), "expired")
                 await jobs.want(dict.fromkeys(people), tx)
                 await announce(people, tx)  # People who were on no node have nothing to wait for.
                 tx.after_commit(wake)
@@ -47,6 +49,7 @@ async def revive(database: Database, wake: Callable[[], None]) -> None:
                 await jobs.want(dict.fromkeys(people), tx)
                 tx.after_commit(wake)
         if people:
+            iterations.found(len(people), "revived")
             log.warning("the clock stepped back: access is given back", people=len(people))
         if len(people) < PEOPLE_AT_ONCE:
             return
@@ -59,6 +62,7 @@ async def meet_refunds(database: Database, wake: Callable[[], None]) -> None:
         if people:
             stored = await periods.subscriptions_of(people, tx)
             stale = [one.person for one in stored if fold(one.periods) != one.entitlement]
+            iterations.found(len(stale), "shortened")
             await shorten(dict.fromkeys(stale), tx, wake=wake)
 
 

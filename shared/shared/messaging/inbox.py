@@ -29,7 +29,7 @@ from shared.contracts.streams import Subscription
 from shared.messaging import conflicts, failures
 from shared.messaging.conflicts import Conflict
 from shared.messaging.failures import blame_for, is_given_up
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import (
     Database,
     Tx,
@@ -282,6 +282,7 @@ class Handler:
         """Act, for as long as it takes, or until the database refused that often and answered."""
         tries = refusals = 0
         while True:
+            iterations.turned()
             try:
                 return await act()
             except Exception as error:

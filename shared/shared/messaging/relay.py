@@ -14,7 +14,7 @@ from shared.messaging import jetstream
 from shared.messaging.jetstream import Acknowledged, BrokerError, Outgoing
 from shared.messaging.nats import Client, NoRespondersError
 from shared.messaging.outbox import PENDING
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database, Row, columns
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import forever, set_within
@@ -172,6 +172,7 @@ class Relay:
         busy = True
         while not stopping.is_set():
             self._woken.clear()
+            iterations.begins()
             # A disconnected client buffers events, and sends them to whichever broker comes back.
             if not self.client.is_connected:
                 await set_within(self._woken, POLL_S)
@@ -181,6 +182,7 @@ class Relay:
                 await self.compare_stream(connection)
                 compared_at = time.monotonic()
             published = await self.publish_pending(connection, look_first=not busy)
+            iterations.handled(published)
             if self._went_back:
                 continue
             if time.monotonic() - saved_at > SAVE_SEQUENCE_EVERY_S:

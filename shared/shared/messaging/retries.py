@@ -7,9 +7,10 @@ import asyncio
 import json
 from datetime import timedelta
 
-from shared.messaging.consumer import pause
+from shared.messaging.consumer import PAUSE_AFTER_DEAD_LETTERS_S, pause
 from shared.messaging.failures import RETRY_S
 from shared.messaging.inbox import Handler, Message, TooManyDeadLettersError
+from shared.platform import iterations
 from shared.platform.loops import forever, set_within
 from shared.platform.waits import Wait
 
@@ -65,11 +66,13 @@ async def retry(handler: Handler, stopping: asyncio.Event) -> None:
     async def turn() -> None:
         try:
             if not await retry_due(handler, stopping):
+                iterations.rests(POLL_S)
                 await set_within(stopping, POLL_S)
         except TooManyDeadLettersError:
+            iterations.rests(PAUSE_AFTER_DEAD_LETTERS_S)
             await pause(handler, stopping)
 
-    await forever(f"retry_{handler.name}", turn, stopping)
+    await forever(f"retry_{handler.name}", turn, stopping, limit_s=iterations.LIMIT_S)
 
 
 async def retry_due(handler: Handler, stopping: asyncio.Event | None = None) -> int:
@@ -83,5 +86,8 @@ async def retry_due(handler: Handler, stopping: asyncio.Event | None = None) -> 
         for row in rows
     ]
     if messages:
-        await handler.handle_batch(messages, stopping)
+        iterations.found(len(messages))
+        handled = await handler.handle_batch(messages, stopping)
+        for outcome in ("done", "repeated", "retried", "dead_lettered"):
+            iterations.outcome(outcome, getattr(handled, outcome))
     return len(messages)

@@ -37,7 +37,7 @@ from shared.messaging import conflicts, jetstream, outbox
 from shared.messaging.conflicts import Conflict
 from shared.messaging.jetstream import BrokerError
 from shared.messaging.rpc import Bus, UnansweredError
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import NOW, Database, Tx, columns
 from shared.platform.waits import SKEW, Wait
 
@@ -220,15 +220,19 @@ async def compare_due(subscriptions: Sequence[Subscription], database: Database,
         leased = await database.fetchrow(LEASE, handler, LEASED_FOR)
         if leased is None:
             continue
+        iterations.found(1)
         try:
             hours = WHOLE_HOURS if leased["whole"] else RECENT_HOURS
             compared = await compare(subscription, database, bus, hours=hours)
         except (UnansweredError, BrokerError) as error:
             log.warning("hours not compared", handler=handler, unanswered=str(error))
+            iterations.outcome("unanswered")
             continue
         if compared is None:
             log.info("handler has not acknowledged its closed hours yet", handler=handler)
+            iterations.outcome("put_off")
             continue
+        iterations.outcome("compared")
         finished = not compared.republished and not compared.cut_short
         again_after = COMPARE_EVERY if finished else TRY_AGAIN_AFTER
         whole = leased["whole"] and finished

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 
 log = structlog.get_logger()
 
@@ -22,23 +22,32 @@ async def forever(
     stopping: asyncio.Event,
     *,
     failed: Callable[[Exception], float] | None = None,
+    limit_s: float | None = None,
 ) -> None:
     """Call `turn` until `stopping`. A failure is counted and logged, and the loop goes on.
 
     `failed` takes the place of the log entry and returns the pause in seconds: for errors whose
-    text could hold what a person typed, and for pauses that the error names.
+    text could hold what a person typed, and for pauses that the error names. A turn that gives no
+    sign of life for `limit_s` fails; its leases end by themselves.
     """
-    while not stopping.is_set():
-        try:
-            await turn()
-        except Exception as error:  # The loop must go on; the failure is recorded.
-            telemetry.LOOP_FAILURES.labels(name).inc()
-            pause_s = PAUSE_AFTER_FAILURE_S
-            if failed is None:
-                log.warning("loop failed", loop=name, error=repr(error))
-            else:
-                pause_s = failed(error)
-            await set_within(stopping, pause_s)
+    with iterations.working(name, limit_s) as worker:
+        while not stopping.is_set():
+            try:
+                async with asyncio.timeout(limit_s) as bound:
+                    with worker.bounded(bound):
+                        await turn()
+            except Exception as error:  # The loop must go on; the failure is recorded.
+                telemetry.LOOP_FAILURES.labels(name).inc()
+                known = worker.why_failed(error)
+                pause_s = PAUSE_AFTER_FAILURE_S
+                if failed is None:
+                    log.warning("loop failed", loop=name, error=repr(known))
+                else:
+                    pause_s = failed(known)
+                is_late = isinstance(known, iterations.IterationTooLongError)
+                worker.ends("timed_out" if is_late else "failed")
+                worker.rests(pause_s)
+                await set_within(stopping, pause_s)
 
 
 class Bell:
@@ -115,6 +124,7 @@ async def at_each_ring(
             if is_due and await turn():
                 return
             wait_s = every_s if due_s is None or is_due else min(due_s, every_s)
+            iterations.rests(wait_s)
             await unless(stopping, set_within(rung, wait_s))
 
-        await forever(name, again, stopping)
+        await forever(name, again, stopping, limit_s=iterations.LIMIT_S)

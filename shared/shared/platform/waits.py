@@ -7,6 +7,7 @@ from time import monotonic
 
 import structlog
 
+from shared.platform import iterations
 from shared.platform.db import Database
 
 log = structlog.get_logger()
@@ -43,6 +44,7 @@ async def pull_back(waits: Sequence[Wait], database: Database) -> bool:
     for wait in waits:
         tag = await database.execute(wait.pull_back, wait.longest, ROWS_AT_ONCE)
         if rows := int(tag.split()[-1]):
+            iterations.found(rows, "made_due")
             log.warning("the clock stepped back: waits end", columns=wait.columns, rows=rows)
         all_done = all_done and rows < ROWS_AT_ONCE
     return all_done

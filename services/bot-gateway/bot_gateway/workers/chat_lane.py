@@ -31,7 +31,7 @@ from bot_gateway.telegram import (
     telegram_is_unavailable,
 )
 from bot_gateway.workers.bells import POLL_S, Bells, Wait
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database, Row, database_is_to_blame
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import forever
@@ -87,6 +87,7 @@ class ChatLane:
         chats = []
         if free:
             chats = await intake.claim_chats(self.holder, self.lease, free, self.database)
+        iterations.handled(len(chats))
         for chat in chats:
             task = asyncio.create_task(self._serve(chat, stopping), name=f"chat {chat}")
             self._tasks.add(task)

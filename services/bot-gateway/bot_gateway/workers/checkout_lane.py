@@ -27,7 +27,7 @@ from bot_gateway.workers.bells import POLL_S, Bells, Wait
 from shared.contracts.message import Refused
 from shared.contracts.payments import MAX_CHECKOUTS, CheckoutQuery, PreCheckout
 from shared.messaging.rpc import Bus
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database, Row
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import forever
@@ -100,6 +100,7 @@ class CheckoutLane:
         claim = intake.claim_checkouts(LEASE, TOO_OLD, most, self.database)
         rows = await claim if most else []
         waiting = [row for row in rows if not row["too_old"]]
+        iterations.handled(len(waiting))
         UPDATES.labels("checkout", "dropped").inc(len(rows) - len(waiting))
         if waiting:
             self._deciding += 1

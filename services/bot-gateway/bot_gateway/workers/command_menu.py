@@ -2,12 +2,14 @@
 
 import asyncio
 from functools import partial
+from math import inf
 
 import structlog
 from aiogram import Bot
 
 from bot_gateway.chats import COMMANDS
 from bot_gateway.telegram import list_commands, redacted, retry_after_of
+from shared.platform import iterations
 from shared.platform.loops import forever, set_within
 from shared.platform.texts import LANGUAGES, Texts
 
@@ -31,6 +33,7 @@ async def _set(bot: Bot, texts: Texts, stopping: asyncio.Event) -> None:
     for language in LANGUAGES:
         commands = [(name, texts(language, f"command-{name}")) for name in COMMANDS]
         await list_commands(bot, commands, None if language == DEFAULT_LANGUAGE else language)
+    iterations.rests(inf)
     await stopping.wait()
 
 

@@ -9,6 +9,7 @@ of the screen that looks again.
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from math import inf
 
 import structlog
 from aiogram.types import User
@@ -18,6 +19,7 @@ from bot_gateway.chats.visit import Shop, Visit
 from bot_gateway.store import people
 from bot_gateway.telegram import redacted
 from shared.contracts.payments import InvoiceOpened, InvoiceRefused
+from shared.platform import iterations
 from shared.platform.loops import forever, unless
 
 log = structlog.get_logger()
@@ -50,9 +52,12 @@ class InvoiceScreens:
         await asyncio.gather(*loops)
 
     async def _turn(self, stopping: asyncio.Event) -> None:
+        iterations.rests(inf)
         event = await unless(stopping, self.noted.get())
         if event is not None:
+            iterations.begins()
             await self._edit(event)
+            iterations.handled(1)
 
     async def _edit(self, event: Ended) -> None:
         known = await people.person_of_screen(event.about, event.order, self.shop.database)

@@ -12,6 +12,7 @@ from bot_gateway.reporting import batch_of, publish_reports
 from bot_gateway.store import intake
 from bot_gateway.telegram import redacted
 from bot_gateway.workers.bells import Bells
+from shared.platform import iterations
 from shared.platform.db import Database, Tx, database_is_to_blame
 from shared.platform.failpoints import failpoint
 
@@ -48,14 +49,17 @@ class MoneyLane:
         that postpones a report.
         """
         most, loop = MAX_PER_BATCH, asyncio.get_running_loop()
-        with self.bells.listening("money") as wait:
+        with self.bells.listening("money") as wait, iterations.working("bot_money") as worker:
             while not stopping.is_set():
+                worker.begins()
                 began = loop.time()
                 try:
                     taken = await self.report_some(most)
+                    worker.handled(taken)
                 except Exception as error:  # The loop must go on: the reports stay stored.
                     log.error("payments could not be reported", error=redacted(error), most=most)
                     UPDATES.labels("money", "put_off").inc()
+                    worker.failures += 1
                     most = await self._after_failure(error, most)
                     continue
                 if taken < most:

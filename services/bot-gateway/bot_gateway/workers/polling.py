@@ -12,6 +12,7 @@ from bot_gateway.receiving import take_in
 from bot_gateway.store import intake
 from bot_gateway.telegram import fetch_updates, redacted, retry_after_of, stop_webhook
 from bot_gateway.workers.bells import Bells
+from shared.platform import iterations
 from shared.platform.db import Database, Tx
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import forever, set_within, unless
@@ -54,6 +55,7 @@ class Poller:
         offset: int | None = None
         loop = asyncio.get_running_loop()
         while not stopping.is_set():
+            iterations.begins()
             asked_at = loop.time()
             updates = await unless(stopping, fetch_updates(self.bot, offset))
             if not updates:
@@ -69,6 +71,7 @@ class Poller:
                 await take_in(self.bot.id, updates, self.bells, tx)
                 failpoint("update_written", "polling")
             tx.committed()
+            iterations.handled(len(updates))
             failpoint("update_committed", "polling")
             offset = updates[-1]["update_id"] + 1
             if len(updates) < FULL_ANSWER:

@@ -23,6 +23,7 @@ from bot_gateway.telegram import (
     retry_after_of,
     telegram_is_unavailable,
 )
+from shared.platform import iterations
 from shared.platform.backoff import backoff
 from shared.platform.db import Database
 from shared.platform.failpoints import failpoint
@@ -65,6 +66,7 @@ class StarRefunds:
         """Ask Telegram about the one that waits longest; False when none does."""
         job = await star_refunds.claim(self.holder, LEASE, self.database)
         if job is not None:
+            iterations.found(1)
             await self._work(job)
         return job is not None
 
@@ -86,6 +88,7 @@ class StarRefunds:
             await self._end(job, "done", None)
         elif telegram_is_unavailable(error):
             STAR_REFUNDS.labels("put_off").inc()
+            iterations.outcome("put_off")
             asked = retry_after_of(error)
             own_s = backoff(job.tries, first_s=1.0, longest_s=LONGEST_PAUSE_S)
             pause = max(asked or timedelta(0), timedelta(seconds=own_s))
@@ -96,4 +99,5 @@ class StarRefunds:
 
     async def _end(self, job: Claimed, state: str, reason: str | None) -> None:
         STAR_REFUNDS.labels(state).inc()
+        iterations.outcome(state)
         await star_refunds.end(job.id, self.holder, state, reason, self.database)

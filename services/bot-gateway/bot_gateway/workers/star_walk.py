@@ -28,6 +28,7 @@ from bot_gateway.metrics import STAR_TRANSACTIONS, STAR_WALKS, STARS_MISSING
 from bot_gateway.reporting import batch_of, event_ids, publish_reports
 from bot_gateway.store import people, star_walks
 from bot_gateway.telegram import bounded, redacted, retry_after_of
+from shared.platform import iterations
 from shared.platform.db import Database, Tx
 from shared.platform.loops import forever, set_within, unless
 
@@ -68,7 +69,9 @@ class StarWalk:
         """Walk soon after the start, and then hourly, until `stopping`."""
         if not await set_within(stopping, FIRST_AFTER_S):
             turn = partial(self.look, stopping)
-            await forever("bot_star_walk", turn, stopping, failed=_failed)
+            await forever(
+                "bot_star_walk", turn, stopping, failed=_failed, limit_s=iterations.LIMIT_S
+            )
 
     async def look(self, stopping: asyncio.Event) -> None:
         """Walk when it is due and nobody else does, else wait."""
@@ -77,6 +80,7 @@ class StarWalk:
         )
         self._is_first = False
         if position is None:
+            iterations.rests(LOOK_FOR_DUE_EVERY_S)
             await set_within(stopping, LOOK_FOR_DUE_EVERY_S)
             return
         try:
@@ -95,6 +99,7 @@ class StarWalk:
         overlap = OVERLAP
         for _ in range(PAGES_PER_CLAIM):
             begin, before = position.begin(overlap), position
+            iterations.found(1, "page")
             page = await unless(stopping, self._page(begin))
             if page is None or stopping.is_set():
                 return None

@@ -27,6 +27,7 @@ from notifier.workers.attempts import Attempts
 from shared.contracts.notifier import DeliveryFailed, RecipientRefused
 from shared.messaging.outbox import publish
 from shared.messaging.rpc import Bus
+from shared.platform import iterations
 from shared.platform.db import Database, Tx
 from shared.platform.loops import forever, set_within
 
@@ -115,6 +116,7 @@ class Dispatcher:
                 claimed = await claim(self.worker, busy, room, self.per_s, tx)
         self._renewed_at = now_s if renewing else self._renewed_at
         self._forget(finished, settled)
+        iterations.handled(len(settled))
         for delivery in claimed.deliveries:
             self._in_flight[delivery.person] = asyncio.create_task(
                 self._attempt(delivery), name=f"deliver {delivery.id}"

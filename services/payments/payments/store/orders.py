@@ -520,17 +520,23 @@ with due as (
   set state = 'expired'
   from due
   where o.id = due.id
+), withdrawn as (
+  update invoices i
+  set state = 'expired'
+  from due
+  where i.order_id = due.id and i.state in ('asking', 'open')
 )
-update invoices i
-set state = 'expired'
-from due
-where i.order_id = due.id and i.state in ('asking', 'open')
+select count(*) from due
 """
 
 
-async def expire(most: int, database: Database) -> None:
-    """Expire orders whose price is no longer honoured, the oldest first, with their invoices."""
-    await database.execute(EXPIRE, most)
+async def expire(most: int, database: Database) -> int:
+    """Expire orders whose price is no longer honoured, the oldest first, with their invoices.
+
+    Returns how many there were.
+    """
+    expired: int = await database.fetchval(EXPIRE, most)
+    return expired
 
 
 # A booking is written under the lock of the order that its payload names, and a resolution under
@@ -563,9 +569,9 @@ delete from orders where id in (select id from due except select id from known)
 """
 
 
-async def prune(after: timedelta, most: int, database: Database) -> None:
+async def prune(after: timedelta, most: int, database: Database) -> int:
     """Delete orders that ended so long ago, the oldest first, with their invoices.
 
-    An order stays for ever if a booking or a resolution names it.
+    An order stays for ever if a booking or a resolution names it. Returns how many were deleted.
     """
-    await database.execute(PRUNE, after, most)
+    return int((await database.execute(PRUNE, after, most)).split()[-1])

@@ -37,7 +37,7 @@ from payments.workers.lease import LEASE_S, POLL_S, held
 from shared.contracts.payload import write_payload
 from shared.contracts.payments import InvoiceOpened, InvoiceRefused, InvoiceRefusedReason
 from shared.messaging import outbox
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database, Tx
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import Bell, at_each_ring
@@ -75,6 +75,7 @@ class Opener:
             self.provider.name, OPENED_AT_ONCE, token, LEASE_S, self.database
         )
         if jobs:
+            iterations.found(len(jobs))
             invoices = [job.invoice for job in jobs]
             receipts = await fiscal.of_invoices(invoices, self.database)
 
@@ -133,6 +134,7 @@ class Opener:
     async def _settle(self, job: Opening, token: UUID, answer: Answer) -> None:
         outcome = "dropped" if answer is None else OUTCOMES[type(answer)]
         metrics.OPENINGS.labels(self.provider.name, outcome).inc()
+        iterations.outcome(outcome)
         if isinstance(answer, SlowDown | Unavailable):
             await invoice_jobs.give_back(job, token, self.database)
             await self._pause(job, answer)

@@ -31,7 +31,7 @@ from payments.receiving import take_in
 from payments.store import pace
 from payments.store.pace import Lane
 from payments.workers.lease import POLL_S, held
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database, Tx, database_is_to_blame
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import Bell, at_each_ring
@@ -104,6 +104,7 @@ class Reader(Generic[Item]):
             self.provider.name, self.provider.reads_at_once, token, self.database
         )
         if due:
+            iterations.found(len(due))
             keys = [one.key for one in due]
 
             async def renew() -> bool:
@@ -195,6 +196,7 @@ class Reader(Generic[Item]):
             failures = batch[0].failures
             await self._set_pace(failures + 1, pause_of_provider_s(failures, asked_s))
         READS.labels(self.provider.name, self.source.lane, "unanswered").inc(len(batch))
+        iterations.outcome("unanswered", len(batch))
 
     async def _give_up_for_now(self, batch: Sequence[Item], token: UUID) -> None:
         async with self.database.transaction() as tx:
@@ -208,6 +210,7 @@ class Reader(Generic[Item]):
     def _count(self, reads: Sequence[Read]) -> None:
         for read in reads:
             READS.labels(self.provider.name, self.source.lane, read).inc()
+            iterations.outcome(read)
 
 
 def batches(due: Sequence[Item], at_once: int) -> list[Sequence[Item]]:

@@ -51,6 +51,7 @@ from payments.store.reconciliations import Run, Step
 from payments.subscribers import record_refunds
 from shared.contracts.payments import ReconciliationFinished
 from shared.messaging import outbox
+from shared.platform import iterations
 from shared.platform.db import Database, Row, Tx, data_is_to_blame
 from shared.platform.loops import forever, set_within
 
@@ -124,9 +125,12 @@ class Reconciler:
         async def turn() -> None:
             await leases.enlist(self.provider.name, self.database)
             if not await self.walk(stopping):
+                iterations.rests(POLL_S)
                 await set_within(stopping, POLL_S)
 
-        await forever("reconciling", turn, stopping, failed=self._failed)
+        await forever(
+            "reconciling", turn, stopping, failed=self._failed, limit_s=iterations.LIMIT_S
+        )
 
     def _failed(self, error: Exception) -> float:
         """The run goes on at its cursor: in this replica, or in another when the lease ends."""
@@ -141,6 +145,7 @@ class Reconciler:
         self._report_overdue(run)
         following: Run | None = run
         while following is not None and not stopping.is_set():
+            iterations.found(1, following.step)
             following = await self._step(following)
         await leases.release(self.provider.name, self.holder, self.database)
         return True
@@ -193,6 +198,7 @@ class Reconciler:
         for one in held[:MOST_CAPTURED]:
             async with self.database.transaction() as tx:
                 await leases.hold(run.acquirer, self.holder, self.lease_s, tx)
+            iterations.turned()
             answer = await self.provider.capture(one.reference, one.amount_minor, one.currency)
             if isinstance(answer, Payment):
                 payments[one.reference] = answer

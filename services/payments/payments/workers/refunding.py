@@ -37,7 +37,7 @@ from payments.workers.lease import LEASE_S, held
 from shared.contracts.bot import RefundStars, StarRefund, StarRefundQuery
 from shared.contracts.message import Refused
 from shared.messaging.rpc import Bus, UnansweredError
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import Bell, at_each_ring
@@ -177,6 +177,7 @@ class Refunder:
         token, began = uuid4(), asyncio.get_running_loop().time()
         jobs = await outgoing.claim(self.way_out.name, ASKED_AT_ONCE, token, LEASE_S, self.database)
         if jobs:
+            iterations.found(len(jobs))
             ids = [job.id for job in jobs]
 
             async def renew() -> bool:
@@ -192,6 +193,7 @@ class Refunder:
             outcome = await self._ask(job)
             failpoint("refund_asked", self.way_out.name)
             metrics.REFUND_CALLS.labels(self.way_out.name, OUTCOMES[type(outcome)]).inc()
+            iterations.outcome(OUTCOMES[type(outcome)])
             await self._record(job, token, outcome)
 
     async def _ask(self, job: Claimed) -> Outcome:

@@ -28,7 +28,7 @@ from payments.providers.protocol import Provider
 from payments.store import fiscal
 from payments.store.fiscal import Job
 from payments.workers.lease import LEASE_S, POLL_S, held
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import forever, unless
@@ -54,9 +54,11 @@ class Registrar:
             claimed = await self.round()
             pause_s = pause_of_provider_s(self.failures - 1) if self.failures else POLL_S
             if self.failures or not claimed:
+                iterations.rests(pause_s)
                 await unless(stopping, asyncio.sleep(pause_s))
 
-        await forever(f"register_{self.provider.name}", turn, stopping)
+        name = f"register_{self.provider.name}"
+        await forever(name, turn, stopping, limit_s=iterations.LIMIT_S)
 
     async def round(self) -> int:
         """Claim the due receipts, and ask about each. Returns how many were claimed."""
@@ -65,6 +67,7 @@ class Registrar:
             self.provider.name, AT_ONCE, token, LEASE_S, self.email, self.database
         )
         if jobs:
+            iterations.found(len(jobs))
             ids = [job.id for job in jobs]
 
             async def renew() -> bool:
@@ -72,6 +75,7 @@ class Registrar:
 
             async with held(renew, began):
                 for at, job in enumerate(jobs):
+                    iterations.turned()
                     if at and self.failures:  # It would fail as the one before did.
                         await self._later(job, token, 0.0, unclear=job.asked_before, tried=False)
                     else:
@@ -106,6 +110,7 @@ class Registrar:
             pause_s = pause_of_job_s(job.tries, answer.retry_after_s or 0.0)
             return await self._later(job, token, pause_s, unclear=True)
         if isinstance(answer, Registering):
+            iterations.outcome("made")
             pause_s = pause_of_registration_s(0)
             await fiscal.made(job.id, token, answer.reference, pause_s, self.database)
             return None
@@ -115,6 +120,7 @@ class Registrar:
         self, job: Job, token: UUID, answer: Registration | Refusal | Unsupported | None
     ) -> None:
         if answer == "succeeded":
+            iterations.outcome("registered")
             return await fiscal.end(job.id, token, None, self.database)
         if answer == "pending" and job.tries < MOST_READS:
             pause_s = pause_of_registration_s(job.tries)
@@ -124,10 +130,12 @@ class Registrar:
     async def _later(
         self, job: Job, token: UUID, pause_s: float, *, unclear: bool, tried: bool = True
     ) -> None:
+        iterations.outcome("put_off")
         await fiscal.later(job.id, token, pause_s, self.database, unclear=unclear, tried=tried)
 
     async def _fail(self, job: Job, token: UUID, reason: str) -> None:
         """An operator makes the receipt by hand, or asks the provider."""
+        iterations.outcome("failed")
         log.error("receipt was not registered", kind=job.kind, payment=job.payment, reason=reason)
         await fiscal.end(job.id, token, reason, self.database)
 

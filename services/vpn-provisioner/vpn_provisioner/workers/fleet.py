@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from shared.platform import iterations
 from shared.platform.db import Database
 from shared.platform.loops import set_within
 from vpn_provisioner.domain.nodes import Node
@@ -47,15 +48,20 @@ class Fleet:
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until `stopping`. A loop that dies ends this one too, with its reason."""
         try:
-            while not stopping.is_set():
-                await self._follow()
-                for task in [
-                    task for served in self._served.values() for task in served.tasks if task.done()
-                ]:
-                    raise RuntimeError(f"{task.get_name()} ended") from task.exception()
-                await set_within(stopping, FOLLOW_EVERY_S)
+            with iterations.working("fleet") as worker:
+                while not stopping.is_set():
+                    worker.begins()
+                    await self._follow()
+                    self._check()
+                    await set_within(stopping, FOLLOW_EVERY_S)
         finally:
             await asyncio.gather(*(self._leave(node) for node in list(self._served)))
+
+    def _check(self) -> None:
+        for served in self._served.values():
+            for task in served.tasks:
+                if task.done():
+                    raise RuntimeError(f"{task.get_name()} ended") from task.exception()
 
     async def _follow(self) -> None:
         """Begin with nodes that are new or moved; leave nodes that are not listed any more."""

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import structlog
 from opentelemetry.trace import SpanKind
 
-from shared.platform import telemetry
+from shared.platform import iterations, telemetry
 from shared.platform.db import Database
 from shared.platform.failpoints import failpoint
 from shared.platform.loops import forever, set_within
@@ -120,6 +120,7 @@ class Worker:
                 await announce(agreed, tx, item_of)
                 failpoint("access_recorded")
         self._report(attempts)
+        iterations.handled(len(jobs))
         return len(jobs)
 
     @asynccontextmanager

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from shared.platform import iterations
 from shared.platform.db import Database
 from shared.platform.loops import forever, set_within
 from vpn_provisioner import metrics
@@ -46,9 +47,13 @@ class Reconciler:
     async def run(self, stopping: asyncio.Event) -> None:
         async def turn() -> None:
             await self.reconcile()
-            await set_within(stopping, self._pause_s())
+            wait_s = self._pause_s()
+            iterations.rests(wait_s)
+            await set_within(stopping, wait_s)
 
-        await forever("reconcile_node", turn, stopping, failed=self._failed)
+        await forever(
+            "reconcile_node", turn, stopping, failed=self._failed, limit_s=iterations.LIMIT_S
+        )
 
     def _failed(self, error: Exception) -> float:
         log.warning("reconciling failed", node=self.live.node.name, error=repr(error))
@@ -94,6 +99,7 @@ class Reconciler:
         while unfinished:
             async with self.database.transaction() as tx:
                 unfinished = await nodes.put_back(node, PAGE_SIZE, tx)
+            iterations.found(1, "page_restored")
             self.live.bell.ring()
 
     def _compare_due(self) -> bool:
@@ -117,6 +123,7 @@ class Reconciler:
         }
         missing, unwanted, unknown = 0, set[UUID](), set(held)
         async for page in self._jobs(listed_at):
+            iterations.turned()
             drift = find_drift(held, page)
             missing += len(drift.missing)
             unwanted |= drift.unwanted
@@ -160,5 +167,6 @@ class Reconciler:
         counts = {"missing": missing, "unwanted": unwanted, "unknown": unknown}
         for kind, count in counts.items():
             metrics.DRIFT.labels(self.live.node.name, kind).inc(count)
+            iterations.found(count, kind)
         if any(counts.values()):
             log.warning("node drifted", node=self.live.node.name, **counts)
