@@ -479,6 +479,7 @@ class Service:
             self.handlers,
             self.database,
             self.last_audit,
+            self.workers,
         )
 
     async def _answer_events(self, query: EventsQuery, database: Database) -> Value:

@@ -33,7 +33,8 @@ def status_command(*, as_json: bool) -> None:
 
     Each replica is listed with its readiness, version, pending events, failed messages that wait
     for their next try, dead letters, and its last audit by itself; each handler with the events
-    that it has yet to acknowledge. PostgreSQL and NATS are shown with version and address. Of the
+    that it has yet to acknowledge; each worker with its last work, its failures, and its silence
+    where it is stuck. PostgreSQL and NATS are shown with version and address. Of the
     shop of `make up`, the logs, addresses and DSNs are listed too.
 
     The status is 0 when all services are ready, 1 when one is not or no shop runs on this

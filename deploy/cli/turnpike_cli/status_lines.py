@@ -12,6 +12,7 @@ from shared.contracts.streams import SUBSCRIPTIONS
 from shared.contracts.vpn import DeadJobs
 from turnpike_cli.formatting import moment, printable, table, wrapped
 from turnpike_cli.local_shop import LocalShop
+from turnpike_cli.worker_lines import worker_lines
 
 HEAD = ("SERVICE", "STATE", "VERSION", "PENDING", "RETRIES", "DEAD", "LAST AUDIT (UTC)")
 SERVICE_OF = {one.handler: SERVICE_NAMES[one.service] for one in SUBSCRIPTIONS}
@@ -47,6 +48,7 @@ class Status:
 def status_lines(status: Status) -> list[str]:
     """What is wrong is red on a terminal."""
     lines = [*_servers(status), "", *_services(status), "", *_handlers(status)]
+    lines += ["", *worker_lines(status.replicas)]
     if status.local is not None:
         lines += ["", *_local(status.local)]
     return lines

@@ -81,6 +81,37 @@ class LastAudit(Value):
     """Those that are violated."""
 
 
+class LastIteration(Value):
+    """The last turn of a worker that found work."""
+
+    ended_s: float
+    """How many seconds ago."""
+    took_s: float
+    items: int
+    outcomes: dict[str, int]
+    """What became of the items, by name. Empty for a fast lane, which only counts them."""
+    result: str
+    """`done`, `failed`, or `timed_out` when its limit ended it."""
+
+
+class WorkerStatus(Value):
+    """The loops with one name in a replica, since its start."""
+
+    loop: str
+    """As in the logs and the metrics."""
+    copies: int
+    """How many there are: a loop for each node, or for each provider."""
+    turned_s: float
+    """How many seconds ago the loop that is silent for longest gave a sign of life."""
+    stuck: bool
+    """It is silent for longer than it may be, and for longer than it said that it would wait."""
+    turns: int
+    iterations: int
+    """Turns that found work."""
+    failures: int
+    last: LastIteration | None
+
+
 class ReplicaStatus(Value):
     replica: str
     """Its host and process."""
@@ -90,6 +121,8 @@ class ReplicaStatus(Value):
     database: DatabaseStatus | None
     """None when the database did not answer in time."""
     last_audit: LastAudit | None
+    workers: tuple[WorkerStatus, ...] | None = None
+    """By the name of the loop. None from a release that did not tell."""
 
 
 @per_owner("status")
