@@ -181,6 +181,7 @@ REASONS: dict[str, tuple[str, ...]] = {
         "vpn_provisioner.store.nodes.MOVE_CURSOR",
         "vpn_provisioner.store.nodes.RECORD_COMPARISON",
         "vpn_provisioner.store.periods.ADD_PERIODS",
+        "vpn_provisioner.store.reminders.SCHEDULE",
         "vpn_provisioner.store.shortenings.ADD_SHORTENINGS",
         "vpn_provisioner.store.shortenings.WITHDRAW_GRANTS",
         "vpn_provisioner.store.subscriptions.BEGIN",

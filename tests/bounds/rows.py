@@ -90,8 +90,7 @@ insert into outgoing_refunds
   (id, receipt, acquirer, charge, person, actor, currency, amount_minor, held_minor, state,
   requested_at, ended_at)
 select public.id('outgoing', n), receipt, 'yookassa', n::text, person, 'operator:olga', 'RUB',
-  14900, 0, case when n <= 20 then 'held' else 'released' end, at,
-  case when n > 20 then at end
+  14900, 0, case when n <= 20 then 'held' else 'released' end, at, case when n > 20 then at end
 from (select * from public.ids where n <= {outside}) ids
 cross join lateral (select now() - n * interval '390 days' / {outside}) t (at)
 """,
@@ -294,9 +293,11 @@ from (select * from public.ids where n <= {orders}) ids
 cross join lateral (select public.minutes(({orders} - n) / 2)) t (at);
 insert into grants (order_id, person, announced_at)
 select order_id, person, handled_at from periods;
-insert into subscriptions (person, key, plan, devices, node_group, ends_at, state, begun_at)
+insert into subscriptions
+  (person, key, plan, devices, node_group, ends_at, state, begun_at, remind_at)
 select person, public.id('key', row_number() over ()), plan, devices, node_group,
-  booked_at + interval '1 year', 'live', booked_at
+  booked_at + interval '1 year', 'live', booked_at,
+  case when row_number() over () <= {due} then now() else booked_at + interval '362 days' end
 from periods;
 insert into access_jobs (
   person, node, key, until, devices, present, state, run_at, agreed_at

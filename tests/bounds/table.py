@@ -30,6 +30,7 @@ HANDLER = "payments_confirms_reported"
 TOPIC = "payments.payment.confirmed"
 IDS = [id_("order", n) for n in range(1, 2_001)]
 DAY = timedelta(days=1)
+TWO_HOURS = (NOW - timedelta(hours=2), LOWEST, NOW, LOWEST)
 # Pages of keys: the newest, and from the first row, as in a full audit.
 LATELY = (LONG_AGO, LOWEST, 25.0, 0.0, 2_000)
 EVER = (LONG_AGO, LOWEST, 1e6, 0.0, 2_000)
@@ -201,6 +202,7 @@ BOUNDS = {
     # vpn-provisioner
     "vpn_provisioner.store.subscriptions.EXPIRE": Bound(NOTHING, (500,)),
     "vpn_provisioner.store.subscriptions.REVIVE": Bound(NOTHING, (500,)),
+    "vpn_provisioner.store.reminders.CLAIM": Bound(300, (25,)),
     "vpn_provisioner.store.subscriptions.ACCESS": Bound(NOTHING, (BUYER,)),
     "vpn_provisioner.store.subscriptions.KEY": Bound(NOTHING, (BUYER,)),
     "vpn_provisioner.store.jobs.CLAIM": Bound(NOTHING, (NODE, False, 300, uuid4(), DAY)),
@@ -216,13 +218,9 @@ BOUNDS = {
     "vpn_provisioner.store.periods.SUBSCRIPTIONS": Bound(
         2_000, ([id_("person", n) for n in range(1, 101)],)
     ),
-    "vpn_provisioner.audit.PEOPLE_OF_PERIODS": Bound(
-        NOTHING, (NOW - timedelta(hours=2), LOWEST, NOW, LOWEST)
-    ),
+    "vpn_provisioner.audit.PEOPLE_OF_PERIODS": Bound(NOTHING, TWO_HOURS),
     "vpn_provisioner.store.shortenings.SHORTENED_LATELY": Bound(NOTHING, (500,)),
-    "vpn_provisioner.audit.PEOPLE_OF_SHORTENINGS": Bound(
-        NOTHING, (NOW - timedelta(hours=2), LOWEST, NOW, LOWEST)
-    ),
+    "vpn_provisioner.audit.PEOPLE_OF_SHORTENINGS": Bound(NOTHING, TWO_HOURS),
     "vpn_provisioner.audit.UNDONE": Bound(NOTHING, EVER),
     "vpn_provisioner.audit.NOT_UNDONE": Bound(10_000, ([f"{one} {one} 1" for one in IDS],)),
     "vpn_provisioner.audit.PEOPLE_OF_PAGE": Bound(NOTHING, (LOWEST, UUID("000f" + "0" * 28))),
@@ -235,6 +233,7 @@ BOUNDS = {
     "notifier.store.claims.NEXT_DUE": Bound(NOTHING),
     "notifier.store.claims.CLAIM_CHATS": Bound(1_500, (uuid4(), 30, 5.0, [])),
     "notifier.store.claims.CLAIM": Bound(2_500, ([id_("person", n) for n in range(1, 31)],)),
+    "notifier.store.claims.GIVE_UP": Bound(NOTHING, ([PARTNER], ["access_expiring"], "died")),
     "notifier.store.claims.PICK_UP": Bound(NOTHING, ([PARTNER],)),
     "notifier.store.claims.RELEASE": Bound(
         NOTHING, ([PARTNER], [True], [True], [0.0], uuid4(), 1.0)

@@ -26,6 +26,7 @@ PREFIXES = {
     "paid_issuing": ("⏳", "✅"),
     "access_ready": ("✅",),
     "access_ended": ("⌛",),
+    "access_expiring": ("⏰",),
     "reward_earned": ("🎁",),
     "friend_registered": ("👋 A friend",),  # The welcome begins with the hand, too.
     "topped_up": ("💰",),

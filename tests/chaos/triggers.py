@@ -39,7 +39,7 @@ from shared.contracts.payments_acts import (
 )
 from shared.contracts.payments_refunds import RefundPayment, ResolveRefund
 from shared.contracts.referrals import RewardReversed
-from shared.contracts.vpn import ReplayJobs
+from shared.contracts.vpn import AccessExpiring, ReplayJobs
 from shared.messaging.outbox import publish
 from shared.messaging.rpc import UnansweredError
 from shared.platform.db import Tx
@@ -199,6 +199,8 @@ class Triggers:
     def _trigger_of(self, point: Point) -> Callable[[], Awaitable[None]] | None:
         if point.who == "notifier_notifies_ended":
             return self._end_an_access
+        if point.who == "notifier_notifies_expiring":
+            return self._remind_of_a_past_end
         if point.step == "relay_published" and point.who == "notifier":
             return self._fail_a_delivery
         if point.who == "bot_follows_refusals":
@@ -231,6 +233,19 @@ class Triggers:
                 await connection.execute(ENDS, buyer.person, fold(periods).ends_at)
         finally:
             await connection.close()
+
+    async def _remind_of_a_past_end(self) -> None:
+        """In the name of vpn-provisioner. It does not hold when it is sent, so nobody reads it."""
+        if (paid := self._paid_in_stars()) is None:
+            return
+        event = AccessExpiring.caused_by(
+            uuid4(),
+            about=paid.purchase.buyer.person,
+            at=datetime.now(UTC),
+            ends_at=THE_PAST,
+            hours=72,
+        )
+        await self._publish("vpn", event)
 
     async def _fail_a_delivery(self) -> None:
         """The sandbox refuses nothing here, so the events are published in notifier's name."""

@@ -24,6 +24,13 @@ from turnpike_local.stack import Stack
 HANG_S = 120.0
 AHEAD = "select extract(epoch from shop_now() - now())::int"
 ORDERS = "select state, count(*)::int as orders from payments.orders group by state"
+LEFT = """
+select extract(epoch from ends_at - vpn.shop_now())::int
+from vpn.subscriptions
+order by begun_at desc
+limit 1
+"""
+REMINDER = "Your access ends"
 OLD_EVENTS = """
 select count(*)::int
 from payments.events
@@ -77,7 +84,12 @@ async def shop(servers_dir: Path) -> AsyncIterator[Shop]:
 
 async def asked_to_pay(person: PersonClient) -> None:
     await started(person)
-    for button in ("Buy", "Basic", "1 month", "Stars"):
+    await offered(person, "Buy")
+
+
+async def offered(person: PersonClient, begins: str) -> None:
+    """A pay sheet for a month, from this button on."""
+    for button in (begins, "Basic", "1 month", "Stars"):
         await person.press(button, timeout_s=HANG_S)
     await person.button("Pay", timeout_s=HANG_S)
 
@@ -116,6 +128,34 @@ async def test_a_month_passes_at_once(shop: Shop) -> None:
     await shop.quiescent()
     keys = keys_in(await buyer.chat())
     assert keys == [key]
+
+
+async def left_s(shop: Shop) -> int:
+    """Seconds until the end of the newest access."""
+    return int((await shop.fetch(LEFT))[0][0])
+
+
+async def test_three_reminders_before_the_end(shop: Shop) -> None:
+    """N-05, N-07: one who renews after the first one gets none of the others."""
+    stays = await shop.sandbox.new_person("Erin", language="en")
+    renews = await shop.sandbox.new_person("Frank", language="en")
+    await bought(renews)
+    await bought(stays)
+    assert not [one for one in (await stays.chat()).from_bot if REMINDER in one.text]
+    await shop.move(f"{await left_s(shop) // 3600 - 70}h")
+    for person in (stays, renews):
+        await person.receives("Less than 3 days left", timeout_s=HANG_S)
+    await offered(renews, "Extend")
+    assert (await renews.pay(timeout_s=HANG_S)).paid
+    await renews.receives("Extended until", timeout_s=HANG_S)
+    await shop.move("48h")
+    await stays.receives("Less than 1 day left", timeout_s=HANG_S)
+    await shop.move("20h")
+    await stays.receives("Less than 3 hours left", timeout_s=HANG_S)
+    await shop.quiescent()
+    for person, reminders in ((stays, 3), (renews, 1)):
+        sent = [one for one in (await person.chat()).from_bot if REMINDER in one.text]
+        assert len(sent) == reminders
 
 
 async def test_every_part_has_one_time(shop: Shop) -> None:

@@ -72,6 +72,7 @@ class Peers:
     ended: set[UUID] = field(default_factory=set)
     issuing: set[UUID] = field(default_factory=set)
     gone: set[UUID] = field(default_factory=set)
+    accesses: dict[UUID, Access] = field(default_factory=dict)
     keyless: set[UUID] = field(default_factory=set)
     """People whose key must not be queried."""
     queried: list[UUID] = field(default_factory=list)
@@ -89,7 +90,8 @@ class Peers:
         return Key(link=key_of(query.person), ends_at=ENDS_AT)
 
     async def access(self, query: AccessQuery) -> Access:
-        return Access(state="ended" if query.person in self.ended else "up")
+        state: Any = "ended" if query.person in self.ended else "up"
+        return self.accesses.get(query.person) or Access(state=state)
 
 
 def key_of(person: UUID) -> str:

@@ -61,6 +61,8 @@ RECORDS = {
         *("access_jobs.agreed_at", "access_jobs.until", "grants.announced_at"),
         *("nodes.added_at", "nodes.compared_at", "periods.booked_at", "periods.handled_at"),
         *("subscriptions.begun_at", "subscriptions.ends_at", "shortenings.handled_at"),
+        # When to look at an end: it hangs on the end, and a step back only makes it later.
+        *("subscriptions.remind_at", "subscriptions.end_moved_at"),
     },
     "payments": {
         *("bookings.booked_at", "invoices.expires_at", "invoices.opened_at"),

@@ -82,6 +82,7 @@ def test_an_outage_is_retried_for_a_day() -> None:
         ("reward_earned", 1),
         ("friend_registered", 1),
         ("access_ended", 1),
+        ("access_expiring", 1),
     ],
 )
 def test_an_unclear_answer_repeats_keys_and_receipts(kind: Kind, tries: int) -> None:

@@ -56,6 +56,7 @@ DETAILS: dict[Kind, dict[str, Any]] = {
         "next_percent": 25,
     },
     "access_ended": {"ended_at": "2026-11-22T12:00:00+00:00"},
+    "access_expiring": {"ends_at": "2026-11-22T12:00:00+00:00", "hours": 72},
 }
 
 
@@ -290,6 +291,7 @@ def test_the_next_step_is_the_first_button() -> None:
         "friend_registered": "below:friends",
         "reward_earned": "below:friends",
         "access_ended": "below:buy",
+        "access_expiring": "below:buy",
     }
 
 

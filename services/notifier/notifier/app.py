@@ -11,6 +11,7 @@ from notifier.subscribers import (
     notifier_follows_people,
     notifier_notifies_confirmed,
     notifier_notifies_ended,
+    notifier_notifies_expiring,
     notifier_notifies_granted,
     notifier_notifies_refunded,
     notifier_notifies_registered,
@@ -33,6 +34,7 @@ def build(settings: Settings | None = None) -> Service:
     service.subscribes("notifier_notifies_refunded", notifier_notifies_refunded)
     service.subscribes("notifier_notifies_granted", notifier_notifies_granted)
     service.subscribes("notifier_notifies_ended", notifier_notifies_ended)
+    service.subscribes("notifier_notifies_expiring", notifier_notifies_expiring)
     service.subscribes("notifier_notifies_registered", notifier_notifies_registered)
     service.subscribes("notifier_notifies_rewards", notifier_notifies_rewards)
     service.subscribes("notifier_follows_people", notifier_follows_people)

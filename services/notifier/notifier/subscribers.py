@@ -8,7 +8,7 @@ from notifier.store import deliveries, recipients
 from shared.contracts.bot import PersonChanged
 from shared.contracts.payments import PaymentConfirmed, PaymentRefunded
 from shared.contracts.referrals import InvitationRegistered, RewardEarned
-from shared.contracts.vpn import AccessEnded, AccessGranted
+from shared.contracts.vpn import AccessEnded, AccessExpiring, AccessGranted
 from shared.platform.db import Tx
 
 
@@ -30,6 +30,11 @@ async def notifier_notifies_granted(events: Sequence[AccessGranted], tx: Tx) -> 
 async def notifier_notifies_ended(events: Sequence[AccessEnded], tx: Tx) -> None:
     """To the person: the end of their access, unless a refund ended it."""
     await _write((messages.of_end(event) for event in events), tx)
+
+
+async def notifier_notifies_expiring(events: Sequence[AccessExpiring], tx: Tx) -> None:
+    """To the person: their access ends soon."""
+    await _write((messages.of_expiring(event) for event in events), tx)
 
 
 async def notifier_notifies_registered(events: Sequence[InvitationRegistered], tx: Tx) -> None:

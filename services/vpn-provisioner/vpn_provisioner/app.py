@@ -58,6 +58,7 @@ def build(settings: Settings | None = None) -> Service:
     service.ticks(
         "revive_access", ticks.REVIVE_EVERY_S, partial(ticks.revive, service.database, fleet.wake)
     )
+    service.ticks("remind", ticks.REMIND_EVERY_S, partial(ticks.remind, service.database))
     service.ticks(
         "meet_refunds",
         ticks.SHORTEN_EVERY_S,

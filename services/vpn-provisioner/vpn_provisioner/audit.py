@@ -104,6 +104,14 @@ from subscriptions
 where state <> 'live' and ends_at > shop_now() + interval '1 minute'
 """
 
+UNREMINDED = """
+select person::text as example
+from subscriptions
+where state = 'live'
+  and remind_at < shop_now() - interval '1 hour'
+  and end_moved_at < shop_now() - interval '1 hour'
+"""
+
 NOT_WANTED = """
 select format('%s on %s', s.person, n.name) as example
 from subscriptions s
@@ -252,6 +260,7 @@ CHECKS = (
     Check("I8", "every node confirmed each ended subscription", ENDED_UNCONFIRMED),
     Check("I13", "no access job stands still", JOBS_STAND_STILL),
     Check("I13", "there is no dead job", JOBS_DEAD),
+    Check("I13", "no reminder is overdue", UNREMINDED),
     Check("I13", "no grant waits without an open job", GRANTS_FORGOTTEN),
 )
 

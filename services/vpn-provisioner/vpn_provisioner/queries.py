@@ -21,6 +21,7 @@ from shared.platform.db import Database
 from shared.platform.telemetry import trace_id_of
 from vpn_provisioner.domain.access import HOUR, Period, prospect
 from vpn_provisioner.domain.nodes import LinkTemplate
+from vpn_provisioner.domain.reminders import ends_within_h
 from vpn_provisioner.store import jobs, periods, subscriptions
 
 MAX_LISTED = 200
@@ -36,6 +37,7 @@ async def answer_access(query: AccessQuery, database: Database) -> Access:
         plan=row["plan"],
         devices=row["devices"],
         ends_at=row["ends_at"],
+        ends_within_h=ends_within_h(row["ends_at"], row["now"]),
     )
 
 

@@ -14,7 +14,7 @@ from shared.contracts.payments import (
     PaymentRefunded,
 )
 from shared.contracts.referrals import InvitationRegistered, RewardEarned, RewardReversed
-from shared.contracts.vpn import AccessEnded, AccessGranted
+from shared.contracts.vpn import AccessEnded, AccessExpiring, AccessGranted
 
 KEPT_FOR = timedelta(days=3)
 DUPLICATE_WINDOW = timedelta(minutes=10)
@@ -104,6 +104,7 @@ SUBSCRIPTIONS: tuple[Subscription, ...] = (
     Subscription("notifier_notifies_refunded", "notifier", PaymentRefunded, "2026-11-30"),
     Subscription("notifier_notifies_granted", "notifier", AccessGranted, "2026-11-22"),
     Subscription("notifier_notifies_ended", "notifier", AccessEnded, "2026-11-22"),
+    Subscription("notifier_notifies_expiring", "notifier", AccessExpiring, "2026-12-01"),
     Subscription("notifier_notifies_registered", "notifier", InvitationRegistered, "2026-11-22"),
     Subscription("notifier_notifies_rewards", "notifier", RewardEarned, "2026-11-22"),
     Subscription("notifier_follows_people", "notifier", PersonChanged, "2026-11-22"),

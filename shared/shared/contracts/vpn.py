@@ -42,7 +42,17 @@ class AccessEnded(Event):
     """Whether a refund ended it: its own message says so."""
 
 
-EVENTS: tuple[type[Event], ...] = (AccessGranted, AccessEnded)
+class AccessExpiring(Event):
+    """The access ends soon. The cause is its end and the step: each step is published once."""
+
+    topic = "vpn.access.expiring"
+
+    ends_at: datetime
+    hours: int
+    """The step: the end is within so many hours. 72, 24 or 3."""
+
+
+EVENTS: tuple[type[Event], ...] = (AccessGranted, AccessEnded, AccessExpiring)
 
 
 # Queries of other services
@@ -53,6 +63,8 @@ class Access(Value):
     plan: str | None = None
     devices: int | None = None
     ends_at: datetime | None = None
+    ends_within_h: int | None = None
+    """The shortest step of the reminders that the end is within: 3, 24 or 72 hours."""
     used_bytes: int | None = None
 
 

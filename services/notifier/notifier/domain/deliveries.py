@@ -3,7 +3,8 @@
 waiting ──▶ claimed ──▶ sent
    ▲           ├──▶ unreachable  the person blocked the bot, or the chat is gone
    │           ├──▶ failed       Telegram rejects it, or was unavailable for a day
-   │           ├──▶ unknown      a call had no clear answer; for a key or a receipt, five had none
+   │           ├──▶ unknown      a call had no clear answer; for a key or a receipt, five had none;
+   │           │                 or a reminder's sender died
    │           ├──▶ superseded   no longer true, or a later message of its thread says more
    └───────────┘  the key is not ready, Telegram is unavailable or answers 429, or the person
                   unblocked the bot
@@ -17,6 +18,7 @@ from uuid import UUID
 
 from notifier.domain.messages import ANSWERS_A_PAYMENT, Kind
 from shared.contracts.bot import Recipient
+from shared.contracts.vpn import Access
 from shared.platform.backoff import backoff
 
 # About a day at the longest pause. Then a person has to look at the message.
@@ -91,6 +93,10 @@ class NotYet:
     reason: str
 
 
+REMINDED_TOO_LATE = "the access has ended"
+END_MOVED = "the end has moved"
+NEARER_STEP = "a nearer reminder holds"
+
 ACCESS_GONE = "the access is gone"
 """Why a key is not sent: a refund, or its end, was faster."""
 
@@ -100,6 +106,20 @@ class Outdated:
     """The message is no longer true."""
 
     reason: str
+
+
+def outdated_reminder(details: Mapping[str, Any], access: Access) -> Outdated | None:
+    """Why a reminder no longer holds, if so: one of another end, or of a step that is over.
+
+    An answer without a step comes from a release that knows none: the end decides.
+    """
+    if access.state not in ("up", "issuing"):
+        return Outdated(REMINDED_TOO_LATE)
+    if access.ends_at != datetime.fromisoformat(details["ends_at"]):
+        return Outdated(END_MOVED)
+    if access.ends_within_h is not None and access.ends_within_h < details["hours"]:
+        return Outdated(NEARER_STEP)
+    return None
 
 
 Answer = Sent | Unreachable | SlowDown | Rejected | Unavailable | Unclear | NotYet | Outdated

@@ -9,7 +9,7 @@ from uuid import UUID
 from shared.contracts.message import derived_id
 from shared.contracts.payments import Bought, PaymentConfirmed, PaymentRefunded, Received
 from shared.contracts.referrals import InvitationRegistered, RewardEarned
-from shared.contracts.vpn import AccessEnded, AccessGranted
+from shared.contracts.vpn import AccessEnded, AccessExpiring, AccessGranted
 
 Kind = Literal[
     "paid_issuing",
@@ -21,6 +21,7 @@ Kind = Literal[
     "friend_registered",
     "reward_earned",
     "access_ended",
+    "access_expiring",
 ]
 
 # A payer is in the chat again: these kinds are tried even if the bot was blocked before.
@@ -28,8 +29,11 @@ ANSWERS_A_PAYMENT: frozenset[Kind] = frozenset(
     {"paid_issuing", "access_ready", "topped_up", "missing", "left_over", "refunded"}
 )
 
-REOPENED: frozenset[Kind] = ANSWERS_A_PAYMENT | {"reward_earned"}
-"""The kinds that still matter after the person was unreachable. The others are outdated then."""
+REOPENED: frozenset[Kind] = ANSWERS_A_PAYMENT | {"reward_earned", "access_expiring"}
+"""The kinds that may still matter after the person was unreachable. The others are outdated then.
+
+A reminder is checked again when it is sent.
+"""
 
 # Shorter than the shortest period that is sold: a key that waited still works.
 REOPENED_FOR = timedelta(days=7)
@@ -37,6 +41,12 @@ REOPENED_FOR = timedelta(days=7)
 
 KEYS_AND_RECEIPTS = 1
 """The first priority. Higher numbers are for messages that could wait for an hour."""
+
+NEVER_REPEATED: frozenset[Kind] = frozenset({"access_expiring"})
+"""The kinds that are not sent again if their sender died: they may have arrived."""
+
+REMINDERS = 2
+"""The priority of a message before an end."""
 
 # The panel usually answers sooner, and then one message says everything.
 ISSUING_AFTER_S = 3.0
@@ -199,6 +209,19 @@ def of_end(event: AccessEnded) -> Message | None:
     details = {"ended_at": event.ended_at.isoformat()}
     return Message(
         event.about, event.cause, "access_ended", event.at, details=details, trace=event.trace
+    )
+
+
+def of_expiring(event: AccessExpiring) -> Message:
+    """A reminder of the end. Whether it still holds is queried when it is sent."""
+    return Message(
+        event.about,
+        event.cause,
+        "access_expiring",
+        event.at,
+        priority=REMINDERS,
+        details={"ends_at": event.ends_at.isoformat(), "hours": event.hours},
+        trace=event.trace,
     )
 
 

@@ -16,6 +16,7 @@ MY_ACCESS = ("button-my-access", "go:access")
 QR_CODE = ("button-qr", "go:qr")
 BUY = ("button-buy", "below:buy")
 BUY_AGAIN = ("button-buy-again", "below:buy")
+RENEW = ("button-renew", "below:buy")
 BALANCE = ("button-balance", "below:balance")
 FRIENDS = ("button-friends", "below:friends")
 SUPPORT = ("button-support", "below:support")
@@ -76,6 +77,8 @@ def _parts(kind: Kind, details: Mapping[str, Any], key: Key | None) -> list[Part
             return [_reward(details)]
         case "access_ended":
             return [("access-ended", {"moment": datetime.fromisoformat(details["ended_at"])})]
+        case "access_expiring":
+            return [_expiring(details)]
         case _:
             assert_never(kind)
 
@@ -105,6 +108,8 @@ def _buttons(kind: Kind, details: Mapping[str, Any]) -> Sequence[Row]:
             return [[FRIENDS], [BALANCE]]
         case "access_ended":
             return [[BUY_AGAIN], [SUPPORT]]
+        case "access_expiring":
+            return [[RENEW], [MY_ACCESS]]
         case _:
             assert_never(kind)
 
@@ -166,6 +171,13 @@ def _refunded(details: Mapping[str, Any]) -> list[Part]:
     else:
         parts.append(("refund-wallet", amounts(details, "wallet")))
     return parts
+
+
+def _expiring(details: Mapping[str, Any]) -> Part:
+    """A step of days is named in days. The message may come late, so less than it is left."""
+    moment = datetime.fromisoformat(details["ends_at"])
+    days, hours = divmod(details["hours"], 24)
+    return "access-expiring", {"moment": moment, "days": days, "hours": hours}
 
 
 def _reward(details: Mapping[str, Any]) -> Part:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from notifier.domain.deliveries import Claimed, Counts, Reachability
+from notifier.domain.messages import NEVER_REPEATED, Kind
 from notifier.store import deliveries
 from notifier.store.buckets import wait_s
 from notifier.store.recipients import CHAT_PAUSE_S
@@ -17,6 +18,7 @@ from shared.contracts.bot import Recipient
 from shared.platform.db import Database, Row, Tx, columns
 
 LEASE_S = 5.0
+SENDER_DIED = "the sender died"
 
 NEXT_DUE = """
 select extract(epoch from min(due_at) - shop_clock())::float8
@@ -58,6 +60,32 @@ async def claim_chats(worker: UUID, busy: Collection[UUID], most: int, tx: Tx) -
     """Claim at most `most` due chats for `LEASE_S`, without the people in `busy`."""
     rows = await tx.fetch(CLAIM_CHATS, worker, most, LEASE_S, list(busy))
     return [Chat(row["person"], row["abandoned"]) for row in rows]
+
+
+GIVE_UP = """
+update deliveries
+set state = 'unknown', reason = $3, settled_at = shop_now()
+where person = any($1::uuid[]) and state = 'claimed' and kind = any($2::text[])
+returning id, person, kind, trace
+"""
+
+
+class GivenUp(NamedTuple):
+    """A delivery that nobody sends again, because it may have arrived."""
+
+    id: UUID
+    person: UUID
+    kind: Kind
+    trace: str | None
+
+
+async def give_up(chats: Sequence[Chat], tx: Tx) -> list[GivenUp]:
+    """End the deliveries of dead workers that must not be sent twice. The chats are claimed."""
+    abandoned = [chat.person for chat in chats if chat.abandoned]
+    if not abandoned:
+        return []
+    rows = await tx.fetch(GIVE_UP, abandoned, sorted(NEVER_REPEATED), SENDER_DIED)
+    return [GivenUp(*row) for row in rows]
 
 
 PICK_UP = """

@@ -55,6 +55,7 @@ button-my-access = 🔑 My access
 button-qr = 🔳 QR code
 button-pay-rest = 💳 Pay the rest
 button-buy = 🛒 Buy
+button-renew = 🛒 Extend
 button-buy-again = 🛒 Buy again
 button-balance = 💰 Balance
 button-friends = 🤝 Invite friends
@@ -116,6 +117,11 @@ reward-earned-at-the-top =
 
     { paying }. Your share is already the highest.
 
+access-expiring =
+    ⏰ <b>Your access ends</b> on { $moment }
+
+    Less than { less } left. You can extend it now: the new period begins right after this one.
+
 access-ended =
     ⌛ <b>Your access ended</b> on { $moment }
 
@@ -138,6 +144,17 @@ converted = { $days ->
    *[other] { $hours ->
         [0] { days }
        *[other] { days } { hours }
+    }
+}
+
+less = { $days ->
+    [0] { $hours ->
+        [one] { $hours } hour
+       *[other] { $hours } hours
+    }
+   *[other] { $days ->
+        [one] { $days } day
+       *[other] { $days } days
     }
 }
 

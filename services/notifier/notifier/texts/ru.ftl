@@ -55,6 +55,7 @@ button-my-access = 🔑 Мой доступ
 button-qr = 🔳 QR-код
 button-pay-rest = 💳 Доплатить
 button-buy = 🛒 Купить
+button-renew = 🛒 Продлить
 button-buy-again = 🛒 Купить снова
 button-balance = 💰 Баланс
 button-friends = 🤝 Пригласить
@@ -116,6 +117,11 @@ reward-earned-at-the-top =
 
     { paying }. Ваш процент уже максимальный.
 
+access-expiring =
+    ⏰ <b>Доступ закончится</b> { $moment }
+
+    Осталось меньше { less }. Продлить можно уже сейчас: новый срок начнётся сразу после текущего.
+
 access-ended =
     ⌛ <b>Доступ закончился</b> { $moment }
 
@@ -138,6 +144,18 @@ converted = { $days ->
    *[other] { $hours ->
         [0] { days }
        *[other] { days } { hours }
+    }
+}
+
+# «Меньше» wants the genitive.
+less = { $days ->
+    [0] { $hours ->
+        [one] { $hours } часа
+       *[many] { $hours } часов
+    }
+   *[other] { $days ->
+        [one] { $days } дня
+       *[many] { $days } дней
     }
 }
 

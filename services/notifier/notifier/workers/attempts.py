@@ -13,6 +13,7 @@ from notifier.domain.deliveries import (
     Unavailable,
     Unreachable,
     Verdict,
+    outdated_reminder,
     verdict,
 )
 from notifier.domain.messages import ANSWERS_A_PAYMENT, shows_key
@@ -74,8 +75,8 @@ class Attempts:
             if not isinstance(answer, Key):
                 return answer
             key = answer
-        if claimed.kind == "access_ended":
-            obstacle = await self._obstacle_to_end(claimed)
+        if claimed.kind in ("access_ended", "access_expiring"):
+            obstacle = await self._obstacle(claimed)
             if obstacle is not None:
                 return obstacle
         text = words(claimed.kind, claimed.details, recipient.language, key)
@@ -96,8 +97,8 @@ class Attempts:
             return Outdated(ACCESS_GONE)
         return Unavailable(answer.reason, called=False)
 
-    async def _obstacle_to_end(self, claimed: Claimed) -> Answer | None:
-        """Why the end of access is not announced now: it may have been renewed meanwhile."""
+    async def _obstacle(self, claimed: Claimed) -> Answer | None:
+        """Why the end is not announced, or reminded of, now: it may have moved meanwhile."""
         query = AccessQuery(person=claimed.person)
         try:
             access = await self.bus.query(query, timeout_s=QUERY_TIMEOUT_S)
@@ -105,6 +106,8 @@ class Attempts:
             return NotYet("vpn-provisioner does not answer")
         if isinstance(access, Refused):
             return Unavailable(access.reason, called=False)
+        if claimed.kind == "access_expiring":
+            return outdated_reminder(claimed.details, access)
         return Outdated("renewed") if access.state in ("up", "issuing") else None
 
 

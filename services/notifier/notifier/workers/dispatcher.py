@@ -6,8 +6,8 @@
       claim due messages
 
 A process that dies leaves its claims behind. They are due again when their lease ends, and the
-messages are attempted again: a key or a payment message arrives at least once. A message recorded
-as sent is never sent again.
+messages are attempted again: a key or a payment message arrives at least once. A reminder is given
+up instead. A message recorded as sent is never sent again.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from notifier.domain.deliveries import Claimed, Settled, revised
 from notifier.domain.token_bucket import allowance
 from notifier.metrics import DELIVERIES, LEASES_LOST
 from notifier.store import buckets, claims, deliveries, recipients
+from notifier.store.claims import Chat, GivenUp
 from notifier.telegram import Telegram
 from notifier.workers.attempts import Attempts
 from shared.contracts.notifier import DeliveryFailed, RecipientRefused
@@ -188,6 +189,7 @@ async def claim(worker: UUID, busy: Collection[UUID], most: int, per_s: float, t
     chats = await claims.claim_chats(worker, busy, allowed.messages, tx)
     if not chats:  # Every due chat is locked by another worker, or busy in this one.
         return Claims()
+    await _give_up(chats, tx)
     claimed = await claims.claim_messages(chats, worker, tx)
     left = locked.bucket.tokens - len(claimed)
     next_due_s = await buckets.keep(left, locked.seen_at, tx)
@@ -203,21 +205,34 @@ async def _settle_bucket(settled: Sequence[Settled], tx: Tx) -> None:
         await buckets.return_tokens(unspent, tx)
 
 
+async def _give_up(chats: Sequence[Chat], tx: Tx) -> None:
+    """Reminders whose worker died are not sent again."""
+    given_up = await claims.give_up(chats, tx)
+    await _publish_failed([(each, claims.SENDER_DIED) for each in given_up], tx)
+    for each in given_up:
+        tx.after_commit(DELIVERIES.labels(each.kind, "unknown").inc)
+        log.error("delivery lost", delivery=str(each.id), kind=each.kind, outcome="unknown")
+
+
 async def _publish_lost(settled: Sequence[Settled], tx: Tx) -> None:
-    lost = [each for each in settled if each.verdict.state in ("failed", "unknown")]
+    lost = [
+        (each.claimed, each.verdict.reason or each.verdict.state)
+        for each in settled
+        if each.verdict.state in ("failed", "unknown")
+    ]
+    await _publish_failed(lost, tx)
+
+
+async def _publish_failed(lost: Sequence[tuple[Claimed | GivenUp, str]], tx: Tx) -> None:
+    """Publish each lost delivery with its reason."""
     if not lost:
         return
     at = await tx.now()
     events = [
         DeliveryFailed.caused_by(
-            each.claimed.id,
-            about=each.claimed.person,
-            at=at,
-            trace=each.claimed.trace,
-            kind=each.claimed.kind,
-            reason=each.verdict.reason or each.verdict.state,
+            each.id, about=each.person, at=at, trace=each.trace, kind=each.kind, reason=reason
         )
-        for each in lost
+        for each, reason in lost
     ]
     await publish(tx, events)
 

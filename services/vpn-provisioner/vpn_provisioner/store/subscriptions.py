@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from shared.platform.db import Database, Row, Tx, columns
 from vpn_provisioner.domain.access import Entitlement
+from vpn_provisioner.domain.reminders import LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,14 @@ class Ended:
 
 
 BEGIN = """
-insert into subscriptions (person, plan, devices, traffic_bytes, node_group, ends_at, key, state)
-select person, plan, devices, traffic_bytes, node_group, ends_at, key, 'live'
+insert into subscriptions (
+  person, plan, devices, traffic_bytes, node_group, ends_at, remind_at, key, state
+)
+select person, plan, devices, traffic_bytes, node_group, ends_at, remind_at, key, 'live'
 from unnest(
-  $1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::timestamptz[], $7::uuid[]
-) as s (person, plan, devices, traffic_bytes, node_group, ends_at, key)
+  $1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::timestamptz[],
+  $7::timestamptz[], $8::uuid[]
+) as s (person, plan, devices, traffic_bytes, node_group, ends_at, remind_at, key)
 order by person
 on conflict on constraint a_person_has_one_subscription do nothing
 returning person
@@ -49,7 +53,7 @@ async def begin(entitlements: Mapping[UUID, Entitlement], tx: Tx) -> set[UUID]:
     here: the second waits, and then finds it.
     """
     rows = [(*_columns_of(person, fields), uuid4()) for person, fields in entitlements.items()]
-    return {row["person"] for row in await tx.fetch(BEGIN, *columns(rows, 7))}
+    return {row["person"] for row in await tx.fetch(BEGIN, *columns(rows, 8))}
 
 
 LOCK = """
@@ -73,9 +77,13 @@ set plan = f.plan,
   traffic_bytes = f.traffic_bytes,
   node_group = f.node_group,
   ends_at = f.ends_at,
+  remind_at = case when f.ends_at = s.ends_at then s.remind_at else f.remind_at end,
+  end_moved_at = case when f.ends_at = s.ends_at then s.end_moved_at else shop_now() end,
   state = 'live'
-from unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::timestamptz[])
-  as f (person, plan, devices, traffic_bytes, node_group, ends_at)
+from unnest(
+  $1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::timestamptz[],
+  $7::timestamptz[]
+) as f (person, plan, devices, traffic_bytes, node_group, ends_at, remind_at)
 where s.person = f.person
 """
 
@@ -83,10 +91,11 @@ where s.person = f.person
 async def refold(entitlements: Mapping[UUID, Entitlement], tx: Tx) -> None:
     """Write the new folds into locked subscriptions.
 
-    All become live: the next tick expires those whose end has passed.
+    All become live: the next tick expires those whose end has passed. An end that moved has
+    reminders of its own.
     """
     rows = [_columns_of(person, fields) for person, fields in entitlements.items()]
-    await tx.execute(REFOLD, *columns(rows, 6))
+    await tx.execute(REFOLD, *columns(rows, 7))
 
 
 SHORTEN = """
@@ -96,13 +105,17 @@ set plan = f.plan,
   traffic_bytes = f.traffic_bytes,
   node_group = f.node_group,
   ends_at = f.ends_at,
+  remind_at = case when f.ends_at = s.ends_at then s.remind_at else f.remind_at end,
+  end_moved_at = case when f.ends_at = s.ends_at then s.end_moved_at else shop_now() end,
   state = case
     when f.ends_at > shop_now() then 'live'
     when s.state = 'live' then 'ending'
     else s.state
   end
-from unnest($1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::timestamptz[])
-  as f (person, plan, devices, traffic_bytes, node_group, ends_at)
+from unnest(
+  $1::uuid[], $2::text[], $3::int[], $4::bigint[], $5::text[], $6::timestamptz[],
+  $7::timestamptz[]
+) as f (person, plan, devices, traffic_bytes, node_group, ends_at, remind_at)
 where s.person = f.person
 """
 
@@ -113,7 +126,7 @@ async def shorten(entitlements: Mapping[UUID, Entitlement], tx: Tx) -> None:
     One whose end has passed by this begins to end at once.
     """
     rows = [_columns_of(person, fields) for person, fields in entitlements.items()]
-    await tx.execute(SHORTEN, *columns(rows, 6))
+    await tx.execute(SHORTEN, *columns(rows, 7))
 
 
 EXPIRE = """
@@ -225,7 +238,7 @@ async def end(people: Sequence[UUID], tx: Tx) -> list[Ended]:
 
 
 ACCESS = """
-select s.state, s.plan, s.devices, s.ends_at,
+select s.state, s.plan, s.devices, s.ends_at, shop_now() as now,
   count(j.node) > 0 and bool_and(j.state = 'agreed') as agreed
 from subscriptions s
 left join (access_jobs j join nodes n on n.id = j.node and n.state = 'serving')
@@ -298,4 +311,5 @@ def _columns_of(person: UUID, entitlement: Entitlement) -> tuple[object, ...]:
         entitlement.traffic_bytes,
         entitlement.node_group,
         entitlement.ends_at,
+        entitlement.ends_at - LONGEST,
     )
