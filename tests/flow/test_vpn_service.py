@@ -30,10 +30,12 @@ from turnpike_local.postgres import Postgres
 from turnpike_local.processes import surroundings
 from turnpike_local.services import Program
 from turnpike_local.xray import NotFetchedError, XrayNode, fetch_through
+from vpn_provisioner.panels.xray.panel import XrayPanel
 from vpn_provisioner.store import nodes
 
 DRAIN_WITHIN_S = 600.0
 BACKLOG = 10_000
+CROWD = 1_000
 HANG_S = 120.0
 
 COUNT_PUBLISHED = "select count(*) from events where topic = $1"
@@ -44,7 +46,10 @@ AN_HOUR_AGO = """
 update periods set booked_at = booked_at - interval '1 hour' where person = '{person}';
 update subscriptions set ends_at = ends_at - interval '1 hour' where person = '{person}';
 """
-
+ALL_AN_HOUR_AGO = """
+update periods set booked_at = booked_at - interval '1 hour';
+update subscriptions set ends_at = ends_at - interval '1 hour';
+"""
 
 Record = Callable[[str, object], None]
 
@@ -213,6 +218,28 @@ async def test_a_bought_key_carries_traffic_until_its_end(
     with pytest.raises(NotFetchedError):
         await fetch_through(theirs, shop.page, timeout_s=2)
     assert await shop.published(AccessGranted) == 2
+    await shop.quiescent()
+
+
+async def test_1_000_ends_at_once_are_confirmed(shop: Shop, record_property: Record) -> None:
+    """P-16, P-21, P-22: all end at one moment. None is published while the node lets them in."""
+    people = [uuid4() for _ in range(CROWD)]
+    in_an_hour = datetime.now(UTC) + timedelta(hours=1)
+    await shop.sell(*(ending_at(in_an_hour, person) for person in people))
+    await until(lambda: shop.granted_to(CROWD), within_s=HANG_S)
+    node = XrayPanel(shop.node.api, shop.node.inbound, flow="")
+    assert (await node.vitals()).users == CROWD
+    await shop.owner.execute(ALL_AN_HOUR_AGO)
+    began = time.perf_counter()
+
+    async def all_ended() -> bool:
+        published = await shop.published(AccessEnded)
+        assert (await node.vitals()).users <= CROWD - published
+        return published == CROWD
+
+    await until(all_ended, within_s=DRAIN_WITHIN_S)
+    record_property("1_000_ends_published_after_s", round(time.perf_counter() - began, 1))
+    await node.close()
     await shop.quiescent()
 
 
