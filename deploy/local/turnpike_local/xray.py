@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from turnpike_local.environment import ROOT
 from turnpike_local.ports import LOOPBACK, accepts, free_port, is_free
 from turnpike_local.processes import Child, StartError
 
@@ -34,6 +35,10 @@ _STOP_GRACE_S = 3.0
 # The wheel has no program, only a module that runs the core until a signal. With `-I`, a file of
 # ours named xray.py is not imported in its place.
 RUN = (sys.executable, "-I", "-c", "import sys, xray; xray.startFromJSON(sys.stdin.read())")
+# The program of the node's image, which also cuts what an ended key left open. It stands beside the
+# sources only.
+_PROGRAM = ROOT / "deploy/docker/node.py"
+RUN_NODE = (sys.executable, "-I", str(_PROGRAM), "/dev/stdin") if _PROGRAM.is_file() else RUN
 
 
 class NotFetchedError(Exception):
@@ -83,7 +88,7 @@ class XrayNode:
 
         config = json.dumps(node_config(identity, decoy_port=free_port(), page_port=page_port))
         log = state_dir / "node.log"
-        child = await Child.start("xray", RUN, stdin=config.encode(), log=log, ready=ready)
+        child = await Child.start("xray", RUN_NODE, stdin=config.encode(), log=log, ready=ready)
         return cls(child, identity)
 
     @property
