@@ -1,5 +1,7 @@
 """Traces in the sandbox: exports of services, and the list of purchases with their states."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from turnpike_local.sandbox.trace_control import PURCHASES_LISTED
 from turnpike_local.sandbox.traces import SPANS_PER_TRACE, TRACES_KEPT
 
 FIRST, SECOND, BATCH = f"{1:032x}", f"{2:032x}", f"{7:032x}"
+HANG_S = 30.0
 SENT = {"message": "access_ready", "outcome": "sent"}
 
 
@@ -53,6 +56,20 @@ async def test_an_invoice_marks_its_trace(sandbox: Sandbox, client: SandboxClien
         ("confirm", True),
     ]
     assert len((await client.purchases())["purchases"]) == 1
+
+
+async def test_an_invoice_without_a_chat_is_announced(sandbox: Sandbox) -> None:
+    """W-67: an open page reads its list of purchases again."""
+    async with (
+        aiohttp.ClientSession(sandbox.url) as http,
+        http.get("/sandbox/events") as stream,
+        asyncio.timeout(HANG_S),
+    ):
+        await offer(sandbox, FIRST)
+        line = await stream.content.readline()
+        while not line.startswith(b"data: "):
+            line = await stream.content.readline()
+    assert json.loads(line.removeprefix(b"data: ")) == {"kind": "traces"}
 
 
 async def test_a_trace_shows_its_linked_batch(sandbox: Sandbox, client: SandboxClient) -> None:

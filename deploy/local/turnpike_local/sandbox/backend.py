@@ -31,6 +31,7 @@ class Backend:
     reports_to_lose: int = 0
     _changed: set[int] = field(default_factory=set)
     _has_updates: bool = False
+    _has_purchases: bool = False
 
     def __post_init__(self) -> None:
         self.floods = FloodControl(self.limits)
@@ -50,7 +51,7 @@ class Backend:
                     self.state.touch(person_id)
         except BaseException:
             self._changed.clear()
-            self._has_updates = False
+            self._has_updates = self._has_purchases = False
             raise
         self._announce()
 
@@ -63,6 +64,9 @@ class Backend:
         if self._has_updates:
             self._has_updates = False
             self.updates_changed.set()
+        if self._has_purchases:
+            self._has_purchases = False
+            self.hub.publish({"kind": "traces"})
 
     def changed(self, person_id: int) -> None:
         self._changed.add(person_id)
@@ -121,6 +125,10 @@ class Backend:
 
     def updates_are_waiting(self) -> None:
         self._has_updates = True
+
+    def purchase_was_placed(self) -> None:
+        """It is in the list of purchases at once, also where no chat shows it yet."""
+        self._has_purchases = True
 
     def commands_for(self, person: Person) -> list[Json]:
         """The menu of this person: the narrowest scope and language with commands."""

@@ -41,6 +41,7 @@ class Payments:
     def invoice(self, draft: InvoiceDraft, message_id: int | None) -> Invoice:
         """Store an invoice. The first trace id in its payload makes that trace a purchase."""
         self._backend.state.purchases.placed(draft, self._backend.now())
+        self._backend.purchase_was_placed()
         slug = self._backend.state.add_invoice(draft, message_id)
         return Invoice(slug, message_id, draft)
 
