@@ -23,10 +23,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
 import xray
+
+if TYPE_CHECKING:
+    import grpc
 
 LOOK_EVERY_S = 5.0
 # A renewal in this time is not cut. With the 6 s until a user is removed, an end is cut within a
@@ -121,15 +123,10 @@ def main() -> None:
     if inbounds := watched(config):
         cutter = Cutter(cut_after_s=given.cut_after_s)
         config["log"]["access"] = access_pipe(cutter)
-        api = grpc.insecure_channel(
-            config["api"]["listen"],
-            (
-                ("grpc.enable_http_proxy", 0),
-                ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
-            ),
-        )
         threading.Thread(
-            target=watch, args=(cutter, api, inbounds, given.look_every_s), daemon=True
+            target=watch,
+            args=(cutter, config["api"]["listen"], inbounds, given.look_every_s),
+            daemon=True,
         ).start()
         text = json.dumps(config)
     else:
@@ -167,17 +164,25 @@ def access_pipe(cutter: Cutter) -> str:
     return f"/proc/self/fd/{writing}"
 
 
-def watch(cutter: Cutter, api: grpc.Channel, inbounds: Mapping[int, str], every_s: float) -> None:
+def watch(cutter: Cutter, listen: str, inbounds: Mapping[int, str], every_s: float) -> None:
     """Look for ever. A look that fails changes nothing."""
-    while True:
+    while not cutter.known():
         time.sleep(every_s)
+    import grpc  # A node without connections starts and lives without it: 0.1 s and 20 MB.
+
+    api = grpc.insecure_channel(
+        listen,
+        (("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", MAX_ANSWER_BYTES)),
+    )
+    while True:
         try:
             look(cutter, api, inbounds)
         except (grpc.RpcError, OSError, ValueError) as error:
             say(f"no look at open connections: {type(error).__name__}")
+        time.sleep(every_s)
 
 
-def look(cutter: Cutter, api: grpc.Channel, inbounds: Mapping[int, str]) -> None:
+def look(cutter: Cutter, api: "grpc.Channel", inbounds: Mapping[int, str]) -> None:
     """Forget what is closed, and cut what is due."""
     if not (known := cutter.known()):
         return
@@ -197,7 +202,7 @@ def look(cutter: Cutter, api: grpc.Channel, inbounds: Mapping[int, str]) -> None
     say(f"connections of ended keys were cut: {cut}")
 
 
-def users_of(api: grpc.Channel, tag: str) -> dict[str, bytes]:
+def users_of(api: "grpc.Channel", tag: str) -> dict[str, bytes]:
     """The key of each user of an inbound, by lower-case label."""
     ask: grpc.UnaryUnaryMultiCallable[bytes, bytes] = api.unary_unary(_USERS)
     name = tag.encode()
