@@ -72,7 +72,7 @@ NOTHING_THERE = (
     *("dead_letter_unknown", "no_dead_jobs", "not_yours", "operator_unknown", "balance_short"),
     *("plan_unknown", "begins_too_early", "least_above_most", "receipt_unknown"),
     *("provider_unknown", "acquirer_unknown", "payer_unknown", "refund_unknown"),
-    "email_invalid",
+    *("email_invalid", "method_unknown"),
 )
 # Acts of operators that every shop refuses.
 HARMLESS_ACTS: dict[type[Command[Any]], dict[str, object]] = {

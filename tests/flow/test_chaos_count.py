@@ -13,10 +13,14 @@ from uuid import uuid4
 
 import pytest
 
+from shared.contracts.catalogue import COMMANDS
+from shared.contracts.message import Refused
+from shared.contracts.payments import PlaceOrder
 from tests.chaos.count import LIVE_KEYS, count_effects
 from tests.chaos.counted import Count
 from tests.chaos.load import ACQUIRERS, AT_ONCE_PER_S, Kind, Load, PaidPurchase
 from tests.chaos.shop import Shop
+from tests.chaos.triggers import NOTHING_THERE, harmless_command
 from tests.kit.sessions import end_session_unseen
 from vpn_provisioner.domain.panel import Wanted
 from vpn_provisioner.panels.xray.panel import XrayPanel
@@ -332,3 +336,14 @@ async def test_fetch_survives_a_terminated_session(played: Played) -> None:
         for _ in range(turns_of_the_loop):
             await asyncio.sleep(0)
         assert await shop.fetch_value("select 1") == 1
+
+
+async def test_harmless_commands_are_answered_as_expected(played: Played) -> None:
+    """W-24: each is executed, or refused for a reason that a row of commands expects."""
+    unexpected = {}
+    for kind in COMMANDS:
+        if kind is not PlaceOrder:
+            answer = await played.shop.bus.execute(harmless_command(kind))
+            if isinstance(answer, Refused) and answer.reason not in NOTHING_THERE:
+                unexpected[kind.topic] = answer.reason
+    assert unexpected == {}
