@@ -21,6 +21,7 @@ from bot_gateway.workers.money_lane import MoneyLane
 from shared.contracts.bot import PaymentReported, RefundReported
 from shared.contracts.message import derived_id
 from shared.contracts.operations import AuditQuery
+from shared.platform import iterations
 from shared.platform.db import Database
 from tests.kit.bot import message_update, opened, paid_update, refunded_update
 from tests.kit.bot_lanes import (
@@ -91,6 +92,20 @@ async def test_a_lone_payment_waits_for_nothing(
     await until(lambda: is_reported(database, "alone"))
     lane.cancel()
     await asyncio.gather(lane, return_exceptions=True)
+
+
+async def test_idle_turns_are_no_work(database: Database) -> None:
+    """W-84: `turnpike status` shows the last payment that was reported, not the last look."""
+    bells, workers = Bells(), list[iterations.Worker]()
+    iterations.enlist_in(workers)
+    async with working(MoneyLane(database, bells)):
+        await arrive(database, paid_update(1, "counted"), bells=bells)
+        await until(lambda: is_reported(database, "counted"))
+        [lane] = workers
+        turns = lane.turns
+        bells.ring(["money"])
+        await until(lambda: lane.turns > turns + 1)
+        assert (lane.iterations, lane.last and lane.last.items) == (1, 1)
 
 
 async def test_payments_within_the_batching_window_share_a_transaction(

@@ -55,7 +55,7 @@ class MoneyLane:
                 began = loop.time()
                 try:
                     taken = await self.report_some(most)
-                    worker.handled(taken)
+                    iterations.handled(taken)
                 except Exception as error:  # The loop must go on: the reports stay stored.
                     log.error("payments could not be reported", error=redacted(error), most=most)
                     UPDATES.labels("money", "put_off").inc()
