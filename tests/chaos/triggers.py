@@ -1,6 +1,7 @@
 """Actions that the load does not perform, for failpoints that only they reach."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -117,6 +118,7 @@ class Triggers:
         self._running: dict[Point, asyncio.Task[None]] = {}
         self._dead: dict[Point, asyncio.Event] = {}
         self._unanswered: dict[Point, UUID] = {}
+        self._tries: Counter[UUID] = Counter()
         self._awaited_at_stop: list[asyncio.Task[None]] = []
         self._returned = uuid4()
         self._expected: set[tuple[str, str]] = set()
@@ -177,6 +179,7 @@ class Triggers:
             return await self.trial.load.executed(place_command(buyer, command_id, "basic"))
         command = harmless_command(kind, command_id)
         while True:
+            self._tries[command_id] += 1
             with suppress(UnansweredError):
                 answer: Value = await self.shop.bus.execute(command)
                 return answer
@@ -184,7 +187,9 @@ class Triggers:
     async def _check_command(self, point: Point) -> None:
         """Whether it was executed depends on the step.
 
-        A process at a PlaceOrder may have died at an order of the load instead.
+        A process at a PlaceOrder may have died at an order of the load instead. A process that dies
+        at its second pass may die at a repetition: an answer to the first try was only late, so its
+        row is there.
         """
         if point.who != PlaceOrder.topic:
             command_id = self._unanswered.get(point)
@@ -193,7 +198,8 @@ class Triggers:
             rows = await self.shop.fetch_value(EXECUTED.format(owner=point.service), command_id)
             expected = int(point.step == "command_committed")
             self.trial.expect(
-                f"{expected} commands {command_id} are stored at {point}: {rows}", rows == expected
+                f"{expected} commands {command_id} are stored at {point}: {rows}",
+                rows == expected or (rows == 1 and self._tries[command_id] > 1),
             )
 
     def _trigger_of(self, point: Point) -> Callable[[], Awaitable[None]] | None:
