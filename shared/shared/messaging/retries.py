@@ -31,8 +31,7 @@ with due as (
 )
 update failed_attempts f
 set run_at = shop_now() + $3::interval
-from due
-where f.handler = $1 and f.event_id = due.event_id
+where f.handler = $1 and f.event_id = any(array(select event_id from due))
 returning f.subject, f.headers::text as headers, f.body
 """
 

@@ -255,7 +255,7 @@ set held_until = shop_now() + $1::interval, tries = tries + 1,
   reason = case when due.too_old then 'too old' end,
   ended_at = case when due.too_old then shop_now() end
 from due
-where u.seq = due.seq
+where u.seq = due.seq and u.seq = any(array(select seq from due))
 returning u.seq, u.body::text as body, due.too_old
 """
 

@@ -44,7 +44,7 @@ with due as (
 update recipients r
 set claim = $1, due_at = shop_now() + $3 * interval '1 second'
 from due d
-where r.person = d.person
+where r.person = d.person and r.person = any(array(select person from due))
 returning r.person, d.abandoned
 """
 

@@ -276,7 +276,7 @@ set claim = $3,
     )
   end
 from due
-where f.id = due.id
+where f.id = due.id and f.id = any(array(select id from due))
 returning f.id, f.kind, f.state, f.payment, f.reference, f.tries, due.asked_before,
   extract(epoch from shop_now() - f.asked_at)::float8 as asked_for_s, f.email, f.item, f.subject,
   f.vat_code, f.tax_system, f.service_minor, f.advance_minor

@@ -52,6 +52,7 @@ with pace as (
     lost = true
   from (select * from fresh union all select * from failed) due
   where j.invoice = due.invoice
+    and j.invoice = any(array(select invoice from fresh union all select invoice from failed))
   returning j.invoice, j.asked_at as since, j.tries, due.lost,
     due.asked_at is not null as asked_before
 ), paced as (

@@ -106,8 +106,7 @@ with pace as (
 ), claimed as (
   update notices n
   set state = 'asking', claim = $4, due_at = shop_now() + $5::interval
-  from (select * from fresh union all select * from failed) due
-  where n.id = due.id
+  where n.id = any(array(select id from fresh union all select id from failed))
   returning n.id, n.reference, n.kind, n.tries
 ), paced as (
   update provider_pace

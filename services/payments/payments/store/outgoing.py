@@ -184,7 +184,7 @@ with pace as (
     asked_at = coalesce(o.asked_at, shop_now()),
     lost = true
   from due
-  where o.id = due.id
+  where o.id = due.id and o.id = any(array(select id from due))
   returning o.id, o.receipt, o.charge, o.person, o.actor, o.currency, o.amount_minor, o.reference,
     o.trace, o.tries, shop_now() as claimed_at, due.lost, due.asked_at is not null as asked_before,
     extract(epoch from shop_now() - o.asked_at)::float8 as asked_for_s

@@ -87,7 +87,7 @@ async def want(people: Mapping[UUID, str | None], tx: Tx) -> None:
 
 CLAIM = """
 with due as (
-  select person, node
+  select person
   from access_jobs
   where node = $1 and state = 'waiting' and (tries > 0) = $2 and run_at <= shop_now()
   order by run_at
@@ -97,8 +97,7 @@ with due as (
 update access_jobs j
 set claim = $4,
   run_at = shop_now() + $5
-from due d
-where j.person = d.person and j.node = d.node
+where j.node = $1 and j.person = any(array(select person from due))
 returning
   j.person, j.key, j.until, j.devices, j.traffic_bytes, j.present, j.generation, j.tries, j.trace
 """

@@ -140,8 +140,7 @@ with due as (
 )
 update subscriptions s
 set state = 'ending'
-from due d
-where s.person = d.person
+where s.person = any(array(select person from due))
 returning s.person
 """
 
@@ -162,8 +161,7 @@ with early as (
 )
 update subscriptions s
 set state = 'live'
-from early e
-where s.person = e.person
+where s.person = any(array(select person from early))
 returning s.person
 """
 
