@@ -331,9 +331,11 @@ class Service:
         self.ticks("housekeeping", HOUSEKEEPING_EVERY_S, self._drop_old_rows)
         if self.settings.sandbox_clock:
             self.ticks("sandbox_clock", FOLLOW_CLOCK_EVERY_S, self._follow_clock)
+        due = {name: asyncio.Event() for name in self.handlers}
+        self.loops("retries", partial(retries.look_for_due, due, self.database))
         for name, handler in self.handlers.items():
             self.loops(name, partial(consume, self.bus, handler, replicas=replicas))
-            self.loops(f"retry_{name}", partial(retries.retry, handler))
+            self.loops(f"retry_{name}", partial(retries.retry, handler, due[name]))
 
     async def _run_loops(self) -> int:
         iterations.enlist_in(self.workers)

@@ -256,6 +256,7 @@ BOUNDS = {
     # shared: relays, gauges, the anti-entropy check
     "shared.messaging.outbox.STATE": Bound(NOTHING),
     "shared.messaging.retries.STATE": Bound(350, ([HANDLER],)),
+    "shared.messaging.retries.DUE_HANDLERS": Bound(350, ([HANDLER],)),
     "shared.messaging.retries.TAKE_DUE": Bound(2_000, (HANDLER, 50, DAY)),
     "shared.messaging.failures.OTHERS_PASSED": Bound(NOTHING, (HANDLER, id_("failed", 1))),
     "shared.messaging.relay.IS_PENDING": Bound(NOTHING),

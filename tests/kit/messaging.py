@@ -16,7 +16,7 @@ from shared.messaging import jetstream, outbox
 from shared.messaging.consumer import consume
 from shared.messaging.inbox import Handler, Message
 from shared.messaging.relay import Relay, hour_of
-from shared.messaging.retries import retry, retry_due
+from shared.messaging.retries import look_for_due, retry, retry_due
 from shared.messaging.rpc import Bus
 from shared.platform.db import Database, Tx
 from tests.kit.servers import MakeDatabase
@@ -112,7 +112,9 @@ class Pair:
         if consuming:
             handler = self.handler()
             tasks.append(asyncio.create_task(consume(subscribing, handler, stopping)))
-            tasks.append(asyncio.create_task(retry(handler, stopping)))
+            due = {handler.name: asyncio.Event()}
+            tasks.append(asyncio.create_task(look_for_due(due, self.subscriber, stopping)))
+            tasks.append(asyncio.create_task(retry(handler, due[handler.name], stopping)))
         self.bus = subscribing
         try:
             yield self

@@ -5,18 +5,31 @@ The broker has forgotten them, so they fill none of its limits, however many the
 
 import asyncio
 import json
+from collections.abc import Mapping
 from datetime import timedelta
 
 from shared.messaging.consumer import PAUSE_AFTER_DEAD_LETTERS_S, pause
 from shared.messaging.failures import RETRY_S
 from shared.messaging.inbox import Handler, Message, TooManyDeadLettersError
 from shared.platform import iterations
-from shared.platform.loops import forever, set_within
+from shared.platform.db import Database
+from shared.platform.loops import forever, set_within, unless
 from shared.platform.waits import Wait
 
 MAX_PER_BATCH = 50
 LEASE = timedelta(minutes=2)
 POLL_S = 1.0
+LOOKED_FOR_WITHIN_S = 60.0
+
+DUE_HANDLERS = """
+select h.handler
+from unnest($1::text[]) as h (handler)
+where exists (
+  select
+  from failed_attempts f
+  where f.handler = h.handler and f.run_at <= shop_now()
+)
+"""
 
 # A replica that dies leaves its rows due at the end of the lease. One that works longer shares them
 # with another, and the inbox makes the second a repeat.
@@ -59,14 +72,32 @@ from unnest($1::text[]) as h (handler)
 """
 
 
-async def retry(handler: Handler, stopping: asyncio.Event) -> None:
-    """Pass due messages to the handler until `stopping`."""
+async def look_for_due(
+    due: Mapping[str, asyncio.Event], database: Database, stopping: asyncio.Event
+) -> None:
+    """Set the event of each handler that has due messages, until `stopping`.
+
+    One statement a second asks for all handlers of a service.
+    """
+
+    async def turn() -> None:
+        for row in await database.fetch(DUE_HANDLERS, list(due)):
+            due[row["handler"]].set()
+        iterations.rests(POLL_S)
+        await set_within(stopping, POLL_S)
+
+    await forever("retries", turn, stopping, limit_s=iterations.LIMIT_S)
+
+
+async def retry(handler: Handler, due: asyncio.Event, stopping: asyncio.Event) -> None:
+    """Pass due messages to the handler until `stopping`, each time that `due` is set."""
 
     async def turn() -> None:
         try:
             if not await retry_due(handler, stopping):
-                iterations.rests(POLL_S)
-                await set_within(stopping, POLL_S)
+                iterations.rests(LOOKED_FOR_WITHIN_S)
+                await unless(stopping, set_within(due, LOOKED_FOR_WITHIN_S))
+                due.clear()
         except TooManyDeadLettersError:
             iterations.rests(PAUSE_AFTER_DEAD_LETTERS_S)
             await pause(handler, stopping)
